@@ -1,0 +1,32 @@
+"""scikit-learn estimators that train on data bigger than a machine.
+
+Rooms are imported when they are first named (``daskdml.linear_model``), so that ``import daskdml`` costs milliseconds.
+"""
+
+import importlib
+
+from daskdml.utils.config import config_context, get_config, set_config
+
+__version__ = "0.1.0"
+
+_ROOMS = (
+    "impute",
+    "linear_model",
+    "metrics",
+    "model_selection",
+    "preprocessing",
+    "testing",
+    "wrappers",
+)
+
+__all__ = ["__version__", "config_context", "get_config", "set_config", *_ROOMS]
+
+
+def __getattr__(name):
+    if name in _ROOMS:
+        return importlib.import_module(f"daskdml.{name}")
+    raise AttributeError(f"module 'daskdml' has no attribute {name!r}; it has {', '.join(__all__)}")
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,0 +1,30 @@
+"""Any input as row blocks: the only room that knows kinds of tables, and the only place where rows are counted."""
+
+from daskdml.data.blocks import Block, Chunk, count_blocks, rows_per_block
+from daskdml.data.features import check_features, check_not_empty, feature_names
+from daskdml.data.kinds import is_dask, is_frame
+from daskdml.data.matrix import as_matrix, check_finite
+from daskdml.data.partitioned import Partitioned
+from daskdml.data.rows import apply_rows
+from daskdml.data.targets import TargetSummary, as_target, as_weight, encode_classes, target_summary
+
+__all__ = [
+    "Block",
+    "Chunk",
+    "Partitioned",
+    "TargetSummary",
+    "apply_rows",
+    "as_matrix",
+    "as_target",
+    "as_weight",
+    "check_features",
+    "check_finite",
+    "check_not_empty",
+    "count_blocks",
+    "encode_classes",
+    "feature_names",
+    "is_dask",
+    "is_frame",
+    "rows_per_block",
+    "target_summary",
+]

@@ -1,0 +1,300 @@
+"""Chunks of Dask collections as one lazy graph: every chunk of X with its own rows of y and weight.
+
+Only this file and `rows` build Dask graphs. X is never moved: y and weights are cut to its chunks. When X, y and
+weights come from one DataFrame they stay one expression until Dask has optimised it, so that a partition is read once,
+with the union of the columns needed.
+"""
+
+import functools
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from daskdml.data.blocks import Chunk
+from daskdml.data.features import check_not_empty
+from daskdml.data.kinds import is_dask, is_dask_array, is_dask_frame, n_rows
+from daskdml.data.matrix import as_matrix, check_two_dimensional
+from daskdml.data.targets import as_target, as_weight
+
+
+def meta_of(X):
+    """Return the empty table (pandas, NumPy, CSR) that stands for a Dask collection's chunks."""
+    if is_dask_array(X):
+        from dask.array.utils import meta_from_array
+
+        return meta_from_array(X)
+    from dask.dataframe.dispatch import make_meta
+
+    return make_meta(X)
+
+
+def check_two_dimensional_dask(X):
+    """Raise scikit-learn's sentence when a Dask collection is not two-dimensional."""
+    check_two_dimensional(X if is_dask_array(X) else meta_of(X))
+
+
+def known_lengths(X):
+    """Return the rows per chunk of a Dask array when all are known, else None."""
+    if not is_dask_array(X) or any(math.isnan(n) for n in X.chunks[0]):
+        return None
+    return tuple(int(n) for n in X.chunks[0])
+
+
+def count_chunks(X):
+    return X.numblocks[0] if is_dask_array(X) else X.npartitions
+
+
+def check_not_empty_dask(X):
+    """Raise scikit-learn's sentence for a collection known to have no rows or no columns."""
+    known = known_lengths(X)
+    check_not_empty(float("nan") if known is None else sum(known), int(X.shape[1]))
+
+
+def target_shape(y):
+    """Return the shape of a row of an aligned target."""
+    return (int(y.shape[1]),) if len(y.shape) == 2 else ()
+
+
+def align(X, y, weight):
+    """Cut y and weight to the chunks of a Dask X.
+
+    Returns
+    -------
+    y, weight : Dask collections of as many chunks as X, or None
+    known : tuple of int or None
+        Rows per chunk of X.
+    """
+    known = known_lengths(X)
+    if known is None and any(part is not None and not is_dask(part) for part in (y, weight)):
+        known = compute_lengths(X)
+    y = None if y is None else _align_one(X, y, "y", known)
+    if weight is not None:
+        weight = _align_one(X, weight, "sample_weight", known)
+        if len(weight.shape) != 1:
+            raise ValueError(f"Sample weights must be 1D array or scalar, got {len(weight.shape)}D array.")
+    return y, weight, known
+
+
+def compute_lengths(X):
+    """Compute the rows of every chunk of a Dask collection; reads X, or only the index of a DataFrame."""
+    import dask
+
+    source = X if is_dask_array(X) else X.index.simplify()
+    keys = source.__dask_keys__()
+    if is_dask_array(X) and len(X.shape) == 2:
+        keys = [row[0] for row in keys]
+    lengths = _delayed_layer("lengths", [(n_rows, key) for key in keys], [source])
+    return tuple(int(n) for n in dask.compute(*lengths))
+
+
+def _delayed_layer(prefix, tasks, dependencies):
+    """Return one Delayed per task, all in one graph layer on top of the collections they depend on."""
+    import uuid
+
+    from dask.delayed import Delayed
+    from dask.highlevelgraph import HighLevelGraph
+
+    label = f"{prefix}-{uuid.uuid4().hex}"
+    layer = {(label, i): task for i, task in enumerate(tasks)}
+    graph = HighLevelGraph.from_collections(label, layer, dependencies=dependencies)
+    return [Delayed(key, graph, layer=label) for key in layer]
+
+
+def _align_one(X, part, label, known):
+    """Return y or the weights as a collection with X's chunks; arrays beside array X, either beside DataFrames."""
+    if not is_dask(part):
+        part = as_weight(part, None) if label == "sample_weight" else as_target(part)
+        if len(part) != sum(known):
+            raise ValueError(f"Found input variables with inconsistent numbers of samples: {[sum(known), len(part)]}")
+        part = _cut(part, known)
+    elif is_dask_array(part):
+        part = _rechunk(part, known)
+    elif is_dask_frame(X):
+        part = _repartition(X, part)
+    else:
+        part = _frame_to_array(part)
+    if count_chunks(part) != count_chunks(X):
+        raise ValueError(
+            f"X has {count_chunks(X)} chunks, {label} has {count_chunks(part)}: where the number of rows is not known "
+            "they must be chunked alike; cut both from one DataFrame, or pass arrays of known chunk sizes "
+            "(X.compute_chunk_sizes())."
+        )
+    if is_dask_array(part) and part.dtype.kind == "c":
+        raise ValueError(f"Complex data not supported\n{label} holds complex numbers.")
+    return part
+
+
+def _cut(values, lengths):
+    """Return values in memory as a Dask array with the given chunks; the slices travel inside the graph."""
+    import dask.array as da
+
+    return da.from_array(values, chunks=(lengths, *((k,) for k in values.shape[1:])), name=False)
+
+
+def _rechunk(part, lengths):
+    """Cut a Dask array to the given rows per chunk (None: as it is) and to one column panel."""
+    found = known_lengths(part)
+    if len(part.shape) == 2 and part.numblocks[1] > 1:
+        part = part.rechunk({1: -1})
+    if found is None or lengths is None:
+        return part
+    if sum(found) != sum(lengths):
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {[sum(lengths), sum(found)]}"
+        )
+    return part if found == lengths else part.rechunk({0: lengths})
+
+
+def _repartition(X, part):
+    """Cut a Series to the divisions of X when both know theirs and they cover the same index."""
+    ours, theirs = X.divisions, part.divisions
+    if ours == theirs or None in ours or None in theirs or (ours[0], ours[-1]) != (theirs[0], theirs[-1]):
+        return part
+    return part.repartition(divisions=ours)
+
+
+def _frame_to_array(part):
+    """Return a Series or DataFrame as a Dask array of unknown chunk sizes, one chunk per partition."""
+    import dask.array as da
+    from dask.highlevelgraph import HighLevelGraph
+
+    # Not `to_dask_array`: it optimises, and the optimiser merges small Parquet partitions, away from X's chunks.
+    part = part.simplify()
+    empty = as_target(meta_of(part))
+    keys = part.__dask_keys__()
+    label = f"values-{keys[0][0]}"
+    tail = (0,) * (empty.ndim - 1)
+    layer = {(label, i, *tail): (as_target, key) for i, key in enumerate(keys)}
+    graph = HighLevelGraph.from_collections(label, layer, dependencies=[part])
+    chunks = ((math.nan,) * len(layer), *((k,) for k in empty.shape[1:]))
+    return da.Array(graph, label, chunks, dtype=empty.dtype, meta=empty)
+
+
+def build_chunks(X, y, weight, dtype):
+    """Return one Delayed per chunk of X, resolving to a `Chunk`; all share one graph.
+
+    `dtype` is what X is read as, one for all chunks; None leaves tables as they come.
+    """
+    rest = {name: part for name, part in (("y", y), ("weight", weight)) if part is not None}
+    if is_dask_array(X):
+        return _array_chunks(X, rest, dtype)
+    frames = {name: part for name, part in rest.items() if is_dask_frame(part)}
+    chunks = _frame_chunks(X, frames, dtype)
+    arrays = {name: part for name, part in rest.items() if name not in frames}
+    if not arrays:
+        return list(chunks.to_delayed(optimize_graph=False))
+    columns = [_row_keys(part) for part in arrays.values()]
+    tasks = [
+        (_attach, number, key, tuple(arrays), *keys)
+        for number, (key, *keys) in enumerate(zip(chunks.__dask_keys__(), *columns))
+    ]
+    return _delayed_layer("chunk", tasks, [chunks, *arrays.values()])
+
+
+def _row_keys(array):
+    """Return the keys of a Dask array of one column panel, one per row chunk."""
+    keys = array.__dask_keys__()
+    return [row[0] for row in keys] if len(array.shape) == 2 else keys
+
+
+def _frame_chunks(X, rest, dtype):
+    """Return a collection of Chunks, one per partition of X.
+
+    One expression of X, y and weights: Dask then reads the union of their columns once and fuses each partition's
+    work into one task. Its optimiser may also merge small Parquet partitions; the expression is then only simplified,
+    so that chunks stay the user's partitions. Before 2025.4 a merge left y and weights from elsewhere behind, unseen.
+    """
+    import dask
+    import dask.dataframe as dd
+
+    chunks = dd.map_partitions(
+        _make_from_partitions,
+        X,
+        *rest.values(),
+        named=tuple(rest),
+        dtype=dtype,
+        align_dataframes=False,
+        meta=(None, object),
+        enforce_metadata=False,
+        clear_divisions=True,
+    )
+    year, month = map(int, dask.__version__.split(".")[:2])
+    if rest and (year, month) < (2025, 4):
+        return chunks.simplify()
+    optimised = chunks.optimize()
+    return optimised if optimised.npartitions == X.npartitions else chunks.simplify()
+
+
+def _array_chunks(X, rest, dtype):
+    import dask.array as da
+
+    arguments = []
+    for part, columns in zip((X, *rest.values()), "jkl"):
+        # The column axis is summed over, so to speak: blockwise hands its panels over as a list.
+        arguments += [part, "i" if part.ndim == 1 else "i" + columns]
+    numbers = da.arange(X.numblocks[0], chunks=1)
+    chunks = da.blockwise(
+        functools.partial(_make_from_blocks, named=tuple(rest), dtype=dtype),
+        "i",
+        numbers,
+        "i",
+        *arguments,
+        concatenate=False,
+        align_arrays=False,
+        dtype=object,
+        meta=np.empty(0, dtype=object),
+    )
+    return list(chunks.to_delayed())
+
+
+def literal_chunks(pieces):
+    """Return Chunks in memory as Delayed objects that carry them inside the graph."""
+    return _delayed_layer("rows", [(_itself, piece) for piece in pieces], [])
+
+
+def _itself(chunk):
+    return chunk
+
+
+def _make_from_partitions(X, *rest, named, dtype, partition_info=None):
+    return make_chunk(partition_info["number"], X, dict(zip(named, rest)), dtype)
+
+
+def _make_from_blocks(number, X, *rest, named, dtype):
+    if isinstance(X, list):
+        X = X[0] if len(X) == 1 else tuple(X)
+    rest = [part[0] if isinstance(part, list) else part for part in rest]
+    return make_chunk(int(number[0]), X, dict(zip(named, rest)), dtype)
+
+
+def make_chunk(number, X, rest, dtype):
+    """Make one Chunk from the computed parts of one row band.
+
+    Parameters
+    ----------
+    number : int
+        Position of the chunk, for messages.
+    X : table, or tuple of column panels
+    rest : dict with "y" and "weight", where given
+    dtype : numpy dtype or None
+        What X is read as; None leaves it as it is.
+    """
+    if dtype is not None:
+        panels = [as_matrix(panel, dtype=dtype) for panel in (X if isinstance(X, tuple) else (X,))]
+        X = tuple(panels) if isinstance(X, tuple) else panels[0]
+    return _attach(number, Chunk(X), tuple(rest), *rest.values())
+
+
+def _attach(number, chunk, named, *parts):
+    """Return the chunk with y or weight of the same rows."""
+    found = {}
+    for name, part in zip(named, parts):
+        found[name] = as_weight(part, None) if name == "weight" else as_target(part)
+        if len(part) != len(chunk):
+            label = "sample_weight" if name == "weight" else "y"
+            raise ValueError(
+                f"Chunk {number}: X has {len(chunk)} rows, {label} has {len(part)}; "
+                "pass collections whose chunks hold the same rows."
+            )
+    return replace(chunk, **found)

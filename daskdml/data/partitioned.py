@@ -1,0 +1,192 @@
+"""Partitioned: any input as a list of chunks whose X, y and weights belong to the same rows.
+
+Making one reads no rows: it checks what metadata tell, and keeps views (in memory) or a recipe (Dask).
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from daskdml.data.blocks import Chunk, rows_per_block
+from daskdml.data.features import check_not_empty, feature_names
+from daskdml.data.kinds import as_table, is_dask, is_sparse, n_rows
+from daskdml.data.matrix import as_matrix
+from daskdml.data.targets import as_target, as_weight
+
+
+class Partitioned:
+    """Aligned chunks of X, y and weights; made by `Partitioned.from_any`.
+
+    Attributes
+    ----------
+    is_lazy : bool
+        Whether chunks are Dask Delayed objects.
+    chunks : list of Chunk or of Delayed
+        Built when first asked for; a Delayed resolves to a Chunk.
+    n_chunks : int
+    known_lengths : tuple of int or None
+        Rows per chunk, when known without reading.
+    n_features : int or None
+        None for one-dimensional X.
+    dtype : numpy dtype or None
+        Of X as block functions see it; None for tables left as they came.
+    layout : {"dense", "csr", "frame"}
+    column_blocks : tuple of int
+        Widths of the column panels; one unless a Dask array is chunked by columns.
+    nbytes : int or None
+        Bytes of X, y and weight, None when unknown.
+    feature_names : ndarray of str or None
+    target_shape : tuple or None
+        ``()`` for y of shape (n,), ``(k,)`` for (n, k), None without y.
+    rows_per_block : int
+    """
+
+    def __init__(
+        self, chunks, *, n_chunks, known_lengths, X, dtype, layout, column_blocks, nbytes, target_shape, is_lazy
+    ):
+        self._chunks, self.n_chunks = chunks, n_chunks
+        self.known_lengths = known_lengths
+        self.n_features = int(X.shape[1]) if len(X.shape) == 2 else None
+        self.feature_names = feature_names(X)
+        self.dtype, self.layout, self.column_blocks = dtype, layout, column_blocks
+        self.nbytes, self.target_shape, self.is_lazy = nbytes, target_shape, is_lazy
+        self.rows_per_block = rows_per_block(self.n_features, dtype, layout)
+
+    @classmethod
+    def from_any(cls, X, y=None, weight=None, *, matrix=True):
+        """Align X, y and weights of any kind.
+
+        Parameters
+        ----------
+        X : any input, shape (n, p); with ``matrix=False`` also (n,)
+        y : array_like, Series or Dask collection, shape (n,) or (n, k), optional
+        weight : the same, shape (n,), optional
+        matrix : bool, default True
+            Read X as a float matrix; False leaves chunks as they come (DataFrame partitions stay pandas).
+
+        Returns
+        -------
+        Partitioned
+
+        Raises
+        ------
+        ValueError
+            When metadata show that X is no matrix, or that X, y and weights have different rows.
+
+        Notes
+        -----
+        Reads no rows, with one exception: y in memory beside a Dask X of unknown chunk sizes needs the sizes, which
+        are computed. y and weights are cut to the chunks of X, X is never moved. In memory, integers and mixed frames
+        are copied to float64 once.
+
+        Examples
+        --------
+        >>> data = Partitioned.from_any(np.ones((10, 3)), np.arange(10))
+        >>> data.n_chunks, data.known_lengths, data.is_lazy
+        (1, (10,), False)
+        """
+        if weight is not None and (np.isscalar(weight) or getattr(weight, "shape", None) == ()):
+            raise ValueError(f"sample_weight must hold one number per row, got the single number {weight!r}.")
+        if is_dask(X):
+            return _from_dask(cls, X, y, weight, matrix)
+        y, weight = (part.compute() if is_dask(part) else part for part in (y, weight))
+        return _from_memory(cls, X, y, weight, matrix)
+
+    @functools.cached_property
+    def chunks(self):
+        return self._chunks() if callable(self._chunks) else self._chunks
+
+    def __repr__(self):
+        rows = "unknown" if self.known_lengths is None else sum(self.known_lengths)
+        kind = "lazy" if self.is_lazy else "in memory"
+        return f"Partitioned({rows} rows, {self.n_features} features, {self.layout} {self.dtype}, {kind})"
+
+    def spread(self, n_chunks):
+        """Return in-memory rows as about `n_chunks` lazy chunks, whose rows travel inside the Dask graph.
+
+        The rows are part of the graph, so that a worker's death costs nothing but sending them again (scattered data
+        would be lost). Chunks begin at multiples of ``rows_per_block``: the blocks are those of the in-memory input.
+
+        Parameters
+        ----------
+        n_chunks : int
+        """
+        if self.is_lazy:
+            return self
+        from daskdml.data.lazy import literal_chunks
+
+        step = self.rows_per_block
+        pieces = []
+        for chunk in self.chunks:
+            rows = max(-(-len(chunk) // max(int(n_chunks), 1) // step), 1) * step
+            pieces += [chunk.rows(i, min(i + rows, len(chunk))) for i in range(0, len(chunk), rows)]
+        out = object.__new__(type(self))
+        out.__dict__.update(self.__dict__)
+        out.__dict__.update(
+            is_lazy=True, n_chunks=len(pieces), known_lengths=tuple(map(len, pieces)), chunks=literal_chunks(pieces)
+        )
+        return out
+
+
+def _from_memory(cls, X, y, weight, matrix):
+    source = as_table(X)
+    X = as_matrix(source) if matrix else source
+    n = n_rows(X)
+    check_not_empty(n, X.shape[1] if len(X.shape) == 2 else 1)
+    if y is not None:
+        y = as_target(y)
+        if len(y) != n:
+            raise ValueError(f"Found input variables with inconsistent numbers of samples: {[n, len(y)]}")
+    if weight is not None:
+        weight = as_weight(weight, n)
+    layout = "csr" if is_sparse(X) else "dense" if matrix or isinstance(X, np.ndarray) else "frame"
+    chunk = Chunk(X, y, weight)
+    return cls(
+        [chunk],
+        n_chunks=1,
+        known_lengths=(n,),
+        X=source,
+        dtype=getattr(X, "dtype", None),
+        layout=layout,
+        column_blocks=tuple(X.shape[1:]) or (1,),
+        nbytes=chunk.nbytes,
+        target_shape=None if y is None else y.shape[1:],
+        is_lazy=False,
+    )
+
+
+def _from_dask(cls, X, y, weight, matrix):
+    from daskdml.data import lazy
+
+    meta = lazy.meta_of(X)
+    if matrix:
+        # The conversion of no rows finds everything that metadata can show to be wrong.
+        lazy.check_two_dimensional_dask(X)
+        meta = as_matrix(meta.reshape((0, 0)) if isinstance(meta, np.ndarray) else meta)
+    if len(X.shape) == 2:
+        lazy.check_not_empty_dask(X)
+    layout = "csr" if is_sparse(meta) else "dense" if matrix or isinstance(meta, np.ndarray) else "frame"
+    y, weight, known = lazy.align(X, y, weight)
+    dtype = getattr(meta, "dtype", None)
+    width = X.chunks[1] if hasattr(X, "chunks") and len(X.shape) == 2 else tuple(X.shape[1:]) or (1,)
+    return cls(
+        functools.partial(lazy.build_chunks, X, y, weight, dtype if matrix else None),
+        n_chunks=lazy.count_chunks(X),
+        known_lengths=known,
+        X=X,
+        dtype=dtype,
+        layout=layout,
+        column_blocks=tuple(map(int, width)),
+        nbytes=_estimate(X, y, weight, known, dtype, layout),
+        target_shape=None if y is None else lazy.target_shape(y),
+        is_lazy=True,
+    )
+
+
+def _estimate(X, y, weight, known, dtype, layout):
+    if known is None or layout != "dense" or dtype is None:
+        return None
+    n = sum(known)
+    rest = sum((math.prod(part.shape[1:]) * 8) for part in (y, weight) if part is not None)
+    return int(n * (math.prod(X.shape[1:]) * np.dtype(dtype).itemsize + rest))

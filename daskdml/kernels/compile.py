@@ -1,0 +1,90 @@
+"""How kernels are built: lazily, with explicit signatures, cached on disk where a disk lets us.
+
+Three rules, each from a measured fault. Nothing is compiled at import. A walker of X receives the loss as an argument of
+type `numba.types.FunctionType`, never as a closure or as a plain dispatcher: those get no cache hit in a second process.
+Named fast-math flags only: ``fastmath=True`` makes ``isnan`` false, and kernels must carry NaN to the partial sums.
+"""
+
+import functools
+import os
+import tempfile
+import threading
+import time
+
+import numba
+from numba import types
+
+FLAGS = {"reassoc", "contract", "arcp", "nsz"}
+_lock = threading.RLock()
+_seconds = [0.0]
+
+f4, f8, i4, i8 = types.float32, types.float64, types.int32, types.int64
+
+
+def vector(dtype):
+    """Numba type of a contiguous 1-D array."""
+    return types.Array(dtype, 1, "C")
+
+
+def matrix(dtype, order="C"):
+    """Numba type of a contiguous 2-D array."""
+    return types.Array(dtype, 2, order)
+
+
+# raw, y, weight, gradient, hessian, params, order -> value; see daskdml.losses.
+TILE_SIGNATURE = f8(vector(f8), vector(f8), vector(f8), vector(f8), vector(f8), vector(f8), i8)
+TILE = types.FunctionType(TILE_SIGNATURE)
+# The same with (rows, outputs) arrays for raw, gradient and hessian.
+TILE_MULTI_SIGNATURE = f8(matrix(f8), vector(f8), vector(f8), matrix(f8), matrix(f8), vector(f8), i8)
+TILE_MULTI = types.FunctionType(TILE_MULTI_SIGNATURE)
+
+TILE_ROWS = 256
+
+
+@functools.cache
+def build(body, signature):
+    """Compile one function for one signature, once per process.
+
+    Parameters
+    ----------
+    body : function
+        Module-level function; its own file is watched by the cache, so an edit is seen.
+    signature : numba signature
+
+    Returns
+    -------
+    numba dispatcher, or ``body`` itself under ``NUMBA_DISABLE_JIT=1``
+    """
+    return _timed(numba.njit, signature, body, nogil=True, error_model="numpy", fastmath=FLAGS)
+
+
+@functools.cache
+def build_tile(body, signature):
+    """Compile a tile function, to be handed to kernels as an argument of type `TILE` or `TILE_MULTI`.
+
+    A C callback and not a dispatcher: both fit the argument, but handing over a dispatcher costs 27 microseconds a call,
+    a callback 9.
+    """
+    if numba.config.DISABLE_JIT:
+        return body
+    return _timed(numba.cfunc, signature, body, error_model="numpy", fastmath=FLAGS)
+
+
+def _timed(decorator, signature, body, **options):
+    with _lock:
+        started = time.perf_counter()
+        try:
+            built = decorator(signature, cache=True, **options)(body)
+        except RuntimeError as error:
+            if "cannot cache" not in str(error):
+                raise
+            # Neither the package's folder nor the home can be written: keep the cache beside other temporary files.
+            numba.config.CACHE_DIR = os.path.join(tempfile.gettempdir(), f"daskdml-numba-{os.getuid()}")
+            built = decorator(signature, cache=True, **options)(body)
+        _seconds[0] += time.perf_counter() - started
+        return built
+
+
+def compile_seconds():
+    """Seconds this process has spent building kernels (or loading them from the cache)."""
+    return _seconds[0]

@@ -1,0 +1,70 @@
+"""What linear models do after the fit: a linear map of rows, on any input, and the export to scikit-learn."""
+
+import functools
+
+import numpy as np
+from sklearn.exceptions import NotFittedError
+
+from daskdml.data import apply_rows, as_matrix, check_features, is_dask
+
+_SLAB = 65_536
+
+
+class LinearPredictor:
+    """Mixin: decision values of a linear model with ``coef_`` and ``intercept_``."""
+
+    def _map_rows(self, X, finish, **result):
+        """Apply ``finish(decision values)`` to the rows of X.
+
+        Parameters
+        ----------
+        X : any input, shape (n, p)
+        finish : callable or None
+            Of an ndarray of shape (n,) or (n, k); picklable.
+        **result
+            ``kind``, ``columns``, ``dtype``, ``name`` of `daskdml.data.apply_rows`.
+        """
+        if not hasattr(self, "coef_"):
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before "
+                "using this estimator."
+            )
+        if type(X) is not np.ndarray or X.ndim != 2 or hasattr(self, "feature_names_in_"):
+            check_features(self, X, reset=False)
+        elif X.shape[1] != self.n_features_in_ or X.shape[0] == 0 or X.dtype.kind == "c":
+            check_features(self, X, reset=False)
+        fn = functools.partial(_decide, self._weights(), np.asarray(self.intercept_), finish)
+        return apply_rows(fn, X, **result) if is_dask(X) else fn(X)
+
+    def _weights(self):
+        """Return coefficients as (p,) for one output, (p, k) for several."""
+        coef = np.asarray(self.coef_)
+        return coef if coef.ndim == 1 else coef.T
+
+
+def _decide(coef, intercept, finish, X):
+    plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.char in "fd"
+    raw = _linear_map(X if plain else as_matrix(X), coef, intercept)
+    # A NaN anywhere in a row makes its margin NaN: the check costs no read of X.
+    if not np.isfinite(raw.sum()) and not np.isfinite(raw).all():
+        as_matrix(X, ensure_finite=True)
+    return raw if finish is None else finish(raw)
+
+
+def _linear_map(X, coef, intercept):
+    """Return ``X @ coef + intercept`` in float64, whatever X is, without a float64 copy of all of it."""
+    if X.dtype == np.float64 or not isinstance(X, np.ndarray):
+        return X @ coef + intercept
+    parts = [X[s : s + _SLAB].astype(np.float64) @ coef for s in range(0, X.shape[0], _SLAB)]
+    return (parts[0] if len(parts) == 1 else np.concatenate(parts)) + intercept
+
+
+def to_sklearn(estimator, sklearn_class):
+    """Return a scikit-learn estimator with the parameters and the fitted attributes of one of ours."""
+    known = sklearn_class().get_params(deep=False)
+    params = {name: value for name, value in estimator.get_params(deep=False).items() if name in known}
+    twin = sklearn_class(**params)
+    for name, value in vars(estimator).items():
+        if name.endswith("_") and not name.startswith("_") and name != "fit_report_":
+            setattr(twin, name, value.copy() if isinstance(value, np.ndarray) else value)
+    return twin

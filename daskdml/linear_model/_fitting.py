@@ -1,0 +1,354 @@
+"""What the fits of all linear models share: the door, the pilot, the choice of solver, the report.
+
+The walk of a fit: align X, y, weights (`data`) -> open a run (`runtime`) -> draw the pilot and its moments -> solve on the pilot ->
+polish on all rows with the exact gradient and the pilot's Hessian -> certificate, warnings, report.
+"""
+
+import contextlib
+import functools
+import time
+import warnings
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+from sklearn.exceptions import ConvergenceWarning
+
+from daskdml import runtime
+from daskdml.data import Partitioned, check_features, target_summary
+from daskdml.kernels.compile import compile_seconds
+from daskdml.kernels.csr import squared_column_sums
+from daskdml.objectives import Evaluator, LinearObjective
+from daskdml.report import FitReport, Progress, Record
+from daskdml.solvers import Newton, NewtonCG, ProxNewton, State, minimize
+from daskdml.utils.random import as_seed
+
+# The pilot: enough rows for a Hessian that is right to a few per cent, never more than a tenth of all, nor 256 MB.
+PILOT_ROWS, PILOT_ROWS_PER_FEATURE, PILOT_SHARE, PILOT_BYTES = 20_000, 200, 0.1, 256e6
+# Beyond this many parameters a Hessian (8 p^2 bytes a thread) costs more than the passes it saves.
+HESSIAN_PARAMS, HESSIAN_PARAMS_CSR = 3_000, 500
+# Rows a parameter below which a pilot's Hessian is no guide.
+PILOT_ROWS_PER_PARAM = 5
+EXACT_FLOPS = 2e10
+# Means so many deviations from zero that sums over rows must be centred row by row.
+FAR_FROM_ZERO = {np.dtype(np.float32): 8.0, np.dtype(np.float64): 1e4}
+
+
+class Fit:
+    """One fit under way: its run, its report, its clock.
+
+    Attributes
+    ----------
+    run : daskdml.runtime Run
+    report : FitReport
+    features : namespace with ``n_features_in_`` and perhaps ``feature_names_in_``
+    """
+
+    def __init__(self, run, report, progress, features):
+        self.run, self.report, self.progress, self.features = run, report, progress, features
+        self._started, self._compiled = time.perf_counter(), compile_seconds()
+
+    def record(self, stage, step, state, proposal):
+        """Write down one point visited."""
+        timings, value = self.run.timings, float(state.evaluation.value)
+        compiled = max(timings["compile"], compile_seconds() - self._compiled)
+        record = Record(
+            step=step, stage=stage, passes=self.run.passes, seconds=time.perf_counter() - self._started - compiled,
+            value=value, gap=proposal.gap / abs(value) if value else proposal.gap, violation=proposal.violation,
+            seconds_compile=compiled, seconds_compute=timings["compute"], seconds_reduce=timings["reduce"],
+            seconds_wait=timings["wait"], bytes_moved=self.run.bytes_moved, memory=_resident_bytes(),
+        )  # fmt: skip
+        self.report.append(record)
+        self.progress.update(record)
+
+    def close(self, *, converged, stopped_because, n_iter):
+        """Write down how it ended."""
+        compiled = max(self.run.timings["compile"], compile_seconds() - self._compiled)
+        self.report.close(
+            converged=converged, stopped_because=stopped_because, n_iter=n_iter, passes=self.run.passes,
+            seconds=time.perf_counter() - self._started - compiled, compile_seconds=compiled,
+        )  # fmt: skip
+        self.progress.finish(self.report)
+
+    def targets(self, kind):
+        """Check y and weights in one pass over them, before any pass over X; return their `TargetSummary`."""
+        return self.run.map_reduce(functools.partial(target_summary, kind=kind), reads_x=False).check()
+
+    def refuse_nonfinite(self):
+        """Raise for the first NaN or infinity in X; if there is none, the arithmetic overflowed."""
+        self.run.locate_nonfinite()
+        raise ValueError(
+            "The objective is not finite although X is: its values are too large for float64 arithmetic. "
+            "Divide the largest columns by their size, for example with daskdml.preprocessing.StandardScaler."
+        )
+
+
+@contextlib.contextmanager
+def fitting(estimator, X, y, sample_weight, *, verbose=0):
+    """Open a fit: check names and shapes, align the inputs, choose where to run and say so.
+
+    Yields
+    ------
+    Fit
+        Nothing of it is on the estimator yet: a fit that fails leaves the estimator as it was.
+    """
+    if y is None:
+        name = type(estimator).__name__
+        raise ValueError(
+            f"{name} requires y to be passed, but the target y is None; pass one target value for each row of X."
+        )
+    features = SimpleNamespace()
+    data = Partitioned.from_any(X, y, sample_weight)
+    check_features(features, X, reset=True)
+    with Progress(int(verbose)) as progress, runtime.open(data) as run:
+        report = FitReport(run.where, estimator=type(estimator).__name__)
+        progress.start(run.where)
+        yield Fit(run, report, progress, features)
+
+
+class Solution(NamedTuple):
+    """What `solve_linear` found, in the user's coordinates."""
+
+    coef: np.ndarray
+    intercept: np.ndarray
+    n_iter: int
+    objective: LinearObjective
+    theta: np.ndarray
+
+
+def solve_linear(
+    fit, loss, penalty, *, total_weight, baseline, fit_intercept, tol, max_iter, random_state=None,
+    class_weight=None, intercept_scale=0.0, start=None,
+):  # fmt: skip
+    """Minimise the mean loss of a linear map plus a penalty over all rows of a fit.
+
+    Parameters
+    ----------
+    fit : Fit
+    loss, penalty : see `daskdml.losses`, `daskdml.penalties`
+    total_weight : float
+        Sum of all weights.
+    baseline : float or ndarray of shape (n_outputs,)
+        Intercept of the best constant model, where the search starts.
+    fit_intercept : bool
+    tol : float
+        Certified gap, relative to the objective, is at most ``tol**2``.
+    max_iter : int
+    random_state : None, int or generator
+        Draws the pilot; changes the answer within ``tol`` only. None is 0: two fits then agree bit for bit.
+    class_weight : ndarray or None
+    intercept_scale : float
+        See `LinearObjective`.
+    start : tuple (coef, intercept) or None
+
+    Returns
+    -------
+    Solution
+
+    Notes
+    -----
+    Pilot rows leave the workers once; all else that travels is one vector a pass and worker.
+    """
+    run = fit.run
+    q = loss.n_outputs * (run.n_features + fit_intercept)
+    n_pilot = _pilot_size(run, q)
+    seed = 0 if random_state is None else as_seed(random_state)
+    pilot = run.pilot(n_pilot, seed) if n_pilot < run.n_samples else None
+    moments = (pilot or run).map_reduce(_Moments.of)
+    if not np.isfinite(moments.total).all():
+        fit.refuse_nonfinite()
+    center, deviation, far = _coordinates(moments, run.layout, fit_intercept and not intercept_scale)
+    make = functools.partial(
+        LinearObjective, loss, penalty, run.n_features, fit_intercept=fit_intercept, center=center,
+        deviation=deviation, class_weight=class_weight, intercept_scale=intercept_scale,
+        in_kernel=far > FAR_FROM_ZERO.get(np.dtype(run.dtype), 0.0) and run.layout == "dense",
+    )  # fmt: skip
+    small = pilot is None
+    objective = make(total_weight, wide=small)
+    theta = objective.start(baseline) if start is None else objective.flatten(*start)
+    run.warm(functools.partial(_warm, objective, run.layout, run.dtype))
+    solver, model, theta = _choose_solver(fit, make, pilot, objective, theta, tol, warm=start is not None)
+    full = Evaluator(objective, run)
+    result = minimize(
+        solver, full, State(theta, None, model), tol=tol**2, max_iter=max_iter, to_rounding=small,
+        on_step=functools.partial(_record, fit, "full"),
+    )  # fmt: skip
+    if result.stopped_because == "not finite":
+        fit.refuse_nonfinite()
+    fit.close(converged=result.converged, stopped_because=result.stopped_because, n_iter=result.n_iter)
+    _warn(fit, result, penalty, max_iter)
+    coef, intercept = objective.unflatten(result.theta)
+    return Solution(coef, intercept, result.n_iter, objective, result.theta)
+
+
+def _record(fit, stage, step, state, proposal):
+    fit.record(stage, step, state, proposal)
+
+
+def _pilot_size(run, q):
+    """Return how many rows the pilot has; all of them where the problem is small, or no pilot would help."""
+    n, p = run.n_samples, run.n_features
+    m = min(max(PILOT_ROWS, PILOT_ROWS_PER_FEATURE * p), n * PILOT_SHARE, PILOT_BYTES / (8 * p))
+    if n <= PILOT_ROWS or (n <= PILOT_ROWS_PER_FEATURE * q and n * q**2 <= EXACT_FLOPS):
+        return n
+    # Too few rows for a Hessian still make good moments.
+    return int(max(m, 1))
+
+
+def _use_hessian(run, q, n):
+    limit = HESSIAN_PARAMS_CSR if run.layout == "csr" else HESSIAN_PARAMS
+    return q <= limit and n >= PILOT_ROWS_PER_PARAM * q
+
+
+def _choose_solver(fit, make, pilot, objective, theta, tol, warm):
+    """Return (solver, model of the curvature, where to start) for the pass over all rows."""
+    run, penalty, q = fit.run, objective.penalty, objective.n_params
+    by_newton = functools.partial(Newton) if penalty.smooth else functools.partial(ProxNewton, objective)
+    if pilot is None:
+        limit = HESSIAN_PARAMS_CSR if run.layout == "csr" else HESSIAN_PARAMS
+        affordable = q <= limit and run.n_samples * q**2 <= 10 * EXACT_FLOPS
+        return (by_newton(True) if affordable else NewtonCG(objective, 1e-16)), None, theta
+    if not _use_hessian(run, q, pilot.n_samples):
+        return NewtonCG(objective, tol**2), None, theta
+    weight = pilot.map_reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
+    if not weight > 0:
+        return NewtonCG(objective, tol**2), None, theta
+    model, theta = _solve_pilot(fit, pilot, make(weight), theta, warm)
+    return by_newton(False), model, theta
+
+
+def _solve_pilot(fit, pilot, objective, theta, warm):
+    """Return (model, parameters) at the pilot's optimum; only the model, at ``theta`` itself, for a warm start.
+
+    A quarter of the pilot is solved first: its Hessian, cheap to form, then serves the pilot as the pilot's serves all rows.
+    """
+    by_newton = functools.partial(Newton) if objective.penalty.smooth else functools.partial(ProxNewton, objective)
+    evaluators = Evaluator(objective, pilot)
+    last = by_newton(True)
+    if not warm:
+        q, m = objective.n_params, pilot.n_samples
+        state, exact = State(theta, None, None), True
+        if m >= 16 * q:
+            part = pilot.pilot(m // 4, 1)
+            weight = part.map_reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
+            if weight > 0:
+                sub = objective.reweighted(weight)
+                found = minimize(
+                    by_newton(True), Evaluator(sub, part), state, tol=0.4 * q / m, max_iter=30,
+                    on_step=functools.partial(_record, fit, "pilot"),
+                )  # fmt: skip
+                state, exact = State(found.theta, None, found.model), found.model is None
+        found = minimize(
+            by_newton(exact), evaluators, state, tol=0.1 * q / m, max_iter=30,
+            on_step=functools.partial(_record, fit, "pilot"),
+        )  # fmt: skip
+        theta = found.theta if np.isfinite(found.evaluation.value) else theta
+    state = last.prepare(State(theta, evaluators.hessian(theta), None), evaluators)
+    return state.model, theta
+
+
+def _total_weight(class_weight, block):
+    weight = np.ones(len(block.y)) if block.weight is None else block.weight
+    if class_weight is not None:
+        weight = weight * class_weight[block.y.astype(np.intp)]
+    return float(weight.sum())
+
+
+def _coordinates(moments, layout, may_shift):
+    """Return (center, deviation, how many deviations the farthest mean is from zero)."""
+    mean, variance = moments.mean, moments.square / max(moments.n, 1)
+    if layout == "csr" or not may_shift:
+        size = np.sqrt(variance + (0 if layout == "csr" else mean**2))
+        return None, size, 0.0
+    deviation = np.sqrt(variance)
+    # A column that varies by rounding only is constant: dividing by its deviation would blow the rounding up.
+    deviation[deviation <= 1e-12 * np.abs(mean)] = 0.0
+    varies = deviation > 0
+    far = np.max(np.abs(mean[varies]) / deviation[varies], initial=0.0)
+    return mean, deviation, far
+
+
+class _Moments(NamedTuple):
+    """Column sums and centred squares of some rows (raw squares for CSR); they merge by Chan's update."""
+
+    n: int
+    total: np.ndarray
+    square: np.ndarray
+
+    @property
+    def mean(self):
+        return self.total / max(self.n, 1)
+
+    @classmethod
+    def of(cls, block):
+        panels = block.X if isinstance(block.X, tuple) else (block.X,)
+        parts = [_column_moments(panel) for panel in panels]
+        return cls(panels[0].shape[0], *(np.concatenate(part) for part in zip(*parts)))
+
+    def __add__(self, other):
+        n = self.n + other.n
+        if self.n == 0 or other.n == 0 or not self.square.size:
+            return _Moments(n, self.total + other.total, self.square + other.square)
+        delta = other.mean - self.mean
+        between = delta**2 * (self.n * other.n / n)
+        return _Moments(n, self.total + other.total, self.square + other.square + between)
+
+
+def _column_moments(X):
+    if sparse.issparse(X):
+        # Squares about zero: sparse columns are scaled, not shifted. A mean of zero makes the merge add nothing.
+        return np.zeros(X.shape[1]) + _nan_if_not_finite(X), squared_column_sums(X, np.ones(X.shape[0]))
+    if hasattr(X, "get"):
+        X = X.get()
+    total = np.zeros(X.shape[1])
+    square = np.zeros(X.shape[1])
+    if X.shape[0] == 0:
+        return total, square
+    with np.errstate(all="ignore"):
+        about = X[0].astype(np.float64)
+        for start in range(0, X.shape[0], 4096):
+            rows = X[start : start + 4096] - about
+            total += rows.sum(axis=0)
+            square += np.einsum("ij,ij->j", rows, rows)
+        square -= total**2 / X.shape[0]
+    return total + about * X.shape[0], np.maximum(square, 0.0)
+
+
+def _nan_if_not_finite(X):
+    return 0.0 if np.isfinite(X.data.sum()) else np.nan
+
+
+def _warm(objective, layout, dtype):
+    """Build the kernels a fit will call, by calling them on two rows."""
+    from daskdml.data import Block
+
+    X = np.zeros((2, objective.n_features), dtype=dtype or np.float64)
+    X = sparse.csr_matrix(X) if layout == "csr" else X
+    block = Block(X, np.zeros(2, dtype=np.float32), None, 0, 0)
+    objective.at(np.zeros(objective.n_params), 1)(block)
+
+
+def _warn(fit, result, penalty, max_iter):
+    name = fit.report.estimator
+    if not result.converged:
+        warnings.warn(
+            f"{name} stopped after {result.n_iter} steps ({result.stopped_because}) with a relative gap of "
+            f"{fit.report.gap:.0e}; raise max_iter (now {max_iter}) or tol.",
+            ConvergenceWarning, stacklevel=4,
+        )  # fmt: skip
+    # On separable data the gap shrinks but steps do not: each one multiplies the loss by a constant and goes on.
+    elif penalty.is_zero and np.abs(result.last_step).max(initial=0.0) > 0.05 and result.gap < 1e-3:
+        warnings.warn(
+            f"{name}: the classes are separable by a linear function of X, so without a penalty the coefficients have no "
+            f"finite optimum; they grew until the loss was {result.evaluation.loss_value:.0e}. Set a finite C.",
+            ConvergenceWarning, stacklevel=4,
+        )  # fmt: skip
+
+
+def _resident_bytes():
+    try:
+        with open("/proc/self/statm") as f:
+            return int(f.read().split()[1]) * 4096
+    except OSError:
+        return 0

@@ -1,0 +1,73 @@
+"""Logistic loss of a 0/1 label: half the binomial deviance."""
+
+import numpy as np
+
+from daskdml.kernels.compile import TILE_SIGNATURE, build_tile
+from daskdml.kernels.scalar import exp_negative, log1p_unit
+
+
+class Logistic:
+    """Logistic loss, pointwise in (y, raw).
+
+    loss(y, raw) = log(1 + exp(raw)) - y * raw,  y in {0, 1} (or a probability)
+    d loss / d raw = expit(raw) - y,   d2 loss / d raw2 = expit(raw) * (1 - expit(raw))
+
+    It is scikit-learn's ``HalfBinomialLoss``. Finite for every finite raw; NaN stays NaN.
+    """
+
+    name = "logistic"
+    n_outputs = 1
+    smooth = True
+    constant_hessian = False
+    y_domain = (0.0, 1.0)
+    #: Lowest value over raw: what the duality gap subtracts.
+    infimum = 0.0
+    params = np.empty(0)
+
+    @property
+    def tile(self):
+        """The compiled tile function."""
+        return build_tile(_tile, TILE_SIGNATURE)
+
+    def arrays(self, raw, y, weight, order, xp=np):
+        """Evaluate whole arrays by the formulas above: the definition for tests, and what runs on a GPU.
+
+        Parameters
+        ----------
+        raw, y, weight : arrays of shape (n,), float64
+        order : {0, 1, 2}
+        xp : module, default numpy
+            numpy or cupy.
+
+        Returns
+        -------
+        value : float, gradient : array of shape (n,), hessian : array of shape (n,)
+        """
+        e = xp.exp(-xp.abs(raw))
+        p = xp.where(raw >= 0, 1.0, e) / (1.0 + e)
+        value = (weight * (xp.maximum(raw, 0.0) - raw * y + xp.log1p(e))).sum()
+        return value, weight * (p - y), weight * e / (1.0 + e) ** 2
+
+    def predict(self, raw):
+        """Return the probability of label 1."""
+        e = np.exp(-np.abs(raw))
+        return np.where(raw >= 0, 1.0, e) / (1.0 + e)
+
+    def baseline(self, mean):
+        """Return the best constant raw value for targets of a given mean."""
+        return float(np.log(mean) - np.log1p(-mean))
+
+
+def _tile(raw, y, weight, gradient, hessian, params, order):
+    total = 0.0
+    if order == 2:
+        for i in range(raw.size):
+            e = exp_negative(-abs(raw[i]))
+            hessian[i] = weight[i] * e / ((1.0 + e) * (1.0 + e))
+    for i in range(raw.size):
+        r = raw[i]
+        e = exp_negative(-abs(r))
+        p = (1.0 if r >= 0 else e) / (1.0 + e)
+        gradient[i] = weight[i] * (p - y[i])
+        total += weight[i] * (max(r, 0.0) - r * y[i] + log1p_unit(e))
+    return total

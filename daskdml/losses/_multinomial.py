@@ -1,0 +1,89 @@
+"""Multinomial (softmax) loss of a class code."""
+
+import numpy as np
+
+from daskdml.kernels.compile import TILE_MULTI_SIGNATURE, build_tile
+from daskdml.kernels.scalar import exp_negative
+
+
+class Multinomial:
+    """Multinomial logistic loss, pointwise in (y, raw) with one raw value per class.
+
+    loss(y, raw) = log(sum_k exp(raw_k)) - raw_y,  y in {0, ..., n_outputs - 1}
+    d loss / d raw_k = p_k - [k == y],   d2 loss / d raw_k d raw_l = p_k ([k == l] - p_l),   p = softmax(raw)
+
+    It is scikit-learn's ``HalfMultinomialLoss``. What `tile` writes as curvature are the weighted probabilities
+    ``weight * p_k``, from which the k x k matrix above follows.
+
+    Parameters
+    ----------
+    n_classes : int
+    """
+
+    name = "multinomial"
+    smooth = True
+    constant_hessian = False
+    infimum = 0.0
+    params = np.empty(0)
+
+    def __init__(self, n_classes):
+        self.n_outputs = n_classes
+        self.y_domain = (0, n_classes - 1)
+
+    @property
+    def tile(self):
+        """The compiled tile function."""
+        return build_tile(_tile, TILE_MULTI_SIGNATURE)
+
+    def arrays(self, raw, y, weight, order, xp=np):
+        """Evaluate whole arrays by the formulas above; see `Logistic.arrays`."""
+        rows = xp.arange(raw.shape[0])
+        codes = y.astype(np.int64)
+        top = raw.max(axis=1, keepdims=True)
+        e = xp.exp(raw - top)
+        norm = e.sum(axis=1, keepdims=True)
+        value = (weight * (xp.log(norm[:, 0]) + top[:, 0] - raw[rows, codes])).sum()
+        curvature = weight[:, None] * e / norm
+        gradient = curvature.copy()
+        gradient[rows, codes] -= weight
+        return value, gradient, curvature
+
+    def predict(self, raw):
+        """Return the class probabilities, one row each."""
+        e = np.exp(raw - raw.max(axis=1, keepdims=True))
+        return e / e.sum(axis=1, keepdims=True)
+
+    def baseline(self, share):
+        """Return the best constant raw values for classes of given shares, summing to zero."""
+        raw = np.log(share)
+        return raw - raw.mean()
+
+
+def _tile(raw, y, weight, gradient, hessian, params, order):
+    total = 0.0
+    k = raw.shape[1]
+    for i in range(raw.shape[0]):
+        code = int(y[i])
+        top = raw[i, 0]
+        for c in range(1, k):
+            # NaN must win: a comparison with it is false, and the row would count as finite.
+            top = raw[i, c] if raw[i, c] > top or raw[i, c] != raw[i, c] else top
+        total += weight[i] * (top - raw[i, code])
+        for c in range(k):
+            gradient[i, c] = raw[i, c] - top
+    for i in range(raw.shape[0]):
+        for c in range(k):
+            gradient[i, c] = exp_negative(gradient[i, c])
+    for i in range(raw.shape[0]):
+        norm = 0.0
+        for c in range(k):
+            norm += gradient[i, c]
+        total += weight[i] * np.log(norm)
+        scale = weight[i] / norm
+        for c in range(k):
+            gradient[i, c] *= scale
+        if order == 2:
+            for c in range(k):
+                hessian[i, c] = gradient[i, c]
+        gradient[i, int(y[i])] -= weight[i]
+    return total

@@ -1,0 +1,51 @@
+"""What a solver may ask: the objective at a point, summed over all blocks by whoever holds them."""
+
+
+class Evaluator:
+    """Evaluate an objective over a run's blocks.
+
+    Parameters
+    ----------
+    objective : see `daskdml.objectives.LinearObjective`
+    run : object with ``map_reduce(fn)``
+        Folds ``fn(block)`` over the blocks in a fixed order.
+    """
+
+    def __init__(self, objective, run):
+        self.objective, self.run = objective, run
+
+    def value_gradient(self, theta):
+        """Return the `Evaluation` at theta: one pass over X."""
+        return self.objective.finish(theta, self.run.map_reduce(self.objective.at(theta, 1)))
+
+    def hessian(self, theta):
+        """Return the `Evaluation` at theta with the p x p Hessian: one pass over X, n * p^2 multiplications."""
+        return self.objective.finish(theta, self.run.map_reduce(self.objective.at(theta, 2)))
+
+    def many(self, thetas):
+        """Return the values at several points from one pass over X."""
+        total = self.run.map_reduce(_Several([self.objective.at(theta, 0) for theta in thetas]))
+        return [self.objective.finish(theta, part).value for theta, part in zip(thetas, total.parts)]
+
+    def hvp(self, theta, direction):
+        """Return the Hessian at theta times a direction: one pass over X."""
+        o = self.objective
+        product = o.finish_vector(self.run.map_reduce(o.along(theta, direction)))
+        return product + o.penalty.curvature(o.scale) * direction
+
+    def hessian_diagonal(self, theta):
+        """Return the diagonal of the Hessian at theta: one pass over X."""
+        return self.objective.finish_diagonal(self.run.map_reduce(self.objective.diagonal_at(theta)))
+
+
+class _Several:
+    """Several functions of a block as one; their partials add up side by side."""
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def __call__(self, block):
+        return _Several([part(block) for part in self.parts])
+
+    def __add__(self, other):
+        return _Several([a + b for a, b in zip(self.parts, other.parts)])

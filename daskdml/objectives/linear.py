@@ -1,0 +1,408 @@
+"""Loss of a linear map plus a penalty: what a generalised linear model minimises.
+
+F(coef, intercept) = 1/S * sum_i weight_i * loss(y_i, x_i @ coef + intercept) + penalty(coef),   S = sum_i weight_i
+
+It is scikit-learn's objective exactly. Only this file knows shapes, the intercept, the averaging and the solver's coordinates: columns
+are shifted by ``center`` and divided by ``1 / scale`` (the pilot's mean and deviation), so that float32 and features over decades do
+not change an answer. With ``u = coef / scale`` and ``b = intercept + center @ coef`` a margin is ``(x - center) @ (scale * u) + b``.
+"""
+
+import copy
+from typing import NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+from daskdml.kernels.csr import CSRPass, squared_column_sums
+from daskdml.kernels.dense import DensePass
+from daskdml.kernels.dense_multi import DenseMultiPass
+from daskdml.kernels.pointwise import apply_loss, array_pass
+
+# Rows of a Gram product: what float32 may sum before float64 takes over.
+_SLAB = 4096
+
+
+class Partial(NamedTuple):
+    """What one block contributes; partials add up, in any grouping that the runtime's fixed tree prescribes."""
+
+    value: float
+    gradient: np.ndarray | None = None
+    gradient_sum: np.ndarray | float | None = None
+    hessian: np.ndarray | None = None
+
+    def __add__(self, other):
+        return Partial(*(None if a is None else a + b for a, b in zip(self, other)))
+
+
+class Evaluation(NamedTuple):
+    """The objective at one point; arrays are flat, in the solver's coordinates.
+
+    ``gradient`` belongs to the smooth part (loss and L2); ``value`` is the whole objective. ``loss_value`` and ``loss_gradient`` are the
+    mean loss alone.
+    """
+
+    value: float
+    gradient: np.ndarray
+    loss_value: float
+    loss_gradient: np.ndarray
+    hessian: np.ndarray | None = None
+
+
+class LinearObjective:
+    """Penalised mean loss of a linear map.
+
+    Parameters
+    ----------
+    loss : see `daskdml.losses`
+    penalty : see `daskdml.penalties`
+    n_features : int
+    total_weight : float
+        S above: the sum of all weights.
+    fit_intercept : bool, default True
+    center, deviation : ndarrays of shape (n_features,) or None
+        Of the pilot's columns. ``center`` needs an intercept.
+    in_kernel : bool, default False
+        Subtract the center from each row as it is read, instead of from the sums. Slower; needed when the mean is so many
+        deviations away from zero that the sums would cancel.
+    class_weight : ndarray of shape (n_classes,) or None
+        Multiplies the weight of rows by their class code.
+    intercept_scale : float, default 0
+        Above 0 the intercept is penalised as the coefficient of a constant feature of this inverse size (liblinear).
+    wide : bool, default False
+        Do float32 arithmetic in float64.
+    """
+
+    def __init__(
+        self, loss, penalty, n_features, total_weight, *, fit_intercept=True, center=None, deviation=None,
+        in_kernel=False, class_weight=None, intercept_scale=0.0, wide=False,
+    ):  # fmt: skip
+        self.loss, self.penalty, self.n_features, self.total_weight = loss, penalty, n_features, float(total_weight)
+        self.fit_intercept, self.class_weight, self.wide = fit_intercept, class_weight, wide
+        self.center = np.zeros(n_features) if center is None or not fit_intercept else center
+        deviation = np.ones(n_features) if deviation is None else deviation
+        self.column_scale = 1.0 / np.where(deviation > 0, deviation, 1.0)
+        self.in_kernel = in_kernel and fit_intercept
+        row = np.concatenate([self.column_scale, [intercept_scale]]) if fit_intercept else self.column_scale
+        self.scale = np.tile(row, self.n_outputs)
+
+    @property
+    def n_outputs(self):
+        """Raw values per row."""
+        return self.loss.n_outputs
+
+    @property
+    def n_params(self):
+        """Length of the flat parameter vector: per output the coefficients, then the intercept."""
+        return self.n_outputs * (self.n_features + self.fit_intercept)
+
+    def reweighted(self, total_weight):
+        """Return the same objective for rows of another total weight."""
+        out = copy.copy(self)
+        out.total_weight = float(total_weight)
+        return out
+
+    def start(self, baseline):
+        """Return the parameters of the best constant model."""
+        theta = np.zeros((self.n_outputs, self.n_features + self.fit_intercept))
+        if self.fit_intercept:
+            theta[:, -1] = baseline
+        return theta.ravel()
+
+    def flatten(self, coef, intercept):
+        """Turn fitted (coef, intercept) of shape (n_outputs, n_features) and (n_outputs,) into flat parameters."""
+        theta = np.zeros((self.n_outputs, self.n_features + self.fit_intercept))
+        theta[:, : self.n_features] = coef / self.column_scale
+        if self.fit_intercept:
+            theta[:, -1] = intercept + coef @ self.center
+        return theta.ravel()
+
+    def unflatten(self, theta):
+        """Turn flat parameters into (coef, intercept) in the user's coordinates."""
+        coef, b = self._split(theta)
+        return coef, b - coef @ self.center
+
+    def _split(self, theta):
+        theta = theta.reshape(self.n_outputs, -1)
+        b = theta[:, -1] if self.fit_intercept else np.zeros(self.n_outputs)
+        return theta[:, : self.n_features] * self.column_scale, b
+
+    def at(self, theta, order=1):
+        """Return the picklable function of one block that gives its `Partial` at these parameters.
+
+        Parameters
+        ----------
+        theta : ndarray of shape (n_params,)
+        order : {0, 1, 2}
+        """
+        coef, b = self._split(np.asarray(theta, dtype=np.float64))
+        return _BlockPass(self, coef, b, order)
+
+    def along(self, theta, direction):
+        """Return the function of one block that gives its Hessian times a direction, as a `Partial`'s gradient."""
+        coef, b = self._split(theta)
+        direction, direction_b = self._split(direction)
+        return _BlockPass(self, coef, b, 2, direction, direction_b)
+
+    def diagonal_at(self, theta):
+        """Return the function of one block that gives the diagonal of its Hessian, as a `Partial`'s gradient."""
+        coef, b = self._split(theta)
+        return _BlockPass(self, coef, b, 2, diagonal=True)
+
+    def finish(self, theta, total):
+        """Average the summed partials, move to the solver's coordinates and add the penalty."""
+        loss_value = total.value / self.total_weight
+        u = np.asarray(theta)
+        value = loss_value + self.penalty.value(u, self.scale)
+        if total.gradient is None:
+            return Evaluation(value, None, loss_value, None)
+        loss_gradient = self.finish_vector(total)
+        gradient = loss_gradient + self.penalty.gradient(u, self.scale)
+        hessian = None if total.hessian is None else self._finish_hessian(total.hessian)
+        return Evaluation(value, gradient, loss_value, loss_gradient, hessian)
+
+    def finish_vector(self, total):
+        """Average a summed gradient (or Hessian product) and move it to the solver's coordinates."""
+        gradient = np.reshape(total.gradient, (self.n_features, -1)).T
+        gradient_sum = np.reshape(total.gradient_sum, (-1, 1))
+        if not self.in_kernel:
+            gradient = gradient - gradient_sum * self.center
+        gradient = gradient * self.column_scale
+        full = np.concatenate([gradient, gradient_sum], axis=1) if self.fit_intercept else gradient
+        return full.ravel() / self.total_weight
+
+    def finish_diagonal(self, total):
+        """Average a summed Hessian diagonal, move it to the solver's coordinates and add the penalty's."""
+        diagonal = np.reshape(total.gradient, (self.n_features, -1)).T * self.column_scale**2
+        total_sum = np.reshape(total.gradient_sum, (-1, 1))
+        full = np.concatenate([diagonal, total_sum], axis=1) if self.fit_intercept else diagonal
+        return full.ravel() / self.total_weight + self.penalty.curvature(self.scale)
+
+    def _finish_hessian(self, hessian):
+        # Blocks are centred and scaled as they are summed; only the averaging and the penalty are left.
+        hessian = hessian / self.total_weight
+        hessian[np.diag_indices_from(hessian)] += self.penalty.curvature(self.scale)
+        if self.n_outputs > 1:
+            self._fix_gauge(hessian)
+        return hessian
+
+    def _fix_gauge(self, hessian):
+        """Give curvature to what the loss cannot see: the same number added to all classes.
+
+        Gradients are orthogonal to these directions (up to the penalty, which has curvature of its own), so a Newton step
+        is not changed by it and a singular matrix becomes regular.
+        """
+        k, width = self.n_outputs, self.n_features + self.fit_intercept
+        free = np.flatnonzero(self.penalty.curvature(self.scale)[:width] == 0)
+        four = hessian.reshape(k, width, k, width)
+        for j in free:
+            four[:, j, :, j] += np.mean(four[range(k), j, range(k), j]) / k
+
+    def gap(self, theta, evaluation):
+        """Return a bound on ``value - minimum`` by Fenchel duality, valid for any convex loss.
+
+        With theta' the loss's dual point r = loss'(raw) shrunk by c in [0, 1]:
+        minimum >= c * (mean loss - gradient @ theta) - conjugate(-c * gradient), since the loss's conjugate is convex and
+        vanishes (is minus the lowest loss) at 0. The dual also asks that unpenalised gradients vanish; what is left of them
+        is charged as if the intercepts might move by ten times their size.
+
+        References
+        ----------
+        Mairal, "Sparse coding for machine learning, image processing and computer vision", 2010, appendix D.
+        """
+        g = evaluation.loss_gradient
+        conjugate, c = self.penalty.conjugate(g, self.scale)
+        free = self.scale == 0
+        slack = np.abs(g[free]) @ (10 * (1 + np.abs(theta[free])))
+        dual = c * (evaluation.loss_value - g @ theta) + (1 - c) * self.loss.infimum - conjugate - c * slack
+        return max(evaluation.value - dual, 0.0)
+
+
+class _BlockPass:
+    """One block's contribution at fixed parameters; made on the driver, pickled once, called per block."""
+
+    def __init__(self, objective, coef, b, order, direction=None, direction_b=None, diagonal=False):
+        self.objective, self.coef, self.b, self.order = objective, coef, b, order
+        self.direction, self.direction_b, self.diagonal = direction, direction_b, diagonal
+        o = objective
+        shift = o.center if o.in_kernel else None
+        moved_b = b if o.in_kernel else b - coef @ o.center
+        if o.n_outputs == 1:
+            self.dense = DensePass(coef[0], moved_b[0], o.loss, order=order, shift=shift, wide=o.wide)
+        else:
+            self.dense = DenseMultiPass(coef.T, moved_b, o.loss, order=order, shift=shift, wide=o.wide)
+
+    def __call__(self, block):
+        o = self.objective
+        weight = block.weight
+        if o.class_weight is not None:
+            by_class = o.class_weight[block.y.astype(np.intp)]
+            weight = by_class if weight is None else weight * by_class
+        if self.direction is not None or self.diagonal:
+            return self._second_order(block.X, block.y, weight)
+        value, gradient, gradient_sum, h = self._first_order(block.X, block.y, weight)
+        if self.order == 0:
+            return Partial(value)
+        hessian = None if self.order < 2 else self._hessian(block.X, h, weight)
+        return Partial(value, gradient, gradient_sum, hessian)
+
+    def _first_order(self, X, y, weight):
+        o = self.objective
+        if isinstance(X, np.ndarray):
+            return self.dense(X, y, weight)
+        if sparse.issparse(X) and o.n_outputs == 1:
+            b = self.b[0] - self.coef[0] @ o.center
+            return CSRPass(self.coef[0], b, o.loss, order=self.order)(X, y, weight)
+        if sparse.issparse(X) or isinstance(X, tuple):
+            return self._two_phases(X, y, weight)
+        import cupy  # blocks that are neither host arrays nor sparse live on a GPU
+
+        shift = o.center if o.in_kernel else None
+        w, b = (self.dense.w, self.dense.b) if o.n_outputs == 1 else (self.dense.W, self.dense.b)
+        return array_pass(X, y, weight, w, b, o.loss, self.order, shift, cupy)
+
+    def margins(self, X):
+        """Return the part of the margins that one matrix, or a tuple of column panels, contributes; b not included."""
+        if not isinstance(X, tuple):
+            return _product(X, self.coef.T, None)
+        return sum(_product(panel, self.coef[:, s].T, self._shift(s)) for panel, s in _panels(X))
+
+    def backward(self, X, g):
+        """Return ``X^T g`` for one matrix, or a tuple of column panels."""
+        if not isinstance(X, tuple):
+            return _product(X.T, g, None)
+        parts = [_product_transposed(panel, g, self._shift(s)) for panel, s in _panels(X)]
+        return np.concatenate(parts, axis=0)
+
+    def _shift(self, columns):
+        return self.objective.center[columns] if self.objective.in_kernel else None
+
+    def _two_phases(self, X, y, weight):
+        value, g, h = self._pointwise(X, y, weight)
+        gradient = self.backward(X, g if g.ndim == 2 else g[:, None])
+        gradient_sum = g.sum(axis=0)
+        if g.ndim == 1:
+            return value, gradient[:, 0], float(gradient_sum), h
+        return value, gradient, gradient_sum, h
+
+    def _pointwise(self, X, y, weight):
+        o = self.objective
+        panels_shifted = o.in_kernel and isinstance(X, tuple)
+        raw = self.margins(X) + (self.b if panels_shifted else self.b - self.coef @ o.center)
+        raw = np.ascontiguousarray(raw[:, 0] if o.n_outputs == 1 else raw)
+        return apply_loss(raw, y, weight, o.loss, self.order)
+
+    def _second_order(self, X, y, weight):
+        """Hessian times the direction, or the Hessian's diagonal, without a p x p matrix."""
+        o = self.objective
+        if sparse.issparse(X) and o.n_outputs == 1 and not self.diagonal:
+            b = self.b[0] - self.coef[0] @ o.center
+            direction_b = self.direction_b[0] - self.direction[0] @ o.center
+            walk = CSRPass(
+                self.coef[0], b, o.loss, order=2, direction=self.direction[0], direction_b=direction_b
+            )
+            value, product, product_sum, _ = walk(X, y, weight)
+            return Partial(value, product, product_sum)
+        value, _, _, h = self._first_order(X, y, weight)
+        h = h if h.ndim == 2 else h[:, None]
+        if self.diagonal:
+            weight = np.ones(len(h)) if weight is None else weight
+            # The multinomial loss gives weight * p; its diagonal curvature is weight * p * (1 - p).
+            diagonal = h if o.n_outputs == 1 else h * (1 - h / np.where(weight > 0, weight, 1.0)[:, None])
+            return Partial(value, _squares(X, diagonal, o.center), diagonal.sum(axis=0))
+        forward = _BlockPass(o, self.direction, self.direction_b, 1)
+        along = forward.margins(X) + (
+            self.direction_b if o.in_kernel and isinstance(X, tuple) else self.direction_b - self.direction @ o.center
+        )
+        g = h * along
+        if o.n_outputs > 1:
+            weight = np.ones(len(h)) if weight is None else weight
+            share = h / np.where(weight > 0, weight, 1.0)[:, None]
+            g -= share * g.sum(axis=1, keepdims=True)
+        product = self.backward(X, g)
+        if o.in_kernel and not isinstance(X, tuple):
+            product = product - np.outer(o.center, g.sum(axis=0))
+        return Partial(value, product, g.sum(axis=0))
+
+    def _hessian(self, X, h, weight):
+        o = self.objective
+        n = h.shape[0]
+        width = o.n_features + o.fit_intercept
+        total = np.zeros((o.n_outputs * width, o.n_outputs * width))
+        for start in range(0, n, _SLAB):
+            s = slice(start, min(start + _SLAB, n))
+            rows = _scaled_rows(X, s, o.center, o.column_scale, o.fit_intercept, wide=o.wide)
+            if o.n_outputs == 1:
+                weighted = rows * np.sqrt(h[s]).astype(rows.dtype)[:, None]
+                total += weighted.T @ weighted
+            else:
+                _add_multinomial(total, rows, h[s], None if weight is None else weight[s])
+        return total
+
+
+def _add_multinomial(total, rows, weighted_p, weight):
+    """Add ``sum_i weight_i (diag(p_i) - p_i p_i^T) kron x_i x_i^T`` of one slab, class by class."""
+    width, k = rows.shape[1], weighted_p.shape[1]
+    p = weighted_p if weight is None else weighted_p / np.where(weight > 0, weight, 1.0)[:, None]
+    four = total.reshape(k, width, k, width)
+    for a in range(k):
+        for c in range(a, k):
+            curvature = weighted_p[:, a] * ((a == c) - p[:, c])
+            block = rows.T @ (rows * curvature.astype(rows.dtype)[:, None])
+            four[a, :, c, :] += block
+            if a != c:
+                four[c, :, a, :] += block.T
+
+
+def _scaled_rows(X, s, center, scale, with_ones, *, wide):
+    """Return rows of a block as a dense, centred and scaled matrix, a column of ones last if there is an intercept."""
+    if isinstance(X, tuple):
+        X = np.concatenate([_dense(panel[s]) for panel in X], axis=1)
+    else:
+        X = _dense(X[s])
+    dtype = np.float64 if wide else X.dtype
+    rows = np.empty((X.shape[0], X.shape[1] + with_ones), dtype=dtype)
+    np.subtract(X, center.astype(dtype), out=rows[:, : X.shape[1]], dtype=dtype)
+    rows[:, : X.shape[1]] *= scale.astype(dtype)
+    if with_ones:
+        rows[:, -1] = 1
+    return rows
+
+
+def _dense(X):
+    if sparse.issparse(X):
+        return X.toarray()
+    return X.get() if hasattr(X, "get") else X
+
+
+def _panels(X):
+    start = 0
+    for panel in X:
+        yield panel, slice(start, start + panel.shape[1])
+        start += panel.shape[1]
+
+
+def _product(X, W, shift):
+    """Return X @ W in float64; ``(X - shift) @ W`` where shift is given."""
+    if shift is None:
+        return np.asarray(X @ W.astype(X.dtype), dtype=np.float64)
+    return np.concatenate([(X[s] - shift.astype(X.dtype)) @ W for s in _slabs(X)], axis=0)
+
+
+def _product_transposed(X, g, shift):
+    if shift is None:
+        return np.asarray(X.T @ g.astype(X.dtype), dtype=np.float64)
+    return sum((X[s] - shift.astype(X.dtype)).T @ g[s] for s in _slabs(X))
+
+
+def _slabs(X):
+    return [slice(start, start + _SLAB) for start in range(0, X.shape[0], _SLAB)]
+
+
+def _squares(X, h, center):
+    """Return ``sum_i h_ik (x_ij - center_j)^2``; for sparse X the center is zero by construction."""
+    if isinstance(X, tuple):
+        return np.concatenate([_squares(panel, h, center[s]) for panel, s in _panels(X)], axis=0)
+    if sparse.issparse(X):
+        return np.stack([squared_column_sums(X, np.ascontiguousarray(h[:, c])) for c in range(h.shape[1])], axis=1)
+    X = _dense(X)
+    return sum((X[s] - center).astype(np.float64).T ** 2 @ h[s] for s in _slabs(X))

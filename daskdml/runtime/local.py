@@ -1,0 +1,165 @@
+"""Passes over blocks in this process: on the thread pool, or in the calling thread alone."""
+
+import functools
+import threading
+import time
+
+from .fold import Fold
+from .run import Run
+from .threads import for_each
+
+
+class LocalRun(Run):
+    """A `Run` whose blocks are computed by threads of this process.
+
+    Parameters
+    ----------
+    data : Partitioned
+    chunks : list of Chunk, or None
+        None streams: the Dask graph of each chunk is computed again in every pass.
+    n_threads : int
+        1 computes every block in the calling thread, where a debugger can step through it.
+    one_pass : bool, default False
+        The caller makes one pass only.
+    """
+
+    def __init__(self, data, *, chunks, n_threads, mode="pinned", one_pass=False, parent=None):
+        lengths = data.known_lengths if chunks is None else [len(chunk) for chunk in chunks]
+        n_chunks = data.n_chunks if chunks is None else len(chunks)
+        super().__init__(data, mode=mode, n_workers=1, n_chunks=n_chunks, lengths=lengths, parent=parent)
+        self.n_threads = n_threads
+        self._one_pass = one_pass
+        self._sources = data.chunks if chunks is None else None
+        self._target_functions = []
+        self._place(chunks)
+
+    def transform_targets(self, fn):
+        if self._chunks is None:
+            self._target_functions.append(fn)
+        else:
+            self._place([type(c)(c.X, fn(c.y), c.weight) for c in self._chunks])
+
+    def warm(self, fn):
+        start = time.perf_counter()
+        fn()
+        self.timings["compile"] += time.perf_counter() - start
+
+    def close(self):
+        self._chunks = self._blocks = self._sources = None
+
+    def _place(self, chunks):
+        """Cut chunks into blocks, once for all passes: they are views."""
+        self._chunks = chunks
+        self._blocks = None
+        if chunks is not None:
+            self._blocks = [block for i, c in enumerate(chunks) for block in c.blocks(*self._position(i))]
+
+    def _fold(self, fn, combine):
+        fold = Fold(self.n_blocks, combine)
+        self._each_block(fn, fold.add)
+        self.timings["reduce"] += fold.seconds / self.n_threads
+        self.timings["compute"] -= fold.seconds / self.n_threads
+        return fold.result()
+
+    def _map_blocks(self, fn):
+        values = [None] * self.n_blocks
+        self._each_block(fn, values.__setitem__)
+        return values
+
+    def _each_block(self, fn, keep):
+        """Call ``keep(index, fn(block))`` for all blocks."""
+        seconds = []
+
+        def visit(block):
+            start = time.perf_counter()
+            keep(block.index, fn(block))
+            seconds.append(time.perf_counter() - start)
+
+        if self._blocks is not None:
+            blocks = self._blocks
+            for_each(len(blocks), lambda i: visit(blocks[i]), self.n_threads)
+        else:
+            self._each_chunk(range(self.n_chunks), lambda i, chunk: self._visit_chunk(i, chunk, visit))
+        self.timings["compute"] += sum(seconds) / self.n_threads
+
+    def _visit_chunk(self, i, chunk, visit):
+        for block in chunk.blocks(*self._position(i)):
+            visit(block)
+
+    def _map_chunks(self, fn, args):
+        values = [None] * self.n_chunks
+
+        def visit(i, chunk):
+            values[i] = fn(chunk, *args[i])
+
+        self._each_chunk([i for i in range(self.n_chunks) if args[i] is not None], visit)
+        return values
+
+    def _each_chunk(self, wanted, visit):
+        """Call ``visit(i, chunk)`` for the chunks with these numbers."""
+        wanted = list(wanted)
+        if self._chunks is not None:
+            for_each(len(wanted), lambda k: visit(wanted[k], self._chunks[wanted[k]]), self.n_threads)
+            return
+        visit = functools.partial(self._visit_target, visit)
+        stream([self._sources[i] for i in wanted], lambda k, chunk: visit(wanted[k], chunk), self.n_threads)
+
+    def _visit_target(self, visit, i, chunk):
+        for fn in self._target_functions:
+            chunk = type(chunk)(chunk.X, fn(chunk.y), chunk.weight)
+        visit(i, chunk)
+
+
+def compute(delayed, n_threads):
+    """Compute Dask collections in this process, with ``n_threads`` threads."""
+    import dask
+
+    if n_threads == 1:
+        return list(dask.compute(*delayed, scheduler="synchronous"))
+    return list(dask.compute(*delayed, scheduler="threads", num_workers=n_threads))
+
+
+def stream(sources, visit, n_threads):
+    """Call ``visit(i, chunk)`` on each lazy chunk as it is read, and let go of it before the next is read.
+
+    Dask's own order is depth first, so a thread holds one chunk at a time, and what several chunks share (the row group
+    of a Parquet file) is read once.
+    """
+    import dask
+
+    gate = _Gate()
+    visited = [
+        dask.delayed(gate.enter, name=f"daskdml-visit-{id(gate)}-{i}")(chunk, i, visit) for i, chunk in enumerate(sources)
+    ]
+    try:
+        compute(visited, n_threads)
+    finally:
+        gate.close()
+
+
+class _Gate:
+    """Lets visits in until it is closed, then waits for those inside: none is left running after an error."""
+
+    def __init__(self):
+        self.closed = False
+        self.active = 0
+        self.changed = threading.Condition()
+
+    def enter(self, chunk, i, visit):
+        with self.changed:
+            if self.closed:
+                return
+            self.active += 1
+        try:
+            visit(i, chunk)
+        finally:
+            with self.changed:
+                self.active -= 1
+                self.changed.notify_all()
+
+    def close(self):
+        with self.changed:
+            self.closed = True
+            while self.active:
+                self.changed.wait()
+

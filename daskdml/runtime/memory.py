@@ -1,0 +1,112 @@
+"""How many bytes a process may hold, and how blocks wait between passes accordingly."""
+
+import os
+import shutil
+import tempfile
+
+SHARE = 0.5  # of the limit that pinned blocks may take; the rest is for kernels, partial results and the reader
+SCRATCH_MARGIN = 1.3
+
+
+def process_limit():
+    """Return the bytes this process may hold.
+
+    The smallest of the memory available on the machine, what is left in the control group, and the process's own limits
+    on data, address space and resident set.
+    """
+    import psutil
+
+    return min([psutil.virtual_memory().available, *_cgroup_limits(), *_resource_limits().values()])
+
+
+def choose_mode(n_bytes, limit, free_scratch):
+    """Choose how blocks wait between passes.
+
+    Parameters
+    ----------
+    n_bytes : int
+        Of all blocks.
+    limit : int
+        Bytes of memory, summed over workers.
+    free_scratch : int
+        Free bytes of scratch space, summed over workers.
+
+    Returns
+    -------
+    {"pinned", "mmap", "stream"}
+
+    Examples
+    --------
+    >>> choose_mode(8e9, 32e9, 100e9), choose_mode(8e9, 3e9, 100e9), choose_mode(8e9, 3e9, 1e9)
+    ('pinned', 'mmap', 'stream')
+    """
+    if n_bytes <= SHARE * limit:
+        return "pinned"
+    return "mmap" if n_bytes * SCRATCH_MARGIN <= free_scratch else "stream"
+
+
+def free_scratch(folder):
+    """Return the free bytes a folder offers to mapped blocks; none where the address space is limited."""
+    limits = _resource_limits()
+    return min(shutil.disk_usage(folder).free, limits.get("RLIMIT_AS", float("inf")) * SHARE)
+
+
+def scratch_folder(asked):
+    """Return the folder for mapped blocks of this process: the option ``scratch_dir`` or the temporary folder."""
+    if asked is None:
+        return tempfile.gettempdir()
+    os.makedirs(asked, exist_ok=True)
+    return os.fspath(asked)
+
+
+def format_bytes(n):
+    """Write a number of bytes with at most two digits behind three powers of ten.
+
+    Examples
+    --------
+    >>> format_bytes(40_000_000), format_bytes(3.14e9), format_bytes(12)
+    ('40 MB', '3.1 GB', '12 B')
+    """
+    for power, unit in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if n >= power:
+            return f"{n / power:.1f} {unit}" if n < 9.95 * power else f"{n / power:.0f} {unit}"
+    return f"{n:.0f} B"
+
+
+def _resource_limits():
+    """Return the finite limits of this process, by name."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return {}
+    names = [name for name in ("RLIMIT_DATA", "RLIMIT_AS", "RLIMIT_RSS") if hasattr(resource, name)]
+    limits = {name: resource.getrlimit(getattr(resource, name))[0] for name in names}
+    return {name: limit for name, limit in limits.items() if limit not in (resource.RLIM_INFINITY, -1)}
+
+
+def _cgroup_limits():
+    """Return what this process's control group still allows, for versions 2 and 1; nothing where there is no limit."""
+    found = []
+    for folder, limit_name, usage_name in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        try:
+            limit = int(_read(folder, limit_name))
+            used = int(_read(folder, usage_name)) - _cached(folder)
+        except (OSError, ValueError):  # no such file, or "max"
+            continue
+        if limit < 2**60:
+            found.append(max(0, limit - used))
+    return found
+
+
+def _cached(folder):
+    """Return the bytes of file cache in a control group, which the kernel gives back under pressure."""
+    fields = dict(line.split() for line in _read(folder, "memory.stat").splitlines())
+    return int(fields.get("inactive_file", fields.get("total_inactive_file", 0)))
+
+
+def _read(folder, name):
+    with open(os.path.join(folder, name)) as file:
+        return file.read().strip()

@@ -1,0 +1,328 @@
+"""What a fit sees of its rows: passes over blocks, wherever the blocks are."""
+
+import operator
+import time
+
+import numpy as np
+
+from daskdml.data import count_blocks
+from daskdml.utils.random import row_hash
+
+from .fold import Fold
+
+PILOT_STREAM = 1
+
+
+class Run:
+    """The rows of one fit, placed; made by `daskdml.runtime.open`.
+
+    Attributes
+    ----------
+    n_features : int
+    dtype : numpy dtype or None
+        Of the blocks' X.
+    layout : {"dense", "csr", "frame"}
+    rows_per_block : int
+    n_threads : int
+        Threads of this process.
+    mode : {"pinned", "mmap", "stream"}
+        How blocks wait between passes.
+    where : str
+        Where it runs and why: ``"4 workers, 48 blocks, 3.1 GB, pinned"``, ``"in this process: 40 MB"``.
+    n_workers : int
+        Worker processes; 1 in process.
+    rows_read : int
+        Rows of X read so far, those of the pilot included.
+    timings : dict of str to float
+        Seconds: "place" (making the blocks ready), "compile" (`warm`), "compute" (inside ``fn``, per parallel slot),
+        "reduce" (inside ``combine``, per parallel slot), "wait" (the rest of the passes).
+    bytes_moved : int
+        Bytes of functions, partial results and pilot rows that went between processes.
+
+    Notes
+    -----
+    ``fn`` takes one `daskdml.data.Block`, must be picklable and must not change it. When ``passes="one"`` and chunk
+    lengths are unknown, the pass that discovers them has blocks with ``start = None``.
+    """
+
+    def __init__(self, data, *, mode, n_workers, n_chunks, lengths, parent=None):
+        self.n_features = data.n_features
+        self.dtype = data.dtype
+        self.layout = data.layout
+        self.n_chunks = n_chunks
+        self.mode = mode
+        self.n_workers = n_workers
+        self.where = ""
+        self.rows_read = 0
+        self.bytes_moved = 0
+        self.timings = dict.fromkeys(("place", "compile", "compute", "reduce", "wait"), 0.0)
+        self.rows_per_block = data.rows_per_block
+        self._parent = parent
+        self._lengths = None
+        if lengths is not None:
+            self._set_lengths(lengths)
+
+    @property
+    def lengths(self):
+        """Rows per chunk, a tuple of int. Costs one more read of X if the chunks stream and were never read."""
+        if self._lengths is None:
+            self._set_lengths(self._map_chunks(_length, [()] * self.n_chunks))
+            if self.mode == "stream":
+                self._count(sum(self._lengths))
+        return self._lengths
+
+    @property
+    def n_samples(self):
+        """Number of rows."""
+        return sum(self.lengths)
+
+    @property
+    def n_blocks(self):
+        """Number of row blocks."""
+        return self._first_blocks[-1] if self.lengths else 0
+
+    @property
+    def passes(self):
+        """Passes over X so far: rows read / number of rows."""
+        return self.rows_read / self.n_samples
+
+    def map_reduce(self, fn, combine=operator.add, *, reads_x=True):
+        """Fold ``fn(block)`` over all blocks along a fixed binary tree over the block index.
+
+        Parameters
+        ----------
+        fn : callable of one Block
+        combine : callable of two results, default operator.add
+            Must not change its arguments.
+        reads_x : bool, default True
+            False if ``fn`` looks at targets and weights only: nothing is counted then, unless chunks stream.
+
+        Returns
+        -------
+        object
+            The same bits for any number of threads or workers.
+        """
+        if self._lengths is None and self._one_pass:
+            return self._fold_unnumbered(fn, combine)
+        self._check_rows()
+        start, before = time.perf_counter(), self._busy()
+        result = self._fold(fn, combine)
+        self._finish_pass(start, before, reads_x)
+        return result
+
+    def map(self, fn, *, reads_x=True):
+        """Return ``fn(block)`` of every block, as a list in block order."""
+        if self._lengths is None and self._one_pass:
+            return self._map_unnumbered(fn)
+        self._check_rows()
+        start, before = time.perf_counter(), self._busy()
+        result = self._map_blocks(fn)
+        self._finish_pass(start, before, reads_x)
+        return result
+
+    def transform_targets(self, fn):
+        """Replace the targets y by ``fn(y)``, chunk by chunk, for all later passes.
+
+        A worker that loses its chunks computes ``fn`` again, from the same y.
+        """
+        raise NotImplementedError
+
+    def warm(self, fn):
+        """Call ``fn()`` once in every process that computes blocks, to compile kernels; seconds go to "compile"."""
+        raise NotImplementedError
+
+    def pilot(self, n_rows, seed):
+        """Draw rows into this process and return a `Run` over them.
+
+        The rows are cut into ``n_rows`` buckets of equal size and one row is drawn from each by a hash of the seed and
+        the bucket: the draw does not depend on chunks or workers.
+
+        Parameters
+        ----------
+        n_rows : int
+            At least the number of rows returns all of them.
+        seed : int
+
+        Returns
+        -------
+        Run
+            In process, on one chunk. Rows it reads also count in this run.
+
+        Notes
+        -----
+        Reads ``n_rows`` rows of X, or all of them if chunks stream.
+        """
+        self._check_rows()
+        rows = pilot_rows(self.n_samples, n_rows, seed)
+        edges = np.searchsorted(rows, self._first_rows)
+        args = [
+            (rows[a:b] - first,) if b > a else None for a, b, first in zip(edges[:-1], edges[1:], self._first_rows)
+        ]
+        parts = [part for part in self._map_chunks(_take, args) if part is not None]
+        self._count(self.n_samples if self.mode == "stream" else len(rows))
+        return self._in_process(_concatenate(parts))
+
+    def locate_nonfinite(self):
+        """Raise ValueError naming the first row of X that holds NaN or infinity; return None if there is none."""
+        found = self.map_reduce(_first_nonfinite, _first)
+        if found is not None:
+            row, block, what = found
+            raise ValueError(f"Input X contains {what}. First in row {row} (block {block}).")
+
+    def close(self):
+        """Let go of everything placed for this run."""
+
+    # What a runtime supplies -----------------------------------------------------------------------------------------
+
+    _one_pass = False
+
+    def _fold(self, fn, combine):
+        """Return the fold of ``fn(block)``."""
+        raise NotImplementedError
+
+    def _map_blocks(self, fn):
+        """Return the list of ``fn(block)``."""
+        raise NotImplementedError
+
+    def _map_chunks(self, fn, args):
+        """Return ``fn(chunk, *args[i])`` for every chunk, None where ``args[i]`` is None."""
+        raise NotImplementedError
+
+    # Shared by all runtimes ------------------------------------------------------------------------------------------
+
+    def _set_lengths(self, lengths):
+        self._lengths = tuple(int(n) for n in lengths)
+        blocks = [count_blocks(n, self.rows_per_block) for n in self._lengths]
+        self._first_blocks = [0, *np.cumsum(blocks, dtype=np.int64).tolist()]
+        self._first_rows = [0, *np.cumsum(self._lengths, dtype=np.int64).tolist()]
+
+    def _position(self, i):
+        """Return what ``Chunk.blocks`` needs to number the blocks of chunk ``i``."""
+        return self._first_blocks[i], self._first_rows[i], self.rows_per_block
+
+    def _check_rows(self):
+        if self.n_samples == 0:
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape=(0, {self.n_features})) while a minimum of 1 is required."
+            )
+
+    def _count(self, n_rows):
+        """Count rows of X read, here and in the run this one is the pilot of."""
+        self.rows_read += n_rows
+        if self._parent is not None:
+            self._parent._count(n_rows)
+
+    def _busy(self):
+        return self.timings["compute"] + self.timings["reduce"]
+
+    def _finish_pass(self, start, busy_before, reads_x):
+        if reads_x or self.mode == "stream":
+            self._count(self.n_samples)
+        idle = time.perf_counter() - start - (self._busy() - busy_before)
+        self.timings["wait"] += max(0.0, idle)
+
+    def _map_unnumbered(self, fn):
+        """Map over blocks in the one pass that also finds out how many rows the chunks have."""
+        start, before = time.perf_counter(), self._busy()
+        found = self._map_chunks(_unnumbered, [(fn, self.rows_per_block)] * self.n_chunks)
+        self._set_lengths([n for n, _ in found])
+        self._finish_pass(start, before, True)
+        self._check_rows()
+        return [value for _, values in found for value in values]
+
+    def _fold_unnumbered(self, fn, combine):
+        values = self._map_unnumbered(fn)
+        fold = Fold(len(values), combine)
+        for index, value in enumerate(values):
+            fold.add(index, value)
+        return fold.result()
+
+    def _in_process(self, chunk):
+        """Return the run over a pilot drawn from this one."""
+        from .local import LocalRun
+
+        run = LocalRun(self, chunks=[chunk], n_threads=self.n_threads, parent=self)
+        run.where = f"in this process: pilot of {len(chunk):,} rows"
+        return run
+
+
+def pilot_rows(n_samples, n_rows, seed):
+    """Return ascending row ids, one drawn from each of ``n_rows`` equal buckets; all rows if there are no more.
+
+    Examples
+    --------
+    >>> rows = pilot_rows(1000, 10, seed=0)
+    >>> bool((rows // 100 == range(10)).all())
+    True
+    """
+    if n_rows >= n_samples:
+        return np.arange(n_samples)
+    stride = n_samples // n_rows
+    buckets = np.arange(n_rows)
+    return buckets * stride + (row_hash(seed, PILOT_STREAM, buckets) % np.uint64(stride)).astype(np.int64)
+
+
+def _length(chunk):
+    return len(chunk)
+
+
+def _take(chunk, rows):
+    return chunk.take(rows)
+
+
+def _unnumbered(chunk, fn, rows_per_block):
+    return len(chunk), [fn(block._replace(start=None)) for block in chunk.blocks(0, 0, rows_per_block)]
+
+
+def _concatenate(chunks):
+    if len(chunks) == 1:
+        return chunks[0]
+    parts = zip(*[(chunk.X, chunk.y, chunk.weight) for chunk in chunks])
+    return type(chunks[0])(*map(_stack, parts))
+
+
+def _stack(parts):
+    """Put arrays, CSR matrices, tuples of panels or data frames on top of each other."""
+    first = parts[0]
+    if first is None:
+        return None
+    if isinstance(first, tuple):
+        return tuple(map(_stack, zip(*parts)))
+    if isinstance(first, np.ndarray):
+        return np.concatenate(parts)
+    if hasattr(first, "indptr"):
+        from scipy import sparse
+
+        return sparse.vstack(parts, format="csr")
+    import pandas
+
+    return pandas.concat(parts)
+
+
+def _first_nonfinite(block):
+    """Return (row, block, what) of the first non-finite value in a block, or None."""
+    panels = block.X if isinstance(block.X, tuple) else (block.X,)
+    found = [bad for panel in panels if (bad := _first_bad_row(panel)) is not None]
+    if not found:
+        return None
+    row, what = min(found)
+    return block.start + row, block.index, what
+
+
+def _first_bad_row(X):
+    values = X.data if hasattr(X, "indptr") else X
+    bad = ~np.isfinite(values)
+    if not bad.any():
+        return None
+    if hasattr(X, "indptr"):
+        k = int(bad.argmax())
+        row, value = int(np.searchsorted(X.indptr, k, side="right")) - 1, values[k]
+    else:
+        row = int(bad.any(axis=1).argmax())
+        value = values[row, int(bad[row].argmax())]
+    what = "NaN" if np.isnan(value) else f"infinity or a value too large for {X.dtype!r}"
+    return row, what
+
+
+def _first(left, right):
+    return right if left is None else left

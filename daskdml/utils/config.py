@@ -1,0 +1,100 @@
+"""Options that belong to a run, not to an estimator: where a fit runs and how it keeps its blocks.
+
+Constructors keep scikit-learn's parameters; everything about placement comes from here. Values are looked up in this
+order: an enclosing `config_context`, `set_config`, Dask's configuration (``daskdml.runtime`` ...), the defaults below.
+"""
+
+import contextlib
+import os
+import sys
+from contextvars import ContextVar
+
+DEFAULTS = {"runtime": "auto", "memory": "auto", "n_threads": None, "scratch_dir": None}
+ALLOWED = {
+    "runtime": ("auto", "threads", "tasks", "debug"),
+    "memory": ("auto", "pinned", "mmap", "stream"),
+}
+
+_global: dict = {}
+_local: ContextVar[dict | None] = ContextVar("daskdml_config", default=None)
+
+
+def get_config():
+    """Return the options in force as a dict.
+
+    Examples
+    --------
+    >>> get_config()["runtime"]
+    'auto'
+    """
+    return {**DEFAULTS, **_from_dask(), **_global, **(_local.get() or {})}
+
+
+def set_config(**options):
+    """Set options for this process, until changed again.
+
+    Parameters
+    ----------
+    runtime : {"auto", "threads", "tasks", "debug"}
+        Where blocks are computed. "auto" stays in this process unless a `distributed.Client` is current and the data
+        are a Dask collection; "debug" is a plain Python loop that pdb can step through.
+    memory : {"auto", "pinned", "mmap", "stream"}
+        How blocks wait between passes: in memory, as files in scratch space, or read again from their source.
+    n_threads : int or None
+        Threads of the in-process pool; None is one per core this process may use.
+    scratch_dir : str or None
+        Folder for "mmap" blocks; None is the worker's own folder, or the system's temporary folder in process.
+    """
+    _check(options)
+    _global.update(options)
+
+
+@contextlib.contextmanager
+def config_context(**options):
+    """Set options inside a ``with`` block, for this thread or task only.
+
+    Takes the parameters of `set_config`.
+
+    Examples
+    --------
+    >>> with config_context(runtime="debug"):
+    ...     get_config()["runtime"]
+    'debug'
+    """
+    _check(options)
+    token = _local.set({**(_local.get() or {}), **options})
+    try:
+        yield
+    finally:
+        _local.reset(token)
+
+
+def _check(options):
+    for name, value in options.items():
+        if name not in DEFAULTS:
+            raise ValueError(f"daskdml has no option {name!r}; it has {', '.join(DEFAULTS)}.")
+        if name in ALLOWED and value not in ALLOWED[name]:
+            raise ValueError(f"The option {name!r} must be one of {', '.join(ALLOWED[name])}; got {value!r}.")
+        if name == "n_threads" and value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"The option 'n_threads' must be None or an int of at least 1; got {value!r}.")
+        if name == "scratch_dir" and value is not None and not isinstance(value, (str, os.PathLike)):
+            raise ValueError(f"The option 'scratch_dir' must be None or a path; got {value!r}.")
+
+
+def _from_dask():
+    """Read ``daskdml.*`` from Dask's configuration, without importing Dask for users who have none."""
+    if "dask" not in sys.modules and not _dask_configured():
+        return {}
+    import dask.config
+
+    found = {name: dask.config.get(f"daskdml.{name.replace('_', '-')}", None) for name in DEFAULTS}
+    found = {name: value for name, value in found.items() if value is not None}
+    _check(found)
+    return found
+
+
+def _dask_configured():
+    if any(name.startswith("DASK_DASKDML") for name in os.environ):
+        return True
+    folders = (os.environ.get("DASK_CONFIG"), "~/.config/dask", "/etc/dask")
+    return any(folder and os.path.isdir(os.path.expanduser(folder)) for folder in folders)

@@ -1,0 +1,108 @@
+"""Checks of estimator parameters: constraints are data beside the class, checked once at the door of ``fit``."""
+
+import numbers
+from typing import NamedTuple
+
+import numpy as np
+
+
+class InvalidParameterError(ValueError, TypeError):
+    """A parameter has a type or a value that the estimator does not take."""
+
+
+class Interval(NamedTuple):
+    """Numbers between two bounds; ``closed`` says which bounds belong to it."""
+
+    type: type
+    low: float | None
+    high: float | None
+    closed: str = "both"
+
+    def accepts(self, value):
+        if isinstance(value, (bool, np.bool_)) or not isinstance(value, self.type):
+            return False
+        if value != value:
+            return False
+        if self.low is not None and (value < self.low or (value == self.low and self.closed in ("right", "neither"))):
+            return False
+        return not (
+            self.high is not None
+            and (value > self.high or (value == self.high and self.closed in ("left", "neither")))
+        )
+
+    def __str__(self):
+        kind = "an int" if self.type is numbers.Integral else "a float"
+        left = "[" if self.closed in ("both", "left") and self.low is not None else "("
+        right = "]" if self.closed in ("both", "right") and self.high is not None else ")"
+        low = "-inf" if self.low is None else self.low
+        high = "inf" if self.high is None else self.high
+        return f"{kind} in the range {left}{low}, {high}{right}"
+
+
+class Options(NamedTuple):
+    """One of a set of values."""
+
+    values: frozenset | set | tuple
+
+    def accepts(self, value):
+        return isinstance(value, (str, int, float, type(None))) and value in self.values
+
+    def __str__(self):
+        return "one of " + ", ".join(sorted(map(repr, self.values)))
+
+
+def check_params(estimator, constraints):
+    """Check every parameter of an estimator against its constraints.
+
+    Parameters
+    ----------
+    estimator : object with ``get_params``
+    constraints : dict of str to list
+        For each parameter the alternatives it may satisfy: a type, None, ``"boolean"``, ``"array-like"``,
+        ``"random_state"``, ``callable``, an `Interval` or `Options`.
+
+    Raises
+    ------
+    InvalidParameterError
+        Naming the parameter, what it may be and what it was.
+    """
+    for name, value in estimator.get_params(deep=False).items():
+        allowed = constraints.get(name)
+        if allowed is not None and not any(_accepts(one, value) for one in allowed):
+            choices = " or ".join(_describe(one) for one in allowed)
+            raise InvalidParameterError(
+                f"The {name!r} parameter of {type(estimator).__name__} must be {choices}. Got {value!r} instead."
+            )
+
+
+def _accepts(constraint, value):
+    if constraint is None:
+        return value is None
+    if constraint == "boolean":
+        return isinstance(value, (bool, np.bool_))
+    if constraint == "array-like":
+        return (hasattr(value, "__len__") or hasattr(value, "__array__")) and not isinstance(value, (str, bytes, dict))
+    if constraint == "random_state":
+        generators = (np.random.RandomState, np.random.Generator)
+        return value is None or isinstance(value, (numbers.Integral, *generators)) or value is np.random
+    if constraint is callable:
+        return callable(value)
+    if isinstance(constraint, type):
+        return isinstance(value, constraint)
+    return constraint.accepts(value)
+
+
+def _describe(constraint):
+    if constraint is None:
+        return "None"
+    if constraint == "boolean":
+        return "True or False"
+    if constraint == "array-like":
+        return "array-like"
+    if constraint == "random_state":
+        return "an int, a NumPy random generator or None"
+    if constraint is callable:
+        return "callable"
+    if isinstance(constraint, type):
+        return f"an instance of {constraint.__name__}"
+    return str(constraint)

@@ -1,0 +1,55 @@
+"""Fixtures shared by all rooms' tests."""
+
+import hashlib
+import math
+import os
+
+# Before NumPy is imported: kernels are single-threaded and threads take blocks, so BLAS pools would only fight over
+# cores.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import pytest  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    """One LocalCluster of two single-threaded worker processes for the whole session."""
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster_client(cluster):
+    """A client of the session's cluster, current while the test runs."""
+    from distributed import Client
+
+    with Client(cluster) as client:
+        yield client
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--slow-share", type=float, default=1.0, help="fraction of the tests marked slow to run, in [0, 1]; default all"
+    )
+    parser.addoption(
+        "--slow-seed", default="", help="text that chooses which slow tests run: the same text, the same tests"
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Keep a seeded share of the slow tests, so that a week of commits runs them all and one commit runs a few."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    seed = config.getoption("--slow-seed")
+    slow.sort(key=lambda item: hashlib.sha256(f"{seed}:{item.nodeid}".encode()).digest())
+    dropped = set(slow[math.ceil(len(slow) * config.getoption("--slow-share")) :])
+    if dropped:
+        config.hook.pytest_deselected(items=sorted(dropped, key=lambda item: item.nodeid))
+        items[:] = [item for item in items if item not in dropped]
+
+
+def pytest_report_header(config):
+    share = config.getoption("--slow-share")
+    return f"slow tests: share {share:g}, seed {config.getoption('--slow-seed') or 'none'!r}" if share < 1 else None

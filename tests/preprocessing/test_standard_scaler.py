@@ -1,0 +1,243 @@
+"""StandardScaler against scikit-learn's, on every kind of table."""
+
+import pickle
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn import preprocessing as reference
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from daskdml.testing.tables import DENSE, LAZY, SPARSE, dense, partitions
+
+from daskdml import config_context
+from daskdml.preprocessing import StandardScaler
+
+
+@parametrize_with_checks([StandardScaler(), StandardScaler(with_mean=False), StandardScaler(with_std=False)])
+def test_scikit_learns_checks(estimator, check):
+    check(estimator)
+
+
+def table(n=200, dtype=np.float64, holes=True):
+    rng = np.random.default_rng(0)
+    X = rng.normal([0, 1e6, -3, 0, 7], [1, 1, 1e-3, 100, 0], (n, 5)).astype(dtype)
+    if holes:
+        X[rng.random(n) < 0.2, 0] = np.nan
+        X[:, 3] *= rng.random(n) < 0.5
+    return X
+
+
+def same(ours, theirs, rtol=1e-12):
+    for name in ("mean_", "var_", "scale_", "n_samples_seen_"):
+        expected, found = getattr(theirs, name), getattr(ours, name)
+        assert (expected is None) == (found is None), name
+        if expected is not None:
+            assert np.shape(expected) == np.shape(found), name
+            np.testing.assert_allclose(found, expected, rtol=rtol, atol=1e-12, err_msg=name)
+
+
+@pytest.mark.parametrize("options", [{}, {"with_mean": False}, {"with_std": False}])
+@pytest.mark.parametrize("kind", DENSE)
+def test_is_scikit_learns_on_every_dense_kind(kind, options):
+    X = table()
+    theirs = reference.StandardScaler(**options).fit(X)
+    ours = StandardScaler(**options).fit(DENSE[kind](X))
+    # The column with a mean of a million deviations: scikit-learn's own rounding allows 1e-9 of the variance.
+    same(ours, theirs, rtol=1e-9)
+    out = ours.transform(DENSE[kind](X))
+    assert hasattr(out, "compute") == (kind in LAZY)
+    np.testing.assert_allclose(dense(out), theirs.transform(X), rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(dense(ours.inverse_transform(out)), X, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_is_scikit_learns_on_every_sparse_kind(kind):
+    X = table(holes=False) * (np.random.default_rng(1).random((200, 5)) < 0.3)
+    X[3, 0] = np.nan
+    theirs = reference.StandardScaler(with_mean=False).fit(sparse.csr_matrix(X))
+    ours = StandardScaler(with_mean=False).fit(SPARSE[kind](X))
+    same(ours, theirs, rtol=1e-10)
+    out = ours.transform(SPARSE[kind](X))
+    assert sparse.issparse(out.compute() if kind in LAZY else out)
+    np.testing.assert_allclose(dense(out), theirs.transform(sparse.csr_matrix(X)).toarray(), rtol=1e-10)
+    np.testing.assert_allclose(dense(ours.inverse_transform(out)), X, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", sorted(SPARSE))
+def test_centring_sparse_data_is_refused(kind):
+    X = SPARSE[kind](table(holes=False))
+    with pytest.raises(ValueError, match="Cannot center sparse matrices: pass `with_mean=False` instead"):
+        StandardScaler().fit(X)
+
+
+@pytest.mark.parametrize("kind", LAZY[:-1])
+def test_dask_equals_numpy(kind):
+    X = table()
+    whole, chunked = StandardScaler().fit(X), StandardScaler().fit(DENSE[kind](X))
+    same(chunked, whole)
+    np.testing.assert_allclose(dense(chunked.transform(DENSE[kind](X))), whole.transform(X), rtol=1e-9, atol=1e-9)
+
+
+def test_weights_are_scikit_learns():
+    import dask.array as da
+
+    X, weight = table(), np.random.default_rng(2).integers(0, 4, 200)
+    theirs = reference.StandardScaler().fit(X, sample_weight=weight)
+    same(StandardScaler().fit(X, sample_weight=weight), theirs, rtol=1e-9)
+    same(StandardScaler().fit(DENSE["dask array"](X), sample_weight=da.from_array(weight, chunks=77)), theirs, rtol=1e-9)
+    # The definition: an integer weight is that many copies of the row.
+    repeated = StandardScaler().fit(np.repeat(X, weight, axis=0))
+    np.testing.assert_allclose(StandardScaler().fit(X, sample_weight=weight).var_, repeated.var_, rtol=1e-9, atol=1e-15)
+
+
+def test_a_mean_of_many_deviations_costs_no_digits():
+    """The variance of x + c is that of x: known exactly for integers."""
+    x = np.random.default_rng(3).integers(-5, 6, (100_000, 1)).astype(np.float64)
+    exact = np.float64(np.sum(x**2) / len(x) - (np.sum(x) / len(x)) ** 2)
+    for shift in (1e6, 1e9, -1e12):
+        scaler = StandardScaler().fit(DENSE["dask array"](x + shift))
+        assert scaler.var_[0] == pytest.approx(exact, rel=1e-12)
+        assert scaler.mean_[0] - shift == pytest.approx(x.mean(), abs=1e-15 * abs(shift))
+
+
+def test_partial_fit_is_fit_on_all_rows():
+    X = table()
+    pieces = StandardScaler()
+    for piece in (X[:50], DENSE["dask array"](X[50:120]), X[120:]):
+        pieces.partial_fit(piece)
+    same(pieces, StandardScaler().fit(X))
+    assert pieces.fit(X[:50]).n_samples_seen_.max() == 50
+
+
+@pytest.mark.parametrize("constant", [0.1, 1e15, -3.0])
+def test_constant_features_keep_scale_one(constant):
+    X = np.c_[np.full(1001, constant), np.arange(1001.0)]
+    scaler = StandardScaler().fit(DENSE["dask array"](X))
+    assert scaler.var_[0] == 0 and scaler.scale_[0] == 1
+    assert not dense(scaler.transform(DENSE["dask array"](X)))[:, 0].any()
+
+
+def test_float32_stays_float32():
+    X = table(dtype=np.float32, holes=False)
+    for kind in DENSE:
+        out = StandardScaler().fit(DENSE[kind](X)).transform(DENSE[kind](X))
+        assert dense(out).dtype == np.float32, kind
+        assert kind not in ("dask array", "dask columns") or out.dtype == np.float32
+    assert StandardScaler().fit(X).mean_.dtype == np.float64
+
+
+def test_dask_output_keeps_chunks_index_and_names():
+    import dask.array as da
+
+    X = table()
+    array = DENSE["dask array"](X)
+    out = StandardScaler().fit(array).transform(array)
+    assert isinstance(out, da.Array) and out.chunks == array.chunks
+    frame = DENSE["dask frame"](X)
+    out = StandardScaler().fit(frame).transform(frame)
+    assert list(out.columns) == [f"f{j}" for j in range(5)] and out.npartitions == frame.npartitions
+    assert (out.compute().index == np.arange(200) * 10).all()
+
+
+def test_transform_is_lazy_and_leaves_its_input_alone():
+    import dask.array as da
+
+    def fail(block):
+        raise RuntimeError("read")
+
+    scaler = StandardScaler(copy=False).fit(table())
+    unreadable = da.from_array(table(), chunks=50).map_blocks(fail, dtype=float, meta=np.empty((0, 0)))
+    scaler.transform(unreadable)
+    X = table()
+    scaler.transform(da.from_array(X, chunks=-1)).compute()
+    np.testing.assert_array_equal(X, table())
+    assert np.shares_memory(scaler.transform(X), X)
+
+
+def test_one_pass_over_the_data():
+    import dask.array as da
+
+    read = []
+
+    def count(block):
+        read.append(len(block))
+        return block
+
+    X = da.from_array(table(), chunks=(50, 5)).map_blocks(count, dtype=float, meta=np.empty((0, 0)))
+    with config_context(runtime="debug"):
+        StandardScaler().fit(X)
+    assert sum(read) == 200
+
+
+@pytest.mark.parametrize("kind", ["numpy", "dask array", "dask frame", "dask unknown"])
+def test_infinity_is_refused(kind):
+    X = table()
+    X[123, 1] = np.inf
+    with pytest.raises(ValueError, match=r"Input X contains infinity or a value too large for dtype\('float64'\)"):
+        StandardScaler().fit(DENSE[kind](X))
+
+
+def test_infinity_in_known_chunks_is_located():
+    X = table()
+    X[123, 1] = -np.inf
+    with pytest.raises(ValueError, match="First in row 123"):
+        StandardScaler().fit(DENSE["dask array"](X))
+
+
+@pytest.mark.parametrize(
+    "weight, message",
+    [
+        (np.zeros(200), "at least one non-zero"),
+        (np.ones(199), "sample_weight.shape|inconsistent"),
+        (np.r_[np.nan, np.ones(199)], "sample_weight contains NaN"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["numpy", "dask array"])
+def test_bad_weights_are_refused(kind, weight, message):
+    with pytest.raises(ValueError, match=message):
+        StandardScaler().fit(DENSE[kind](table()), sample_weight=weight)
+
+
+def test_other_names_are_refused():
+    scaler = StandardScaler().fit(DENSE["dask frame"](table()))
+    with pytest.raises(ValueError, match="feature names should match"):
+        scaler.transform(DENSE["dask frame"](table()).rename(columns={"f0": "other"}))
+    with pytest.raises(ValueError, match="features"):
+        scaler.transform(table()[:, :3])
+
+
+def test_no_rows_are_refused():
+    import dask.array as da
+
+    with pytest.raises(ValueError, match="Found array with 0 sample"):
+        StandardScaler().fit(partitions(DENSE["pandas"](table()[:0]), (0, 0)))
+    with pytest.raises(ValueError, match="Found array with 0 sample"):
+        StandardScaler().fit(da.empty((0, 3)))
+
+
+def test_works_in_a_pipeline_clone_pickle_and_set_output():
+    import pandas as pd
+
+    X = table()
+    pipeline = make_pipeline(StandardScaler(with_mean=False), StandardScaler())
+    for kind in DENSE:
+        out = clone(pipeline).fit_transform(DENSE[kind](X))
+        np.testing.assert_allclose(np.nanmean(dense(out), axis=0), 0, atol=1e-8)
+    pipeline.set_output(transform="pandas")
+    out = pipeline.fit_transform(DENSE["pandas"](X))
+    assert isinstance(out, pd.DataFrame) and list(out.columns) == [f"f{j}" for j in range(5)]
+    assert hasattr(pipeline.fit_transform(DENSE["dask frame"](X)), "compute")
+    fitted = StandardScaler().fit(X)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(X), fitted.transform(X))
+
+
+@pytest.mark.cluster
+def test_same_bits_on_a_cluster(cluster_client):
+    X = DENSE["dask array"](table())
+    on_cluster = StandardScaler().fit(X)
+    with config_context(runtime="threads"):
+        in_process = StandardScaler().fit(X)
+    for name in ("mean_", "var_", "scale_"):
+        np.testing.assert_array_equal(getattr(on_cluster, name), getattr(in_process, name))
