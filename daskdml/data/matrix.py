@@ -109,7 +109,7 @@ def _float_type(found, wanted=None):
         )
     if wanted is not None:
         return np.dtype(wanted)
-    return np.dtype(np.float32 if found == np.float32 else np.float64)
+    return np.dtype(np.float32 if found.newbyteorder("=") == np.float32 else np.float64)
 
 
 def _from_dense(X, dtype):

@@ -4,11 +4,12 @@ Making one reads no rows: it checks what metadata tell, and keeps views (in memo
 """
 
 import functools
+import itertools
 import math
 
 import numpy as np
 
-from daskdml.data.blocks import Chunk, rows_per_block
+from daskdml.data.blocks import Chunk, count_blocks, rows_per_block
 from daskdml.data.features import check_not_empty, feature_names
 from daskdml.data.kinds import as_table, is_dask, is_sparse, n_rows
 from daskdml.data.matrix import as_matrix
@@ -103,9 +104,9 @@ class Partitioned:
         return f"Partitioned({rows} rows, {self.n_features} features, {self.layout} {self.dtype}, {kind})"
 
     def spread(self, n_chunks):
-        """Return in-memory rows as about `n_chunks` lazy chunks, whose rows travel inside the Dask graph.
+        """Return in-memory rows as lazy chunks, `n_chunks` of them or as many as there are blocks.
 
-        The rows are part of the graph, so that a worker's death costs nothing but sending them again (scattered data
+        The rows are part of the Dask graph, so that a worker's death costs nothing but sending them again (scattered data
         would be lost). Chunks begin at multiples of ``rows_per_block``: the blocks are those of the in-memory input.
 
         Parameters
@@ -116,11 +117,11 @@ class Partitioned:
             return self
         from daskdml.data.lazy import literal_chunks
 
-        step = self.rows_per_block
-        pieces = []
-        for chunk in self.chunks:
-            rows = max(-(-len(chunk) // max(int(n_chunks), 1) // step), 1) * step
-            pieces += [chunk.rows(i, min(i + rows, len(chunk))) for i in range(0, len(chunk), rows)]
+        (chunk,), step = self.chunks, self.rows_per_block
+        n_blocks = count_blocks(len(chunk), step)
+        n_chunks = max(min(int(n_chunks), n_blocks), 1)
+        edges = [min(i * n_blocks // n_chunks * step, len(chunk)) for i in range(n_chunks + 1)]
+        pieces = [chunk.rows(*edge) for edge in itertools.pairwise(edges)]
         out = object.__new__(type(self))
         out.__dict__.update(self.__dict__)
         out.__dict__.update(

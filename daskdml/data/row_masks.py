@@ -75,33 +75,66 @@ def _flat(keys):
         yield from _flat(key) if isinstance(key, list) else [key]
 
 
-def mask_rows(X, fn, lengths, column, kept):
+def mask_rows(collections, fn, lengths, column, kept):
     """Keep the rows of every chunk that ``fn(start, n, chunk of column)`` marks, lazily and in their order.
 
     Parameters
     ----------
-    X : Dask collection
+    collections : list of Dask arrays, or list of Dask DataFrames and Series
+        Chunked alike.
     fn : picklable callable giving an ndarray of bool, shape (n,)
     lengths : tuple of int
-        Rows per chunk of X; a chunk with another number of rows raises when it is computed.
-    column : Dask collection of the family and chunks of X, or None
+        Rows per chunk; a chunk with another number of rows raises when it is computed.
+    column : Dask collection with the chunks of the collections, or None
+        An array beside arrays; either beside DataFrames.
     kept : tuple of int or None
         Rows per chunk of the result; needed for arrays, not looked at for DataFrames.
 
     Returns
     -------
-    Dask collection
-        Of the kind of X; columns, column chunks, index and divisions kept.
+    list of Dask collections
+        Of the kinds that came in; columns, column chunks, index and divisions kept.
+
+    Notes
+    -----
+    DataFrames cut from one source read each partition once for all results together.
     """
-    if is_dask_array(X):
-        return _mask_array(X, fn, lengths, column, kept)
-    parts = [X, _span_frame(lengths)] + ([] if column is None else [column])
+    if is_dask_array(collections[0]):
+        return [_mask_array(one, fn, lengths, column, kept) for one in collections]
+    return _mask_frames(collections, fn, lengths, column)
+
+
+def _mask_frames(frames, fn, lengths, column):
     import dask.dataframe as dd
 
-    meta = meta_of(X)
-    return dd.map_partitions(
-        functools.partial(_masked, fn=fn), *parts, align_dataframes=False, meta=meta, enforce_metadata=False
-    )
+    # Numbered partitions must stay as they are, and Dask's optimiser merges small Parquet partitions by the columns
+    # that each result happens to need. So all frames become one expression, simplified and no further.
+    joined = column is not None and not is_dask_array(column)
+    inputs = [*frames, column] if joined else frames
+    bands = dd.map_partitions(
+        _together, *inputs, align_dataframes=False, meta=(None, object), enforce_metadata=False, clear_divisions=True
+    ).simplify()
+    graph, keys = dict(bands.__dask_graph__()), bands.__dask_keys__()
+    apart = [None] * len(keys)
+    if column is not None and not joined:
+        graph.update(column.__dask_graph__())
+        apart = list(_flat(column.__dask_keys__()))
+    results = []
+    for position, frame in enumerate(frames):
+        name = "masked-" + uuid.uuid4().hex
+        places = enumerate(zip(keys, _spans(lengths), apart))
+        layer = {(name, i): (_mask_band, key, position, joined, span, other, fn) for i, (key, span, other) in places}
+        divisions = tuple(frame.divisions)
+        results.append(dd.from_graph({**graph, **layer}, meta_of(frame), divisions, list(layer), "masked"))
+    return results
+
+
+def _together(*chunks):
+    return chunks
+
+
+def _mask_band(band, position, joined, span, column, fn):
+    return _masked(band[position], span[None], band[-1] if joined else column, fn=fn)
 
 
 def _spans(lengths):
@@ -113,12 +146,6 @@ def _span_array(lengths):
     import dask.array as da
 
     return da.from_array(_spans(lengths), chunks=(1, 3))
-
-
-def _span_frame(lengths):
-    import dask.dataframe as dd
-
-    return dd.from_dask_array(_span_array(lengths), columns=["number", "start", "n"])
 
 
 def _mask_array(X, fn, lengths, column, kept):
@@ -149,9 +176,7 @@ def _called(fn, span, column):
 
 
 def _masked(chunk, spans, column=None, *, fn):
-    # Dask may have merged small neighbouring partitions: their spans come together as well.
-    spans = np.asarray(spans)
-    number, start, n = int(spans[0, 0]), int(spans[0, 1]), int(spans[:, 2].sum())
+    number, start, n = (int(one) for one in spans[0])
     for part in (chunk, column):
         if part is not None:
             _check_rows(number, n, n_rows(part))

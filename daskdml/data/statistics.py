@@ -14,22 +14,30 @@ from scipy import sparse
 class Moments(NamedTuple):
     """Weight, mean and centred second moment of each column.
 
-    ``weight`` counts the present values (int64), or sums their weights (float64); ``m2`` is
+    ``weight`` counts the present values (int64), or sums their weights (float64). The mean is ``shift + offset``, where
+    ``shift`` is a value of the column: two means that agree in many digits keep the digits they differ in. ``m2`` is
     :math:`\\sum_i w_i (x_i - \\bar x)^2`, exactly zero for a column whose present values are all equal.
     """
 
     weight: np.ndarray
-    mean: np.ndarray
+    shift: np.ndarray
+    offset: np.ndarray
     m2: np.ndarray
 
     def merge(self, other):
         """Return the moments of the rows of both (Chan, Golub, LeVeque 1983, eq. 1.5)."""
         weight = self.weight + other.weight
         share = np.divide(other.weight, weight, out=np.zeros(len(weight)), where=weight > 0)
-        delta = other.mean - self.mean
-        return Moments(
-            weight, self.mean + delta * share, self.m2 + other.m2 + delta * delta * (self.weight * share)
-        )
+        shift = np.where(self.weight > 0, self.shift, other.shift)
+        offset = np.where(self.weight > 0, self.offset, other.offset)
+        delta = (other.shift - shift) + (other.offset - offset)
+        m2 = self.m2 + other.m2 + delta * delta * (self.weight * share)
+        return Moments(weight, shift, offset + delta * share, m2)
+
+    @property
+    def mean(self):
+        """Mean of each column; 0 where no value is present."""
+        return self.shift + self.offset
 
     @property
     def variance(self):
@@ -67,7 +75,7 @@ def column_moments(X, weight=None):
         return _sparse_moments(X, weight)
     n, p = X.shape
     if n == 0:
-        return Moments(np.zeros(p, np.int64 if weight is None else np.float64), np.zeros(p), np.zeros(p))
+        return Moments(np.zeros(p, np.int64 if weight is None else np.float64), *np.zeros((3, p)))
     missing = np.isnan(X)
     holes = bool(missing.any())
     first = missing.argmin(axis=0) if holes else np.zeros(p, np.intp)
@@ -85,7 +93,7 @@ def column_moments(X, weight=None):
         squares = "ij,ij->j" if weight is None else "ij,ij,i->j"
         m2 = np.einsum(squares, centred, centred, *(() if weight is None else (weight,)))
         # What rounding left in the mean comes off again: the corrected two-pass algorithm of the same paper.
-        return Moments(total, shift + (mean + left), np.maximum(m2 - total * left * left, 0.0))
+        return Moments(total, shift, mean + left, np.maximum(m2 - total * left * left, 0.0))
 
 
 def _total(X, weight):
@@ -114,7 +122,7 @@ def _sparse_moments(X, weight):
         m2 = np.bincount(column, weights=stored_weight * values * values, minlength=p)
         stored = np.bincount(column, weights=stored_weight, minlength=p)
         m2 += np.maximum(total - stored, 0.0) * mean * mean
-    return Moments(np.rint(total).astype(np.int64) if weight is None else total, mean, m2)
+    return Moments(np.rint(total).astype(np.int64) if weight is None else total, np.zeros(p), mean, m2)
 
 
 def block_moments(block):
@@ -309,6 +317,6 @@ def _is_object(column):
 def _concatenate(left, right):
     if len(left) == 0 or len(right) == 0:
         return right if len(left) == 0 else left
-    if left.dtype.kind != right.dtype.kind and not {left.dtype.kind, right.dtype.kind} <= set("iuf"):
+    if left.dtype.kind != right.dtype.kind and not {left.dtype.kind, right.dtype.kind} <= set("iufb"):
         left, right = left.astype(object), right.astype(object)
     return np.concatenate([left, right])

@@ -204,6 +204,7 @@ def target_summary(block, kind):
 
 
 def _flat(y):
+    y = y.get() if is_cupy(y) else y  # labels are looked up on the host
     return y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
 
 
@@ -295,17 +296,25 @@ def _count_classes(y, weight):
             counts = np.array([len(y) - n_upper, n_upper])
             return _finish(np.array([low, high], dtype=y.dtype), counts, weight, upper)
         if y.dtype.kind in "iu" and int(high) - int(low) < TABLE_SPAN:
-            codes = (y - low).astype(np.intp)
+            codes = _offsets(y, low)
             counts = np.bincount(codes)
             present = np.flatnonzero(counts)
-            sums = None if weight is None else np.bincount(codes, weight)[present]
-            classes = (present + int(low)).astype(y.dtype)
-            return classes, counts[present], counts[present].astype(float) if sums is None else sums
+            first = np.zeros(len(counts), dtype=y.dtype)
+            first[codes] = y
+            sums = counts if weight is None else np.bincount(codes, weight)
+            return first[present], counts[present], sums[present].astype(np.float64)
     import pandas as pd
 
     codes, classes = pd.factorize(y if y.dtype.kind in "fiub" else y.astype(object), sort=True)
     counts = np.bincount(codes, minlength=len(classes))
     return _finish(np.asarray(classes, dtype=y.dtype), counts, weight, codes)
+
+
+def _offsets(y, low):
+    """Return ``y - low`` as indices, whatever integer type y has and its own subtraction would overflow."""
+    if y.dtype == np.uint64 and low >= 0:
+        return (y - np.uint64(low)).astype(np.intp)
+    return y.astype(np.int64) - int(low)
 
 
 def _finish(classes, counts, weight, codes):
@@ -362,15 +371,13 @@ def encode_classes(classes, y):
 
 def _encode_by_table(classes, y):
     low, high = int(classes[0]), int(classes[-1])
+    if len(y) and (y.min() < low or y.max() > high):
+        _refuse_label(y[(y < low) | (y > high)][0], classes)
     table = np.full(high - low + 1, np.nan, dtype=np.float32)
-    table[classes.astype(np.int64) - low] = np.arange(len(classes))
-    if len(y) == 0:
-        return np.empty(0, dtype=np.float32)
-    wrong = (y < low) | (y > high) if y.min() < low or y.max() > high else None
-    codes = table[(y - y.dtype.type(low)).astype(np.intp)] if wrong is None else None
-    if codes is None or np.isnan(codes.sum()):
-        wrong = np.isnan(codes) if wrong is None else wrong
-        _refuse_label(y[wrong][0], classes)
+    table[_offsets(classes, low)] = np.arange(len(classes))
+    codes = table[_offsets(y, low)]
+    if np.isnan(codes.sum()):
+        _refuse_label(y[np.isnan(codes)][0], classes)
     return codes
 
 

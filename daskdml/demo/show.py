@@ -124,7 +124,8 @@ def _comparison(results):
         names, [side.score for side in ours], [_nan(side, "score") for side in theirs], "score on held-out rows"
     )
     seconds = draw_seconds(names, [side.seconds for side in ours], [_nan(side, "seconds") for side in theirs])
-    notes = [f"{result.name}: {side.note}." for result in results for side in result[4:6] if side and side.note]
+    notes = [f"{result.name}: {side.note}." for result in results for side in (result.ours, result.theirs) if side]
+    notes = [note for note in notes if not note.endswith(": .")]
     return Section(
         "The same answers, and the time they took",
         text=_reading_note(results),

@@ -97,7 +97,9 @@ def _open_cluster(n_workers):
     from distributed import Client, LocalCluster
     from threadpoolctl import threadpool_limits
 
-    quiet = {"silence_logs": logging.CRITICAL, "dashboard_address": None}  # no dashboard: its port may be taken
+    # No dashboard, and the scheduler's own pages on any free port: a fixed one may be taken.
+    quiet = {"silence_logs": logging.CRITICAL, "dashboard_address": None}
+    quiet["scheduler_kwargs"] = {"dashboard_address": "127.0.0.1:0"}
     with contextlib.ExitStack() as stack:
         with _interrupts_ignored():
             cluster = LocalCluster(n_workers=n_workers, threads_per_worker=1, processes=True, **quiet)

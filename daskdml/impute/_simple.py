@@ -9,10 +9,10 @@ import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.impute import MissingIndicator
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from daskdml import runtime
-from daskdml.data import Partitioned, apply_rows, as_matrix, check_features, is_dask
+from daskdml.data import Partitioned, apply_rows, as_matrix, check_features, is_dask, is_frame
 from daskdml.data.lazy_output import LazyOutputMixin
 from daskdml.data.median import column_medians
 from daskdml.data.statistics import Moments, block_moments, columns_of, count_values, joined, refuse_infinite
@@ -147,15 +147,18 @@ class SimpleImputer(LazyOutputMixin, TransformerMixin, BaseEstimator):
         if is_dask(X):
             check_features(self, X, reset=in_fit)
             return X
+        if is_frame(X):
+            check_features(self, X, reset=in_fit)
+            X, validate = as_matrix(X) if self._numeric else _as_array(X), check_array
+        else:
+            validate = partial(validate_data, self, reset=in_fit)
         dtype = (np.float64, np.float32) if self._numeric else None
         words = isinstance(X, list) and any(isinstance(value, str) for row in X for value in np.atleast_1d(row))
         if not self._numeric and words or not in_fit and self._fit_dtype.kind == "O":
             dtype = object
         try:
-            X = validate_data(
-                self,
+            X = validate(
                 X,
-                reset=in_fit,
                 accept_sparse=("csr", "csc"),
                 dtype=dtype,
                 force_writeable=True if not in_fit else None,

@@ -21,14 +21,14 @@ _seconds = [0.0]
 f4, f8, i4, i8 = types.float32, types.float64, types.int32, types.int64
 
 
-def vector(dtype):
-    """Numba type of a contiguous 1-D array."""
-    return types.Array(dtype, 1, "C")
+def vector(dtype, *, read=False):
+    """Numba type of a contiguous 1-D array; ``read`` accepts read-only arrays (memory maps, pandas) too."""
+    return types.Array(dtype, 1, "C", readonly=read)
 
 
-def matrix(dtype, order="C"):
-    """Numba type of a contiguous 2-D array."""
-    return types.Array(dtype, 2, order)
+def matrix(dtype, order="C", *, read=False):
+    """Numba type of a 2-D array; ``read`` accepts read-only arrays too."""
+    return types.Array(dtype, 2, order, readonly=read)
 
 
 # raw, y, weight, gradient, hessian, params, order -> value; see daskdml.losses.

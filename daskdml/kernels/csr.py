@@ -35,8 +35,8 @@ class CSRPass:
         """Walk one block; see `daskdml.kernels.dense.DensePass.__call__` for what comes back."""
         n, p = X.shape
         signature = f8(
-            vector(_TYPES[X.data.dtype]), vector(_TYPES[X.indices.dtype]), vector(_TYPES[X.indptr.dtype]),
-            vector(_TYPES[y.dtype]), vector(f8), vector(f8), f8, vector(f8), f8, TILE, vector(f8), i8, vector(f8), vector(f8),
+            *_csr_types(X), vector(_TYPES[y.dtype], read=True), vector(f8, read=True), vector(f8), f8, vector(f8), f8,
+            TILE, vector(f8), i8, vector(f8), vector(f8),
         )  # fmt: skip
         sums = np.zeros(p + 1)
         per_row = np.empty(n) if self.order == 2 else _EMPTY
@@ -48,11 +48,13 @@ class CSRPass:
         return value, sums[:p], sums[p], per_row if self.order == 2 else None
 
 
+def _csr_types(X):
+    return [vector(_TYPES[part.dtype], read=True) for part in (X.data, X.indices, X.indptr)]
+
+
 def squared_column_sums(X, factor):
     """Return ``sum_i factor_i * x_ij^2`` for each column j of a CSR block: the diagonal of its Hessian."""
-    signature = f8(
-        vector(_TYPES[X.data.dtype]), vector(_TYPES[X.indices.dtype]), vector(_TYPES[X.indptr.dtype]), vector(f8), vector(f8)
-    )
+    signature = f8(*_csr_types(X), vector(f8, read=True), vector(f8))
     sums = np.zeros(X.shape[1])
     build(_square_columns, signature)(X.data, X.indices, X.indptr, factor, sums)
     return sums

@@ -105,13 +105,13 @@ _TYPES = {np.dtype(np.float32): f4, np.dtype(np.float64): f8}
 
 def _rows_signature(x, y, compute):
     x, y, c = _TYPES[np.dtype(x)], _TYPES[np.dtype(y)], _TYPES[compute]
-    arguments = (matrix(x), vector(y), vector(f8), vector(c), f8, vector(c), types.boolean, i8, TILE, vector(f8), i8)
+    arguments = (matrix(x, read=True), vector(y, read=True), vector(f8, read=True), vector(c), f8, vector(c), types.boolean, i8, TILE, vector(f8), i8)
     return f8(*arguments, vector(f8), vector(f8))
 
 
 def _columns_signature(x, y, compute):
     x, y, c = _TYPES[np.dtype(x)], _TYPES[np.dtype(y)], _TYPES[compute]
-    arguments = (vector(x), i8, vector(y), vector(f8), vector(c), f8, vector(c), TILE, vector(f8), i8)
+    arguments = (vector(x, read=True), i8, vector(y, read=True), vector(f8, read=True), vector(c), f8, vector(c), TILE, vector(f8), i8)
     return f8(*arguments, vector(f8), vector(f8))
 
 

@@ -55,26 +55,25 @@ class DenseMultiPass:
         direct = self.shift is None and compute == X.dtype and by_rows
         x, c = _TYPES[X.dtype], _TYPES[compute]
         signature = f8(
-            matrix(x) if by_rows else types.Array(x, 2, "A"), vector(_TYPES[y.dtype]), vector(f8), matrix(c), vector(f8), vector(c),
-            types.boolean, TILE_MULTI, vector(f8), i8, matrix(f8), vector(f8), matrix(f8),
+            matrix(x, "C" if by_rows else "A", read=True), vector(_TYPES[y.dtype], read=True), vector(f8, read=True),
+            matrix(c), vector(f8), vector(c), types.boolean, TILE_MULTI, vector(f8), i8, matrix(f8), vector(f8), matrix(f8),
         )  # fmt: skip
-        walk = build(_walk_rows if by_rows else _walk_columns, signature)
+        walk = build(_walk if direct else _walk_moved, signature)
         gradient = np.zeros((p, k))
         gradient_sum = np.zeros(k)
         per_row = np.empty((n, k)) if self.order == 2 else _EMPTY_2D
         shift = np.zeros(p, dtype=compute) if self.shift is None else self.shift.astype(compute)
         W = np.ascontiguousarray(self.W, dtype=compute)
         value = walk(
-            X, y, _EMPTY if weight is None else weight, W, self.b, shift, direct,
+            X, y, _EMPTY if weight is None else weight, W, self.b, shift, by_rows,
             self.loss.tile, self.loss.params, self.order, gradient, gradient_sum, per_row,
         )  # fmt: skip
         return value, gradient, gradient_sum, per_row if self.order == 2 else None
 
 
-def _walk_rows(X, y, weight, W, b, shift, direct, tile, params, order, gradient, gradient_sum, per_row):
-    n, p = X.shape
+def _walk(X, y, weight, W, b, shift, by_rows, tile, params, order, gradient, gradient_sum, per_row):
+    n = X.shape[0]
     k = b.size
-    scratch = np.empty((1 if direct else TILE_ROWS, p), dtype=W.dtype)
     raw = np.empty((TILE_ROWS, k))
     g = np.empty((TILE_ROWS, k))
     h = np.empty((TILE_ROWS, k))
@@ -84,15 +83,7 @@ def _walk_rows(X, y, weight, W, b, shift, direct, tile, params, order, gradient,
     value = 0.0
     for start in range(0, n, TILE_ROWS):
         m = min(TILE_ROWS, n - start)
-        if direct:
-            raw[:m] = np.dot(X[start : start + m], W)
-        else:
-            for i in range(m):
-                row = X[start + i]
-                out = scratch[i]
-                for j in range(p):
-                    out[j] = row[j] - shift[j]
-            raw[:m] = np.dot(scratch[:m], W)
+        raw[:m] = np.dot(X[start : start + m], W)
         for i in range(m):
             y_tile[i] = y[start + i]
             for c in range(k):
@@ -109,29 +100,29 @@ def _walk_rows(X, y, weight, W, b, shift, direct, tile, params, order, gradient,
             for c in range(k):
                 gradient_sum[c] += g[i, c]
                 factor[i, c] = g[i, c]
-        if direct:
-            gradient += np.dot(X[start : start + m].T, factor[:m])
-        else:
-            gradient += np.dot(scratch[:m].T, factor[:m])
+        gradient += np.dot(X[start : start + m].T, factor[:m])
     return value
 
 
-_walk_rows_compiled = register_jitable(_walk_rows)
+_walk_inner = register_jitable(_walk)
 
 
-def _walk_columns(X, y, weight, W, b, shift, direct, tile, params, order, gradient, gradient_sum, per_row):
+def _walk_moved(X, y, weight, W, b, shift, by_rows, tile, params, order, gradient, gradient_sum, per_row):
+    """Turn each tile into shifted rows of the type computed in, and walk those."""
     n, p = X.shape
-    k = b.size
     scratch = np.empty((TILE_ROWS, p), dtype=W.dtype)
     value = 0.0
-    # A tile is turned into rows once and walked as such: two transposed BLAS products would read it no faster.
     for start in range(0, n, TILE_ROWS):
         m = min(TILE_ROWS, n - start)
-        for j in range(p):
-            column = X[start : start + m, j]
+        if by_rows:
             for i in range(m):
-                scratch[i, j] = column[i] - shift[j]
-        value += _walk_rows_compiled(
+                for j in range(p):
+                    scratch[i, j] = X[start + i, j] - shift[j]
+        else:
+            for j in range(p):
+                for i in range(m):
+                    scratch[i, j] = X[start + i, j] - shift[j]
+        value += _walk_inner(
             scratch[:m], y[start : start + m], weight[start : start + m], W, b, shift, True, tile, params, order,
             gradient, gradient_sum, per_row[start : start + m],
         )  # fmt: skip

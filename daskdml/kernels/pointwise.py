@@ -30,8 +30,9 @@ def apply_loss(raw, y, weight, loss, order):
     signature = f8(array, vector(f8), vector(f8), TILE_MULTI if multi else TILE, vector(f8), i8, array, array)
     gradient = np.empty_like(raw)
     hessian = np.empty_like(raw)
-    y = np.ascontiguousarray(y, dtype=np.float64)
-    weight = np.ones(raw.shape[0]) if weight is None else weight
+    # Copies: a tile function takes arrays it could write to, and y may be read-only.
+    y = np.array(y, dtype=np.float64)
+    weight = np.ones(raw.shape[0]) if weight is None else np.array(weight)
     value = build(_walk, signature)(raw, y, weight, loss.tile, loss.params, order, gradient, hessian)
     return value, gradient, hessian
 

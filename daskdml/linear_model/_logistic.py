@@ -183,13 +183,14 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         share = np.maximum(weights / total, 1e-10)
         loss = Logistic() if k == 2 else Multinomial(k)
         liblinear = self.solver == "liblinear" and self.fit_intercept
-        return solve_linear(
+        solution = solve_linear(
             fit, loss, penalty, total_weight=total, fit_intercept=self.fit_intercept,
             baseline=loss.baseline(min(share[1], 1 - 1e-10)) if k == 2 else loss.baseline(share),
             tol=self.tol, max_iter=self.max_iter, random_state=self.random_state, class_weight=by_class,
             intercept_scale=1.0 / self.intercept_scaling if liblinear else 0.0,
             start=self._start(fit, k),
         )  # fmt: skip
+        return _symmetric(solution, penalty) if k > 2 else solution
 
     def _start(self, fit, k):
         rows = 1 if k == 2 else k
@@ -339,6 +340,16 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def _symmetric(solution, penalty):
+    """Choose, of the many parameters with the same probabilities, those that sum to zero over classes.
+
+    The same number added to all classes' raw values changes nothing: intercepts are free up to it, and without a
+    penalty coefficients too.
+    """
+    coef = solution.coef - solution.coef.mean(axis=0) if penalty.is_zero else solution.coef
+    return solution._replace(coef=coef, intercept=solution.intercept - solution.intercept.mean())
 
 
 def _one_dimensional(y):

@@ -5,9 +5,9 @@ import numbers
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 
-from daskdml.data import is_dask
+from daskdml.data import as_target, as_weight, is_dask
 from daskdml.utils.params import InvalidParameterError
 
 
@@ -49,30 +49,16 @@ def _of_block(partial, swapped, block):
 
 
 def _of_rows(partial, y_true, y_other, weight):
-    weight = None if weight is None else _weight_of(weight)
-    return partial(_array_of(y_true, "y_true"), _array_of(y_other, "y_pred"), weight)
+    weight = None if weight is None else as_weight(_vector_of(weight), None)
+    if weight is not None:
+        check_finite(weight, "sample_weight")
+    return partial(_vector_of(y_true), _vector_of(y_other), weight)
 
 
-def _array_of(values, name):
+def _vector_of(values):
     """One chunk of any kind -> an array of one or two dimensions; a single column is a vector."""
-    try:
-        values = check_array(
-            values, ensure_2d=False, dtype=None, ensure_min_samples=0, ensure_all_finite=False, input_name=name
-        )
-    except TypeError as error:
-        if "parse" in str(error):
-            raise TypeError("Sparse input is only supported when targets are of multilabel type") from error
-        raise
+    values = as_target(values)
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
-
-
-def _weight_of(weight):
-    weight = check_array(weight, ensure_2d=False, dtype=np.float64, ensure_min_samples=0, input_name="sample_weight")
-    if weight.ndim == 2 and weight.shape[1] == 1:
-        weight = weight[:, 0]
-    if weight.ndim != 1:
-        raise ValueError(f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.")
-    return weight
 
 
 @dataclass(frozen=True)
@@ -158,9 +144,9 @@ def _kind_of(y, name):
     vector = y.ndim == 1
     if y.ndim > 2:
         return "unknown"
-    if y.dtype.kind in "fc":
+    if y.dtype.kind == "f":
         check_finite(y, name)
-        if (y != np.floor(y.real)).any():
+        if (y != np.floor(y)).any():
             return "continuous" if vector else "continuous-multioutput"
     if vector:
         if y.dtype.kind == "O":
@@ -188,7 +174,7 @@ def _distinct(y, name):
 
 def check_finite(values, name):
     """Raise scikit-learn's sentence if a float array holds NaN or infinity."""
-    if values.dtype.kind not in "fc" or np.isfinite(values).all():
+    if values.dtype.kind != "f" or np.isfinite(values).all():
         return
     what = "NaN" if np.isnan(values).any() else f"infinity or a value too large for {values.dtype!r}"
     raise ValueError(f"Input {name} contains {what}.")

@@ -59,12 +59,12 @@ class Chunked:
         """
         from daskdml.data.row_masks import chunk_lengths
 
-        alike = [one.lengths for one in others if one.lengths is not None and one.n_chunks == self.n_chunks]
-        if self.lengths is None and alike:
-            self.lengths = alike[0]
-        elif self.lengths is None:
-            vectors = [o.collection for o in others if o.n_chunks == self.n_chunks and len(o.collection.shape) == 1]
-            self.lengths = chunk_lengths((vectors or [self.collection])[0])
+        if self.lengths is not None:
+            return
+        alike = [one for one in others if one.n_chunks == self.n_chunks]
+        known = [one.lengths for one in alike if one.lengths is not None]
+        cheapest = min((one.collection for one in alike), key=lambda collection: len(collection.shape))
+        self.lengths = known[0] if known else chunk_lengths(cheapest)
 
 
 class Table:
@@ -108,14 +108,14 @@ def lay_out(arrays, stratify):
     in_memory = [one for one in inputs if not is_dask(one)]
     check_consistent_length(*in_memory)
     if len(in_memory) == len(inputs):
-        layouts, reference = [None] * len(arrays), InMemory(n_rows(arrays[0]), stratify)
+        layouts, reference = [None] * len(arrays), InMemory(_length(arrays[0]), stratify)
         return Table(layouts, reference, [], None if stratify is None else reference.count())
     layouts = _lazy_layouts(arrays, stratify)
     lazy = list(dict.fromkeys(one for one in layouts if one is not None)) or [Chunked(stratify, stratify)]
     counted = None if stratify is None else lazy[0].count()
     for layout in lazy:
         layout.fill_lengths(lazy)
-    totals = [sum(layout.lengths) for layout in lazy] + [n_rows(one) for one in in_memory]
+    totals = [sum(layout.lengths) for layout in lazy] + [_length(one) for one in in_memory]
     if len(set(totals)) > 1:
         raise ValueError(f"Found input variables with inconsistent numbers of samples: {totals}")
     told = [layout for array, layout in zip(arrays, layouts) if is_dask_array(array)]
@@ -125,7 +125,7 @@ def lay_out(arrays, stratify):
 def _lazy_layouts(arrays, stratify):
     """Return one layout per input, shared by Dask collections that are chunked alike."""
     known = {}
-    for one in filter(is_dask, arrays):
+    for one in sorted(filter(is_dask, arrays), key=lambda one: len(one.shape)):  # vectors first: cheapest to measure
         known.setdefault(_chunking_of(one), one)
     known = {chunking: Chunked(one, stratify) for chunking, one in known.items()}
     return [known[_chunking_of(one)] if is_dask(one) else None for one in arrays]
@@ -137,6 +137,10 @@ def _chunking_of(collection):
     if is_dask_array(collection):
         return "array", known_lengths(collection) or count_chunks(collection)
     return "frame", collection.divisions
+
+
+def _length(table):
+    return len(table) if isinstance(table, (list, tuple, range)) else n_rows(table)
 
 
 def _merged(counted):

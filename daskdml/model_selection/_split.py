@@ -66,15 +66,18 @@ def train_test_split(*arrays, test_size=None, train_size=None, random_state=None
         cuts = (n_train - 1, n_train + n_test - 1)
         rule = draw.Rule(None, None, (cuts,))
         surveys = table.survey(None, None, [[(cut, cut) for cut in cuts]])
-    parts, whole = [], None
-    for array, layout in zip(arrays, table.layouts):
+    roles = (draw.TRAIN, draw.TEST)
+    parts = {}
+    for layout in dict.fromkeys(table.layouts):
+        places = [i for i, one in enumerate(table.layouts) if one is layout]
+        members = [arrays[i] for i in places]
         if layout is None:
-            if whole is None:
-                whole = np.concatenate(table.reference.map(rule.roles))
-            parts += [_take(array, np.flatnonzero(whole == role)) for role in (draw.TRAIN, draw.TEST)]
+            whole = np.concatenate(table.reference.map(rule.roles))
+            taken = [[_take(one, np.flatnonzero(whole == role)) for one in members] for role in roles]
         else:
-            parts += _masked_pair(array, rule, layout, surveys.get(layout))
-    return parts
+            taken = _masked(members, rule, layout, surveys.get(layout))
+        parts.update(zip(places, zip(*taken)))
+    return [part for i in range(len(arrays)) for part in parts[i]]
 
 
 def _draw_rule(table, seed, n_train, n_test):
@@ -95,7 +98,8 @@ def _draw_rule(table, seed, n_train, n_test):
         width *= 4  # never needed once in 10^15 draws, but the sizes are a promise
 
 
-def _masked_pair(array, rule, layout, surveys):
+def _masked(collections, rule, layout, surveys):
+    """Return the train rows and the test rows of Dask collections that share a layout."""
     from daskdml.data.row_masks import mask_rows
 
     kept = (None, None)
@@ -103,7 +107,7 @@ def _masked_pair(array, rule, layout, surveys):
         taken = np.array([one.taken(rule.cuts) for one in surveys])
         kept = (taken[:, 0].tolist(), (taken[:, 1] - taken[:, 0]).tolist())
     return [
-        mask_rows(array, functools.partial(_has_role, rule, role), layout.lengths, layout.strata, rows)
+        mask_rows(collections, functools.partial(_has_role, rule, role), layout.lengths, layout.strata, rows)
         for role, rows in zip((draw.TRAIN, draw.TEST), kept)
     ]
 

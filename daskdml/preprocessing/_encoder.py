@@ -300,17 +300,17 @@ class OneHotEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         width = sum(plan.n_outputs for plan in self._plans)
-        fn = partial(_decode, plans=self._plans, unknown=self.handle_unknown)
         if not is_dask(X):
             X = check_array(X, accept_sparse="csr")
         if X.shape[1] != width:
             raise ValueError(
                 f"Shape of the passed X data is not correct. Expected {width} columns, got {X.shape[1]}."
             )
-        if not is_dask(X):
-            return fn(X)
         names = OneToOneFeatureMixin.get_feature_names_out(self)
-        return apply_rows(partial(_decode_objects, decode=fn), X, kind="matrix", columns=names, dtype=object)
+        decode = partial(_decode, plans=self._plans, unknown=self.handle_unknown)
+        groups = apply_rows(decode, X, kind="matrix", columns=names, dtype=np.int64)
+        named = partial(_named, plans=self._plans, dtype=object if is_dask(X) else None)
+        return apply_rows(named, groups, kind="matrix", columns=names, dtype=object)
 
     def get_feature_names_out(self, input_features=None):
         """Return the names of the columns.
@@ -398,41 +398,42 @@ def _distinct(values):
 
 
 def _decode(chunk, plans, unknown):
-    """Decode one chunk."""
+    """Return which of its groups each feature of one chunk is in, -1 for none."""
     X = chunk if sparse.issparse(chunk) else np.asarray(chunk)
-    dtype = np.result_type(*(plan.names(dropped=True).dtype for plan in plans))
-    out, first, nowhere = np.empty((X.shape[0], len(plans)), dtype), 0, {}
+    out, first = np.empty((X.shape[0], len(plans)), np.int64), 0
     for i, plan in enumerate(plans):
-        names = plan.names()
-        panel = X[:, first : first + len(names)]
-        first += len(names)
-        if len(names) == 0:
-            out[:, i] = plan.names(dropped=True)[plan.drop]
+        width = plan.n_outputs
+        panel = X[:, first : first + width]
+        first += width
+        if width == 0:
+            out[:, i] = plan.drop
             continue
-        if X.shape[0] == 0:
-            continue
-        out[:, i] = names[np.asarray(panel.argmax(axis=1)).ravel()]
+        out[:, i] = np.asarray(panel.argmax(axis=1)).ravel()
         empty = np.asarray(panel.sum(axis=1) == 0).ravel()
-        if not empty.any():
-            continue
         if plan.drop is not None:
-            out[empty, i] = plan.names(dropped=True)[plan.drop]
+            out[:, i] += out[:, i] >= plan.drop
+            out[empty, i] = plan.drop
         elif unknown == "ignore" or (unknown != "error" and plan.infrequent is None):
-            nowhere[i] = empty
-        else:
+            out[empty, i] = -1
+        elif empty.any():
             raise ValueError(
                 f"Samples {np.flatnonzero(empty)} can not be inverted when drop=None and handle_unknown='error' "
                 "because they contain all zeros"
             )
-    if nowhere:
-        out = out.astype(object)
-        for i, rows in nowhere.items():
-            out[rows, i] = None
     return out
 
 
-def _decode_objects(chunk, decode):
-    return decode(chunk).astype(object)
+def _named(groups, plans, dtype):
+    """Return the names of groups, None for none."""
+    groups = np.asarray(groups)
+    names = [plan.names(dropped=True) for plan in plans]
+    dtype = dtype or (object if (groups < 0).any() else np.result_type(*(one.dtype for one in names)))
+    out = np.empty(groups.shape, dtype)
+    for i, one in enumerate(names):
+        out[:, i] = one[groups[:, i]]
+    if (groups < 0).any():
+        out[groups < 0] = None
+    return out
 
 
 def _position(value, categories):

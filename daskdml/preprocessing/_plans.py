@@ -10,6 +10,10 @@ from daskdml.preprocessing._categories import keep_frequent
 from daskdml.preprocessing._columns import DATE_PARTS, PANEL_WIDTH, kind_of_values, panel
 
 
+# From this share of its rows on, a column of words that look like numbers is remarked upon.
+NOTABLE_SHARE = 0.9
+
+
 class Numbers(NamedTuple):
     """What is known of the numbers in one column (five of a datetime), each an array of that length."""
 
@@ -168,6 +172,8 @@ def _plan_categories(name, counts, options):
         groups = np.append(groups, [len(suffixes)] * 2)
         suffixes.append("_missing")
         words.append("missing is a value")
+    if _share_like_numbers(counts) >= NOTABLE_SHARE:
+        words.append("words that look like numbers: convert the column if it holds quantities")
     return plan._replace(
         treatment=", ".join(words),
         suffixes=tuple(suffixes),
@@ -175,6 +181,19 @@ def _plan_categories(name, counts, options):
         groups=groups,
         takes_numbers=not all(isinstance(value, (str, bytes, type(None))) or value != value for value in values),
     )
+
+
+def _share_like_numbers(counts):
+    """Return the share of the present rows that hold words which could be read as numbers."""
+    like = sum(count for value, count in zip(counts.values.tolist(), counts.counts) if _like_number(value))
+    return like / counts.counts.sum()
+
+
+def _like_number(value):
+    try:
+        return isinstance(value, str) and np.isfinite(float(value))
+    except ValueError:
+        return False
 
 
 def _in_order(counts):

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from daskdml import runtime
-from daskdml.data import Partitioned, apply_rows, as_matrix, check_features, is_dask
+from daskdml.data import Partitioned, apply_rows, as_matrix, check_features, is_dask, is_frame
 from daskdml.data.lazy_output import LazyOutputMixin
 from daskdml.data.statistics import Moments, block_moments
 from daskdml.utils.params import check_params
@@ -107,10 +107,9 @@ class StandardScaler(LazyOutputMixin, OneToOneFeatureMixin, TransformerMixin, Ba
         if is_dask(X):
             check_features(self, X, reset=first)
         else:
-            X = validate_data(
-                self, X, reset=first, accept_sparse=("csr", "csc"), dtype=_FLOATS, ensure_all_finite="allow-nan"
-            )
-            self._refuse_sparse(X)
+            X = self._in_memory(X, reset=first)
+            if self.with_mean and sparse.issparse(X):
+                raise ValueError(_SPARSE_CENTRE)
         if isinstance(sample_weight, numbers.Real) and not is_dask(X):
             sample_weight = np.full(X.shape[0], float(sample_weight))
         with runtime.open(Partitioned.from_any(X, weight=sample_weight), passes="one") as run:
@@ -136,9 +135,13 @@ class StandardScaler(LazyOutputMixin, OneToOneFeatureMixin, TransformerMixin, Ba
             constant = variance <= seen * eps * variance + (seen * mean * eps) ** 2
             self.scale_ = np.where(constant, 1.0, np.sqrt(variance))
 
-    def _refuse_sparse(self, X):
-        if self.with_mean and sparse.issparse(X):
-            raise ValueError(_SPARSE_CENTRE)
+    def _in_memory(self, X, reset, **options):
+        """Check a table in memory and return it as a matrix."""
+        options = dict(accept_sparse=("csr", "csc"), dtype=_FLOATS, ensure_all_finite="allow-nan", **options)
+        if not is_frame(X):
+            return validate_data(self, X, reset=reset, **options)
+        check_features(self, X, reset=reset)
+        return check_array(as_matrix(X), **options)
 
     def transform(self, X, copy=None):
         """Centre and scale.
@@ -158,7 +161,7 @@ class StandardScaler(LazyOutputMixin, OneToOneFeatureMixin, TransformerMixin, Ba
         if is_dask(X):
             check_features(self, X, reset=False)
             return self._apply(X, partial(_standardise, mean=mean, scale=self.scale_))
-        X = validate_data(self, X, reset=False, **self._validation(copy))
+        X = self._in_memory(X, reset=False, copy=self.copy if copy is None else copy, force_writeable=True)
         return _standardise(X, mean, self.scale_, in_place=True)
 
     def inverse_transform(self, X, copy=None):
@@ -174,16 +177,15 @@ class StandardScaler(LazyOutputMixin, OneToOneFeatureMixin, TransformerMixin, Ba
         mean = self.mean_ if self.with_mean else None
         if is_dask(X):
             return self._apply(X, partial(_restore, mean=mean, scale=self.scale_))
-        return _restore(check_array(X, **self._validation(copy)), mean, self.scale_, in_place=True)
-
-    def _validation(self, copy):
-        return dict(
+        X = check_array(
+            as_matrix(X) if is_frame(X) else X,
             accept_sparse=("csr", "csc"),
             copy=self.copy if copy is None else copy,
             dtype=_FLOATS,
             force_writeable=True,
             ensure_all_finite="allow-nan",
         )
+        return _restore(X, mean, self.scale_, in_place=True)
 
     def _apply(self, X, fn):
         return apply_rows(fn, X, kind="same", columns=self.get_feature_names_out(), dtype=_float_dtype(X))

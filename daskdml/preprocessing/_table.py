@@ -273,6 +273,9 @@ class TableEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
         tags.input_tags.categorical = True
         tags.input_tags.string = True
         tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = [
+            name for name in ("float32", "float64") if self.dtype in (name, getattr(np, name))
+        ]
         return tags
 
 

@@ -9,10 +9,10 @@ SCRATCH_MARGIN = 1.3
 
 
 def process_limit():
-    """Return the bytes this process may hold.
+    """Return the bytes this process may still take.
 
-    The smallest of the memory available on the machine, what is left in the control group, and the process's own limits
-    on data, address space and resident set.
+    The smallest of the memory available on the machine, and what is left of the limits of the control group and of the
+    process itself (data, address space, resident set).
     """
     import psutil
 
@@ -74,14 +74,21 @@ def format_bytes(n):
 
 
 def _resource_limits():
-    """Return the finite limits of this process, by name."""
+    """Return what the finite limits of this process still allow, by name."""
+    import psutil
+
     try:
         import resource
     except ImportError:  # not a POSIX system
         return {}
-    names = [name for name in ("RLIMIT_DATA", "RLIMIT_AS", "RLIMIT_RSS") if hasattr(resource, name)]
-    limits = {name: resource.getrlimit(getattr(resource, name))[0] for name in names}
-    return {name: limit for name, limit in limits.items() if limit not in (resource.RLIM_INFINITY, -1)}
+    used = psutil.Process().memory_info()
+    spent = {"RLIMIT_DATA": getattr(used, "data", used.rss), "RLIMIT_AS": used.vms, "RLIMIT_RSS": used.rss}
+    left = {}
+    for name, n_bytes in spent.items():
+        limit = resource.getrlimit(getattr(resource, name))[0] if hasattr(resource, name) else -1
+        if limit not in (resource.RLIM_INFINITY, -1):
+            left[name] = max(0, limit - n_bytes)
+    return left
 
 
 def _cgroup_limits():

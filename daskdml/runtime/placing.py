@@ -130,7 +130,8 @@ def sets_of(held, workers, chunk_bytes, share):
     for address, numbers in held.items():
         worker = workers.get(address) or next(iter(workers.values()))
         bound = max(1.0, share * worker.memory_limit / worker.n_threads)
-        n_sets = max(worker.n_threads, int(np.ceil(len(numbers) * chunk_bytes / bound)))
+        threads = worker.n_threads if address in workers else sum(other.n_threads for other in workers.values())
+        n_sets = max(threads, int(np.ceil(len(numbers) * chunk_bytes / bound)))
         pieces = np.array_split(sorted(numbers), min(n_sets, len(numbers)))
         sets += [(address, piece.tolist()) for piece in pieces]
     return sorted(sets, key=lambda item: item[1][0])

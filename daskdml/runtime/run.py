@@ -294,9 +294,9 @@ def _stack(parts):
         from scipy import sparse
 
         return sparse.vstack(parts, format="csr")
-    import pandas
+    from dask.dataframe.dispatch import concat
 
-    return pandas.concat(parts)
+    return concat(list(parts))
 
 
 def _first_nonfinite(block):

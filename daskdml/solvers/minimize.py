@@ -81,7 +81,7 @@ def minimize(solver, evaluators, state, *, tol, max_iter, to_rounding=False, on_
         raise TypeError(f"{type(solver).__name__} needs {', '.join(missing)}, which {type(evaluators).__name__} lacks.")
     if state.evaluation is None:
         state = state._replace(evaluation=solver.evaluate(evaluators, state.theta))
-    previous, fresh, n_iter = np.inf, solver.exact or state.model is None, 0
+    previous, fresh, n_iter = None, solver.exact or state.model is None, 0
     while True:
         if not np.isfinite(state.evaluation.value):
             return _result(state, None, n_iter, False, "not finite")
@@ -93,27 +93,29 @@ def minimize(solver, evaluators, state, *, tol, max_iter, to_rounding=False, on_
         if reason or n_iter >= max_iter:
             return _result(state, proposal, n_iter, bool(reason), reason or "max_iter")
         # A model that no longer pays (a tenfold smaller gap a pass is what a pilot's Hessian gives) is renewed.
-        stale = not fresh and n_iter >= 2 and proposal.gap > 0.25 * previous
+        stale = not fresh and n_iter >= 2 and proposal.gap > 0.25 * previous.gap
         accepted = None if stale else _search(solver, evaluators, state, proposal)
         if accepted is not None:
             theta, evaluation = accepted
             model = solver.learn(state, theta - state.theta, evaluation)
-            state, previous, n_iter = State(theta, evaluation, model), proposal.gap, n_iter + 1
+            state, previous, n_iter = State(theta, evaluation, model), proposal, n_iter + 1
             fresh = solver.exact
         elif fresh:
             done = proposal.gap <= max(tol, 1e-12) * abs(state.evaluation.value)
             return _result(state, proposal, n_iter, done, "rounding" if done else "no step along it helps")
         else:
-            state, previous, fresh = State(state.theta, state.evaluation, None), np.inf, True
+            state, fresh = State(state.theta, state.evaluation, None), True
 
 
 def _why_stop(proposal, value, previous, tol, to_rounding):
     if not to_rounding and proposal.gap <= tol * value:
         return "tol"
-    # Newton squares its error: a gap this small that did not fall by a factor of four is made of rounding.
-    if proposal.gap <= 1e-30 * value or (proposal.gap <= 1e-13 * value and proposal.gap > 0.25 * previous):
+    # What a step promises squares with each Newton step: if it is this small and did not fall by a factor of four, it is
+    # made of rounding.
+    left = -proposal.slope
+    if left <= 1e-30 * value:
         return "rounding"
-    return ""
+    return "rounding" if left <= 1e-13 * value and previous is not None and left > -0.25 * previous.slope else ""
 
 
 def _search(solver, evaluators, state, proposal):

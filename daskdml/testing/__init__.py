@@ -1,0 +1,43 @@
+"""Contracts: test classes to subclass, one for each kind of thing a room holds.
+
+A loss, penalty, kernel, solver or estimator of your own is tested by a class with one method, ``make``, in a file pytest
+collects; what it inherits are the promises that the rest of the library relies on. Pytest is imported with the first
+contract, so this module costs nothing where it is not installed.
+
+>>> from daskdml.losses import Squared
+>>> class TestSquared(LossContract):
+...     def make(self):
+...         return Squared()
+>>> TestSquared().test_gradient_is_the_derivative()
+"""
+
+import importlib
+import sys
+
+_HOMES = {
+    "ClassifierContract": "classifiers",
+    "EstimatorContract": "estimators",
+    "KernelContract": "kernels",
+    "LossContract": "losses",
+    "PenaltyContract": "penalties",
+    "RegressorContract": "regressors",
+    "SolverContract": "solvers",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module 'daskdml.testing' has no attribute {name!r}; it has {', '.join(__all__)}")
+    module = f"daskdml.testing.{_HOMES[name]}"
+    if module not in sys.modules:
+        import pytest
+
+        # Before the import: only then do failing assertions show their values.
+        pytest.register_assert_rewrite(module)
+    return getattr(importlib.import_module(module), name)
+
+
+def __dir__():
+    return __all__

@@ -167,7 +167,31 @@ def test_finite(make, dtype):
     big = np.full((3, 2), np.finfo(dtype).max, dtype=dtype)  # finite, though its sum is not
     check_finite(make(big))
     as_matrix(make(big), ensure_finite=True)
-    for bad, text in ((np.nan, "Input X contains NaN."), (np.inf, f"contains infinity .* dtype\\('{np.dtype(dtype)}'\\)")):
+    infinite = f"contains infinity .* dtype\\('{np.dtype(dtype)}'\\)"
+    for bad, text in ((np.nan, "Input X contains NaN."), (np.inf, infinite)):
         big[1, 1] = bad
         with pytest.raises(ValueError, match=text):
             as_matrix(make(big), ensure_finite=True)
+
+
+class DeviceArray:
+    """Stands in for a cupy array: looks like one by its module, and must not be brought to the host."""
+
+    __module__ = "cupy.core"
+
+    def __init__(self, values):
+        self.values, self.shape, self.dtype = values, values.shape, values.dtype
+
+    def astype(self, dtype, copy=True):
+        return self if self.dtype == dtype and not copy else DeviceArray(self.values.astype(dtype))
+
+    def __array__(self, *args, **kwargs):
+        raise TypeError("brought to the host")
+
+
+def test_device_arrays_stay_on_the_device():
+    single = DeviceArray(X.astype(np.float32))
+    assert as_matrix(single) is single
+    assert as_matrix(DeviceArray(X.astype(int))).dtype == np.float64
+    with pytest.raises(ValueError, match="Complex data not supported"):
+        as_matrix(DeviceArray(X + 1j))

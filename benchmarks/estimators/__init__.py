@@ -1,0 +1,1 @@
+"""Whole fits, beside the fastest peer on the same data."""

@@ -1,0 +1,1 @@
+"""Fits of rows that lie on a CUDA device."""

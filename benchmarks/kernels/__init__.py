@@ -1,0 +1,1 @@
+"""One pass of a kernel, beside BLAS and the memory bus."""

@@ -1,0 +1,140 @@
+"""Limits of the process, the choice of a memory mode, and a fit within a hard limit."""
+
+import os
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from daskdml.runtime.memory import choose_mode, format_bytes, process_limit
+
+GB = 10**9
+
+
+@pytest.mark.parametrize(
+    "n_bytes, limit, free, mode",
+    [
+        (1 * GB, 2 * GB, 0, "pinned"),
+        (1.01 * GB, 2 * GB, 0, "stream"),
+        (1.01 * GB, 2 * GB, 1.32 * GB, "mmap"),
+        (1.01 * GB, 2 * GB, 1.31 * GB, "stream"),
+        (0, 0, 0, "pinned"),
+    ],
+)
+def test_the_mode_follows_from_bytes_and_limits(n_bytes, limit, free, mode):
+    assert choose_mode(n_bytes, limit, free) == mode
+
+
+@pytest.mark.parametrize(
+    "n, text",
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (9_940_000, "9.9 MB"), (9_960_000, "10 MB"), (3.14e9, "3.1 GB")],
+)
+def test_bytes_are_written_shortly(n, text):
+    assert format_bytes(n) == text
+
+
+@pytest.mark.parametrize("name", ["RLIMIT_DATA", "RLIMIT_AS"])
+def test_limits_of_the_process_count(name):
+    program = f"""
+                from daskdml.runtime.memory import process_limit
+        resource.setrlimit(resource.{name}, ({3 * GB}, {3 * GB}))
+        print(process_limit())
+    """
+    out = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    assert 1 * GB < int(out.stdout) < 3 * GB
+    assert process_limit() <= psutil.virtual_memory().total
+
+
+def test_limits_of_the_control_group_count(tmp_path, monkeypatch):
+    from daskdml.runtime import memory
+
+    files = {"memory.max": f"{5 * GB}", "memory.current": f"{3 * GB}", "memory.stat": f"anon {GB}\ninactive_file {GB}"}
+
+    def read(folder, name):
+        if folder != "/sys/fs/cgroup":
+            raise FileNotFoundError
+        return files[name]
+
+    monkeypatch.setattr(memory, "_read", read)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: _Memory)
+    assert process_limit() == 3 * GB
+    files["memory.max"] = "max"
+    assert process_limit() == 100 * GB
+
+
+class _Memory:
+    available = 100 * GB
+
+
+PROGRAM = """
+import os, resource, sys
+
+import dask.array as da, dask.dataframe as dd, numpy as np
+from daskdml import config_context, runtime
+from daskdml.data import Partitioned
+
+kind, source, limit, mode, scratch = sys.argv[1:]
+resource.setrlimit(resource.RLIMIT_DATA, (int(limit), int(limit)))
+if kind == "npy":
+    X = da.from_npy_stack(source)
+    data = Partitioned.from_any(X)
+else:
+    data = Partitioned.from_any(dd.read_parquet(source))
+with config_context(memory=mode, scratch_dir=scratch), runtime.open(data) as run:
+    total = run.map_reduce(lambda block: block.X.sum(axis=0, dtype=float))
+    again = run.map_reduce(lambda block: block.X.sum(axis=0, dtype=float))
+    assert (total == again).all()
+    lines = open("/proc/self/status").read().splitlines()
+    status = dict(line.split(":", 1) for line in lines)
+    print(run.where, "|", float(total.sum()), "| RssAnon", status["RssAnon"].split()[0], "VmHWM", status["VmHWM"].split()[0])
+"""
+
+
+def write_source(kind, folder, n_files, rows, p):
+    """Write n_files of rows x p float32; return the sum of all values."""
+    rng = np.random.default_rng(0)
+    total = 0.0
+    folder.mkdir()
+    if kind == "npy":
+        meta = {"chunks": ((rows,) * n_files, (p,)), "dtype": np.dtype("f4"), "axis": 0}
+        (folder / "info").write_bytes(pickle.dumps(meta))
+    for i in range(n_files):
+        X = rng.random((rows, p), dtype=np.float32)
+        total += X.sum(dtype=float)
+        if kind == "npy":
+            np.save(folder / f"{i}.npy", X)
+        else:
+            frame = pd.DataFrame(X, columns=[f"x{k}" for k in range(p)])
+            frame.to_parquet(folder / f"part.{i:04d}.parquet", compression=None)
+    return total
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts anonymous memory on Linux only")
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+@pytest.mark.parametrize("mode", ["auto", "stream"])
+def test_data_beyond_the_limit_of_the_process(kind, mode, tmp_path):
+    """1.2 GB under a limit of 1.8 GB, of which 1.2 GB are taken; 8.4 GB under 3 GB with DASKDML_TEST_SCALE=7."""
+    scale = float(os.environ.get("DASKDML_TEST_SCALE", 1))
+    n_files, limit = int(24 * scale), int(1.8e9 + 0.2e9 * (scale - 1))  # pyarrow alone reserves 1 GB of address space
+    total = write_source(kind, tmp_path / "X", n_files, 250_000, 50)
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    command = [sys.executable, "-c", PROGRAM, kind, str(tmp_path / "X"), str(limit), mode, str(scratch)]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=280, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert out.returncode == 0, out.stderr[-2000:]
+    print(out.stdout)
+    where, found, memory = out.stdout.split("|")
+    assert float(found) == pytest.approx(total, rel=1e-9)
+    words = memory.split()
+    assert int(words[1]) * 1024 <= limit
+    assert list(scratch.iterdir()) == []
+    if mode == "stream":
+        assert where.strip().endswith("stream")
+    elif kind == "parquet":
+        assert where.strip().endswith("mmap")
