@@ -27,6 +27,13 @@ def main():
 @click.option("--data", metavar="FILE", help="Your own data: a Parquet or CSV file, a folder of them, or a glob.")
 @click.option("--target", metavar="COL", help="The column of --data to predict.")
 @click.option(
+    "--task",
+    type=click.Choice(["auto", "classification", "regression"]),
+    default="auto",
+    show_default=True,
+    help="What --target is; auto: text, booleans and few whole numbers are classes.",
+)
+@click.option(
     "--report", metavar="PATH", default=_DEFAULT_REPORT, show_default=True, help="Where to write the HTML report."
 )
 @click.option(
@@ -37,7 +44,7 @@ def main():
     help="Rows to generate; not used with --data.",
 )
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Worker processes to start.")
-def demo(data, target, report, rows, workers):
+def demo(data, target, task, report, rows, workers):
     """Fit real and generated data, or your own, and compare with scikit-learn.
 
     Runs on this machine, needs no network, and takes about a minute.
@@ -51,7 +58,7 @@ def demo(data, target, report, rows, workers):
 
     say = start_clock(click.echo)
     try:
-        results = _run(data, target, report, rows, workers, say)
+        results = _run(data, target, task, report, rows, workers, say)
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
         sys.exit(130)
@@ -59,13 +66,13 @@ def demo(data, target, report, rows, workers):
     click.echo(f"\nReport: {report}")
 
 
-def _run(data, target, report, rows, workers, say):
+def _run(data, target, task, report, rows, workers, say):
     from daskdml.demo import story, table
 
     if data is None:
         return story.run_bundled(report, n_rows=rows, n_workers=workers, say=say)
     try:
-        return story.run_file(report, data=data, target=target, n_workers=workers, say=say)
+        return story.run_file(report, data=data, target=target, task=task, n_workers=workers, say=say)
     except (ValueError, TypeError, OSError, ImportError) as error:
         # Nothing but the user's data can be wrong here: say it in the words of whoever refused them.
         raise Refusal(table.first_line(error)) from error

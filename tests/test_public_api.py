@@ -22,6 +22,9 @@ PUBLIC = {
     "daskdml.model_selection": "train_test_split",
     "daskdml.metrics": "accuracy_score log_loss mean_squared_error r2_score roc_auc_score",
     "daskdml.wrappers": "ParallelPostFit",
+    "daskdml.testing": """
+        ClassifierContract EstimatorContract KernelContract LossContract PenaltyContract RegressorContract SolverContract
+    """,
 }
 
 

@@ -120,9 +120,7 @@ def _compare_names(estimator, names):
     if fitted is None:
         warnings.warn(f"X has feature names, but {label} was fitted without feature names", stacklevel=3)
     elif names is None:
-        warnings.warn(
-            f"X does not have valid feature names, but {label} was fitted with feature names", stacklevel=3
-        )
+        warnings.warn(f"X does not have valid feature names, but {label} was fitted with feature names", stacklevel=3)
     elif not np.array_equal(fitted, names):
         raise ValueError(_names_differ(fitted, names))
 

@@ -140,9 +140,7 @@ def _rechunk(part, lengths):
     if found is None or lengths is None:
         return part
     if sum(found) != sum(lengths):
-        raise ValueError(
-            f"Found input variables with inconsistent numbers of samples: {[sum(lengths), sum(found)]}"
-        )
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: {[sum(lengths), sum(found)]}")
     return part if found == lengths else part.rechunk({0: lengths})
 
 

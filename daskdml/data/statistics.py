@@ -30,7 +30,7 @@ class Moments(NamedTuple):
         share = np.divide(other.weight, weight, out=np.zeros(len(weight)), where=weight > 0)
         shift = np.where(self.weight > 0, self.shift, other.shift)
         offset = np.where(self.weight > 0, self.offset, other.offset)
-        delta = (other.shift - shift) + (other.offset - offset)
+        delta = np.where(other.weight > 0, (other.shift - shift) + (other.offset - offset), 0.0)
         m2 = self.m2 + other.m2 + delta * delta * (self.weight * share)
         return Moments(weight, shift, offset + delta * share, m2)
 

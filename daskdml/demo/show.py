@@ -24,12 +24,17 @@ _HEADER = [
     "data",
     "rows x features",
     "score",
-    "score of scikit-learn",
+    "sklearn score",
     "seconds",
-    "seconds of scikit-learn",
+    "sklearn seconds",
     "first fit",
-    "coefficients differ by",
+    "coef. differ by",
 ]
+_MODELS = {
+    "classification": f"logistic regression (C={C:g}, tol={TOL:g})",
+    "regression": f"ridge regression (alpha={ALPHA:g})",
+}
+_SCORES = {"classification": "accuracy", "regression": "R2"}
 _CURVE_POINTS = 300
 _CALIBRATION_BINS = 10
 
@@ -45,11 +50,11 @@ def start_clock(echo):
 
 
 def tell(result):
-    """Say a result in one line."""
+    """Say a result: one line for the comparison, one for the fit."""
     ours, theirs = result.ours, result.theirs
     beside = "" if theirs is None else f" (scikit-learn {_score(theirs)} in {format_seconds(theirs.seconds)})"
-    name = f"{result.name}: {_score_name(result)} {_score(ours)} in {format_seconds(ours.seconds)}{beside}"
-    return f"{name} | {result.report}"
+    line = f"{result.name}: {_SCORES[result.kind]} {_score(ours)} in {format_seconds(ours.seconds)}{beside}"
+    return f"{line}\n{'':10}{result.report}"
 
 
 def print_table(results):
@@ -60,7 +65,7 @@ def print_table(results):
 
     console = Console()
     if not console.is_terminal:
-        console = Console(width=110)  # a file has no width
+        console = Console(width=100)  # a file has no width
     table = RichTable(box=box.SIMPLE_HEAD, padding=(0, 1))
     for i, name in enumerate(_HEADER):
         table.add_column(name, justify="right" if i else "left", no_wrap=i < 2)
@@ -103,9 +108,9 @@ def _rows(results):
         ours, theirs = result.ours, result.theirs
         rows.append(
             [
-                result.name,
+                _name(result),
                 f"{result.n_rows:,} x {result.n_features}",
-                f"{_score(ours)}{' R2' if result.kind == 'regression' else ''}",
+                _score(ours),
                 "-" if theirs is None else _score(theirs),
                 format_seconds(ours.seconds),
                 "-" if theirs is None else format_seconds(theirs.seconds),
@@ -117,7 +122,7 @@ def _rows(results):
 
 
 def _comparison(results):
-    names = [result.name + (" (R²)" if result.kind == "regression" else "") for result in results]
+    names = [_name(result) for result in results]
     ours = [result.ours for result in results]
     theirs = [result.theirs for result in results]
     scores = draw_scores(
@@ -131,7 +136,7 @@ def _comparison(results):
         text=_reading_note(results),
         table=Table(_HEADER, _rows(results)),
         pictures=(
-            Picture(scores, "Accuracy, or R² where marked. A dot within its ring: both libraries agree."),
+            Picture(scores, "Accuracy, or R2 where marked. A dot within its ring: both libraries agree."),
             Picture(seconds, "Warm fits, preprocessing included."),
         ),
         note=" ".join(notes),
@@ -139,15 +144,14 @@ def _comparison(results):
 
 
 def _reading_note(results):
-    words = {
-        "classification": (f"logistic regression (C={C:g}, tol={TOL:g})", "accuracy"),
-        "regression": (f"ridge regression (alpha={ALPHA:g})", "R2"),
-    }
-    preparations = sorted({result.preparation for result in results})
-    models, scores = zip(*(words[kind] for kind in sorted({result.kind for result in results})))
+    kinds = sorted({result.kind for result in results})
+    models = " or ".join(_MODELS[kind] for kind in kinds)
+    preparations = " or ".join(sorted({result.preparation for result in results}))
+    scores = " or ".join(_SCORES[kind] for kind in kinds)
     return (
-        f"Both sides: the same split, {' or '.join(preparations)}, then {' or '.join(models)}. Score: "
-        f"{' or '.join(scores)} on held-out rows. Seconds: a warm fit; the first fit, which may compile, stands apart."
+        f"Both sides: the same split, {preparations}, then {models}. Score: {scores} on held-out rows. "
+        "Seconds: a warm fit; the first fit, which may compile, stands apart. Coefficients: the largest difference, "
+        "relative to the largest coefficient."
     )
 
 
@@ -208,8 +212,8 @@ def _title(result):
     return f"{result.name} ({result.n_rows:,} rows)"
 
 
-def _score_name(result):
-    return "accuracy" if result.kind == "classification" else "R2"
+def _name(result):
+    return result.name + (" (R2)" if result.kind == "regression" else "")
 
 
 def _score(side):

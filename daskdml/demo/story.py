@@ -50,7 +50,7 @@ def run_bundled(path, *, n_rows, n_workers, say):
     return results
 
 
-def run_file(path, *, data, target, n_workers, say):
+def run_file(path, *, data, target, task, n_workers, say):
     """Fit the user's own file, and write the report.
 
     Parameters
@@ -61,6 +61,7 @@ def run_file(path, *, data, target, n_workers, say):
         Parquet or CSV file, folder or glob.
     target : str
         Column to predict.
+    task : {"auto", "classification", "regression"}
 
     Returns
     -------
@@ -76,8 +77,9 @@ def run_file(path, *, data, target, n_workers, say):
     X, y = table.split_target(frame, target)
     with _open_cluster(n_workers) as client:
         say(f"reading {target!r} in {frame.npartitions} partitions of {data}")
-        found = table.look_at_target(y)
-        say(f"{found.n_rows:,} rows, {len(X.columns)} columns; {found.kind}, since {target!r} holds {found.why}")
+        found = table.look_at_target(y, task)
+        reason = "since" if task == "auto" else "as asked;"
+        say(f"{found.n_rows:,} rows, {len(X.columns)} columns; {found.kind}, {reason} {target!r} holds {found.why}")
         if found.n_missing:
             say(f"{found.n_missing:,} rows without a target are left out")
             X, y = table.split_target(frame.dropna(subset=[target]), target)

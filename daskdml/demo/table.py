@@ -3,6 +3,7 @@
 import difflib
 import glob
 import os
+from collections import Counter
 from typing import NamedTuple
 
 MOST_INTEGER_CLASSES = 20
@@ -123,7 +124,7 @@ def split_target(frame, target):
     return frame.drop(columns=target), frame[target]
 
 
-def look_at_target(y):
+def look_at_target(y, task="auto"):
     """Read the target column once and choose between classification and regression.
 
     Text, booleans, categories and at most 20 distinct whole numbers are classes; other numbers are amounts.
@@ -131,6 +132,8 @@ def look_at_target(y):
     Parameters
     ----------
     y : dask.dataframe.Series
+    task : {"auto", "classification", "regression"}, default="auto"
+        What the user asks for.
 
     Returns
     -------
@@ -139,7 +142,7 @@ def look_at_target(y):
     Raises
     ------
     BadInput
-        For no rows, one class, too many classes, or a target that is neither classes nor numbers.
+        For no rows, one class, too many classes, a class of one row, or a target that is neither classes nor numbers.
     """
     import dask
     import pandas as pd
@@ -148,30 +151,42 @@ def look_at_target(y):
     number = types.is_numeric_dtype(y.dtype) and not types.is_bool_dtype(y.dtype)
     if types.is_datetime64_any_dtype(y.dtype) or types.is_timedelta64_dtype(y.dtype):
         raise BadInput(f"The target {y.name!r} holds {y.dtype}; it must hold classes or numbers.")
-    most = MOST_INTEGER_CLASSES if number else MOST_CLASSES
-    parts = dask.compute(*(dask.delayed(_look_at_part)(part, most) for part in y.to_delayed()))
+    if task == "regression" and not number:
+        raise BadInput(f"The target {y.name!r} holds {y.dtype} values; regression needs numbers.")
+    parts = dask.compute(*(dask.delayed(_look_at_part)(part) for part in y.to_delayed()))
     n_rows, n_missing = sum(part[0] for part in parts), sum(part[1] for part in parts)
-    distinct = set().union(*(part[2] for part in parts))
+    counts = sum((part[2] for part in parts), Counter())
     if n_rows == 0:
         raise BadInput(f"The target {y.name!r} has no value in any row: the data are empty.")
-    if len(distinct) == 1:
+    if len(counts) == 1:
         kind = "value" if number else "class"
-        raise BadInput(f"The target {y.name!r} has one {kind} only ({next(iter(distinct))!r}); it takes at least two.")
-    if not number:
-        if len(distinct) > most:
-            raise BadInput(
-                f"The target {y.name!r} holds more than {most} different {y.dtype} values; it must hold classes."
-            )
-        return Target("classification", f"{y.dtype} values", n_rows, n_missing, len(distinct))
-    if len(distinct) <= most and all(float(value).is_integer() for value in distinct):
-        return Target("classification", f"{len(distinct)} distinct whole numbers", n_rows, n_missing, len(distinct))
-    return Target("regression", f"many distinct {y.dtype} values", n_rows, n_missing, None)
+        raise BadInput(f"The target {y.name!r} has one {kind} only ({next(iter(counts))!r}); it takes at least two.")
+    few = len(counts) <= MOST_INTEGER_CLASSES and all(float(value).is_integer() for value in counts) if number else True
+    if task == "regression" or (task == "auto" and not few):
+        why = f"{'many ' if len(counts) > MOST_INTEGER_CLASSES else ''}{y.dtype} values"
+        return Target("regression", why, n_rows, n_missing, None)
+    _check_classes(y, counts, number)
+    why = f"{len(counts)} distinct whole numbers" if number and few else f"{y.dtype} values"
+    return Target("classification", why, n_rows, n_missing, len(counts))
 
 
-def _look_at_part(part, most):
-    """Return (rows with a target, rows without, distinct values up to one more than `most`) of a partition."""
+def _check_classes(y, counts, number):
+    """Refuse classes that can't be learnt and held out."""
+    amounts = "; if they are amounts, give --task regression" if number else ""
+    if len(counts) > MOST_CLASSES:
+        raise BadInput(f"The target {y.name!r} holds more than {MOST_CLASSES} different {y.dtype} values{amounts}.")
+    value, least = min(counts.items(), key=lambda item: item[1])
+    if least < 2:
+        raise BadInput(
+            f"The target {y.name!r} holds {value!r} in one row only; a class takes two rows, one to hold out{amounts}."
+        )
+
+
+def _look_at_part(part):
+    """Return (rows with a target, rows without, count of each value) of a partition."""
     present = part.dropna()
-    return len(present), len(part) - len(present), set(present.unique().tolist()[: most + 1])
+    counts = present.value_counts().head(MOST_CLASSES + 1)
+    return len(present), len(part) - len(present), Counter(dict(zip(counts.index.tolist(), counts.tolist())))
 
 
 def first_line(error):

@@ -9,7 +9,6 @@ from daskdml.data.statistics import column_moments, locate
 from daskdml.preprocessing._categories import keep_frequent
 from daskdml.preprocessing._columns import DATE_PARTS, PANEL_WIDTH, kind_of_values, panel
 
-
 # From this share of its rows on, a column of words that look like numbers is remarked upon.
 NOTABLE_SHARE = 0.9
 

@@ -1,6 +1,7 @@
 """Turn a table of mixed columns into the numbers that linear models take."""
 
 import numbers
+import warnings
 from functools import partial
 from typing import NamedTuple
 
@@ -56,8 +57,8 @@ class TableEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
     Parameters
     ----------
     numeric : {"standardise", "passthrough"}, default="standardise"
-        Shift numbers and parts of dates to mean zero and scale them to unit variance, or leave them (in the unit they
-        come in). Penalties and solvers of linear models want the former.
+        Shift numbers and parts of dates to mean zero and scale them to unit variance (of the present values), or leave
+        them in the unit they come in. Penalties and solvers of linear models want the former.
     impute : {"mean", "median"}, default="mean"
         What fills missing numbers. "median" is exact and takes three to six more passes over the data.
     add_indicator : bool, default=True
@@ -98,10 +99,10 @@ class TableEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
     job   category             one of 2 values -> 2 columns
     year  number               dropped: constant
     >>> encoder.transform(table)
-            age  age_missing  job_cook  job_smith
-    0 -1.000000          0.0       1.0        0.0
-    1  0.000000          1.0       0.0        1.0
-    2  1.000000          0.0       1.0        0.0
+       age  age_missing  job_cook  job_smith
+    0 -1.0          0.0       1.0        0.0
+    1  0.0          1.0       0.0        1.0
+    2  1.0          0.0       1.0        0.0
     """
 
     _constraints = {
@@ -167,6 +168,8 @@ class TableEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
         ]
         if self.verbose:
             print(self.describe())
+        if not any(plan.suffixes for plan in self.columns_):
+            warnings.warn("TableEncoder dropped every column: all are constant or missing.", UserWarning, stacklevel=2)
         return self
 
     @property

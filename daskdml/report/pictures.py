@@ -102,7 +102,7 @@ def draw_scores(names, ours, theirs, label):
     for row, score in zip(rows, ours):
         axes.annotate(f"{score:.4f}", (score, row), (0, 8), textcoords="offset points", ha="center", fontsize=8)
     known = [score for score in (*ours, *theirs) if score == score]
-    axes.set_xlim(min(0.0, *known) if min(known) < 0.5 else 0.5, 1.04)
+    axes.set_xlim(min(0.45, min(known) - 0.1), 1.04)
     _name_rows(axes, names)
     axes.set_xlabel(label)
     _legend_above(axes)

@@ -54,7 +54,7 @@ class Result(NamedTuple):
     last_step: np.ndarray
 
 
-def minimize(solver, evaluators, state, *, tol, max_iter, to_rounding=False, on_step=None):
+def minimize(solver, evaluators, state, *, tol, max_iter, to_rounding=False, renew_beyond=0.25, on_step=None):
     """Minimise an objective through its evaluators.
 
     Parameters
@@ -69,6 +69,8 @@ def minimize(solver, evaluators, state, *, tol, max_iter, to_rounding=False, on_
         Steps at most.
     to_rounding : bool, default False
         Whatever ``tol``, go on until steps no longer help: for problems so small that this is free.
+    renew_beyond : float, default 0.25
+        Renew the model of the curvature when the gap falls to no less than this share of the one before.
     on_step : callable or None
         Called with (n_iter, state, proposal) at each point visited.
 
@@ -93,7 +95,7 @@ def minimize(solver, evaluators, state, *, tol, max_iter, to_rounding=False, on_
         if reason or n_iter >= max_iter:
             return _result(state, proposal, n_iter, bool(reason), reason or "max_iter")
         # A model that no longer pays (a tenfold smaller gap a pass is what a pilot's Hessian gives) is renewed.
-        stale = not fresh and n_iter >= 2 and proposal.gap > 0.25 * previous.gap
+        stale = not fresh and n_iter >= 2 and proposal.gap > renew_beyond * previous.gap
         accepted = None if stale else _search(solver, evaluators, state, proposal)
         if accepted is not None:
             theta, evaluation = accepted

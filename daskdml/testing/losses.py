@@ -163,7 +163,7 @@ class LossContract:
             np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-300)
 
     def test_rows_do_not_see_each_other(self):
-        """A row's gradient and curvature have the same bits wherever the row stands."""
+        """A row's gradient and curvature are the same wherever the row stands, to the last digit or two."""
         loss = self.make()
         raw, y, weight = self._rows(TILE_ROWS)
         turn = np.random.default_rng(4).permutation(TILE_ROWS)

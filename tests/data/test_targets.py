@@ -39,8 +39,7 @@ def summarise(y, weight=None, kind="classes", cut=64):
     """Summarise block by block and add up."""
     starts = range(0, len(y), cut)
     blocks = [
-        Block(None, y[s : s + cut], None if weight is None else weight[s : s + cut], i, s)
-        for i, s in enumerate(starts)
+        Block(None, y[s : s + cut], None if weight is None else weight[s : s + cut], i, s) for i, s in enumerate(starts)
     ]
     return functools.reduce(operator.add, [target_summary(block, kind) for block in blocks])
 

@@ -20,7 +20,7 @@ def as_target(values, npartitions=3):
         (pd.Categorical(["u", "v", "w"] * 10), "classification", 3),
         ([0, 1] * 10, "classification", 2),
         ([0.0, 1.0, 2.0] * 10, "classification", 3),
-        (list(range(20)), "classification", 20),
+        (list(range(20)) * 2, "classification", 20),
         (list(range(21)), "regression", None),
         ([0.5, 1.5] * 10, "regression", None),
         ([0.0, np.inf] * 10, "regression", None),
@@ -33,8 +33,14 @@ def test_task_is_chosen_by_the_target(values, kind, n_classes):
 
 
 def test_rows_without_a_target_are_counted_and_no_class():
-    found = look_at_target(as_target(["a", None, "b", None]))
-    assert (found.n_rows, found.n_missing, found.n_classes) == (2, 2, 2)
+    found = look_at_target(as_target(["a", None, "b", None, "a", "b"]))
+    assert (found.n_rows, found.n_missing, found.n_classes) == (4, 2, 2)
+
+
+@pytest.mark.parametrize("task", ["classification", "regression"])
+def test_the_user_may_choose_the_task(task):
+    assert look_at_target(as_target(list(range(30)) * 2), task).kind == task
+    assert look_at_target(as_target([0, 1] * 10), task).kind == task
 
 
 @pytest.mark.parametrize(
@@ -44,12 +50,19 @@ def test_rows_without_a_target_are_counted_and_no_class():
         ([3.0] * 5, "one value only"),
         ([None, None], "the data are empty"),
         ([f"name {i}" for i in range(1500)], "more than 1000 different"),
+        (["a", "b", "b"], "'a' in one row only"),
+        ([0, 1, 1], "give --task regression"),
         (pd.date_range("2020", periods=5), "must hold classes or numbers"),
     ],
 )
 def test_targets_that_cannot_be_learnt_are_refused(values, words):
     with pytest.raises(BadInput, match=words):
         look_at_target(as_target(values))
+
+
+def test_words_are_no_amounts():
+    with pytest.raises(BadInput, match="regression needs numbers"):
+        look_at_target(as_target(["a", "b"] * 3), "regression")
 
 
 def test_split_takes_the_target_out():

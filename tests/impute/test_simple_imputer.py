@@ -219,6 +219,7 @@ def test_transform_leaves_dask_input_and_copies_alone(strategy):
     np.testing.assert_array_equal(X, table(empty=False))
 
 
+@pytest.mark.filterwarnings("ignore:Skipping features")
 def test_works_in_a_pipeline_clone_pickle_and_set_output():
     X = table(empty=False)
     pipeline = make_pipeline(SimpleImputer(add_indicator=True), SimpleImputer(missing_values=0, strategy="median"))

@@ -9,10 +9,10 @@ from sklearn import preprocessing as reference
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
-from daskdml.testing.tables import DENSE, LAZY, SPARSE, dense, partitions
 
 from daskdml import config_context
 from daskdml.preprocessing import StandardScaler
+from daskdml.testing.tables import DENSE, LAZY, SPARSE, dense, partitions
 
 
 @parametrize_with_checks([StandardScaler(), StandardScaler(with_mean=False), StandardScaler(with_std=False)])
@@ -86,7 +86,8 @@ def test_weights_are_scikit_learns():
     X, weight = table(), np.random.default_rng(2).integers(0, 4, 200)
     theirs = reference.StandardScaler().fit(X, sample_weight=weight)
     same(StandardScaler().fit(X, sample_weight=weight), theirs, rtol=1e-9)
-    same(StandardScaler().fit(DENSE["dask array"](X), sample_weight=da.from_array(weight, chunks=77)), theirs, rtol=1e-9)
+    lazy = da.from_array(weight, chunks=77)
+    same(StandardScaler().fit(DENSE["dask array"](X), sample_weight=lazy), theirs, rtol=1e-9)
     # The definition: an integer weight is that many copies of the row.
     repeated = StandardScaler().fit(np.repeat(X, weight, axis=0))
     np.testing.assert_allclose(StandardScaler().fit(X, sample_weight=weight).var_, repeated.var_, rtol=1e-9, atol=1e-15)
@@ -205,7 +206,7 @@ def test_other_names_are_refused():
     with pytest.raises(ValueError, match="feature names should match"):
         scaler.transform(DENSE["dask frame"](table()).rename(columns={"f0": "other"}))
     with pytest.raises(ValueError, match="features"):
-        scaler.transform(table()[:, :3])
+        StandardScaler().fit(table()).transform(table()[:, :3])
 
 
 def test_no_rows_are_refused():

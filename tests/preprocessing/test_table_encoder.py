@@ -98,7 +98,8 @@ def test_kinds_and_names():
         *["text_x", "text_y", "text_z", "object_u"],
     ]
     # The category "s" is declared but never occurs.
-    assert [name for name in names if name.startswith("category")] == [f"category_{c}" for c in ("p", "q", "r", "missing")]
+    values = ("p", "q", "r", "missing")
+    assert [name for name in names if name.startswith("category")] == [f"category_{value}" for value in values]
     assert [name for name in names if name.startswith("time")] == [
         f"time_{part}" for part in ("year", "month", "day", "hour", "seconds", "missing")
     ]
@@ -344,6 +345,11 @@ def test_bad_input_is_one_sentence():
     for options in ({"numeric": "rank"}, {"impute": "mode"}, {"max_categories": 0}, {"dtype": int}, {"verbose": -1}):
         with pytest.raises(ValueError, match=f"'{next(iter(options))}' parameter of TableEncoder"):
             TableEncoder(**options).fit(mixed())
+
+
+def test_dropping_everything_is_said():
+    with pytest.warns(UserWarning, match="dropped every column"):
+        assert TableEncoder().fit_transform(pd.DataFrame({"x": [1, 1]})).shape == (2, 0)
 
 
 def test_too_many_distinct_words_are_dropped(monkeypatch):

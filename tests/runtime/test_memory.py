@@ -4,7 +4,6 @@ import os
 import pickle
 import subprocess
 import sys
-import textwrap
 
 import numpy as np
 import pandas as pd
@@ -40,12 +39,9 @@ def test_bytes_are_written_shortly(n, text):
 
 @pytest.mark.parametrize("name", ["RLIMIT_DATA", "RLIMIT_AS"])
 def test_limits_of_the_process_count(name):
-    program = f"""
-                from daskdml.runtime.memory import process_limit
-        resource.setrlimit(resource.{name}, ({3 * GB}, {3 * GB}))
-        print(process_limit())
-    """
-    out = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    limit = f"resource.setrlimit(resource.{name}, ({3 * GB}, {3 * GB}))"
+    program = f"import resource; from daskdml.runtime.memory import process_limit; {limit}; print(process_limit())"
+    out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert 1 * GB < int(out.stdout) < 3 * GB
     assert process_limit() <= psutil.virtual_memory().total
 
@@ -110,7 +106,7 @@ def write_source(kind, folder, n_files, rows, p):
             np.save(folder / f"{i}.npy", X)
         else:
             frame = pd.DataFrame(X, columns=[f"x{k}" for k in range(p)])
-            frame.to_parquet(folder / f"part.{i:04d}.parquet", compression=None)
+            frame.to_parquet(folder / f"part.{i:04d}.parquet", compression=None, use_dictionary=False)
     return total
 
 
