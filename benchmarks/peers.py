@@ -80,10 +80,18 @@ def find_best(candidates, gap, goal, *, tolerances=TOLERANCES, patience=PATIENCE
             tried.append(trial)
             if trial.gap <= goal and (best is None or seconds < best.seconds):
                 best = trial
-            stuck = len(tried) > 1 and tried[-2].candidate is candidate and tried[-2].gap == trial.gap
-            if trial.gap <= goal or seconds > limit or (stuck and seconds > 0.5 * limit):
+            if trial.gap <= goal or seconds > limit or _is_stuck(tried):
                 break
     return Best(best or min(tried, key=lambda trial: trial.gap), best is not None, tried)
+
+
+def _is_stuck(tried):
+    """Say whether the last three trials were of one candidate and brought it no nearer: smaller tolerances won't either.
+
+    Two equal ones say nothing: a Newton step may meet several tolerances at once.
+    """
+    last = tried[-3:]
+    return len(last) == 3 and len({t.candidate.name for t in last}) == 1 and last[-1].gap > 0.99 * last[0].gap
 
 
 def _steps_within(candidate, limit):

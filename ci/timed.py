@@ -6,6 +6,8 @@ The output is passed on. Exits with the command's own status, or 1 if a limit wa
 """
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,8 +24,9 @@ def main():
     start = time.perf_counter()
     first = None
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(options.command, **pipes)
-    killer = threading.Timer(options.total, process.kill)
+    process = subprocess.Popen(options.command, start_new_session=True, **pipes)
+    # The whole group: the command may have started processes that hold its output open.
+    killer = threading.Timer(options.total, lambda: os.killpg(process.pid, signal.SIGKILL))
     killer.start()
     for line in process.stdout:
         if first is None and line.strip():

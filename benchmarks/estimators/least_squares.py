@@ -31,16 +31,16 @@ def run(rows=None, full=False):
     """
     sheet = Sheet("least_squares", at_size=rows is None)
     X, y = make_table(Rows(rows or ROWS, FEATURES, "regression"), np.float64)
-    reference, condition = _solve_exactly(X, y)
+    references, condition = _solve_exactly(X, y)
     for dtype in ("float32", "float64"):
         A = X if dtype == "float64" else X.astype(np.float32)
         with threads(THREADS):
-            _measure(sheet, A, y.astype(dtype), reference, condition, 5 if full else 1)
+            _measure(sheet, A, y.astype(dtype), references, condition, 5 if full else 1)
     _deficient(sheet)
     return sheet
 
 
-def _measure(sheet, X, y, reference, condition, repetitions):
+def _measure(sheet, X, y, references, condition, repetitions):
     from sklearn import linear_model
 
     from daskdml.linear_model import LinearRegression, Ridge
@@ -57,8 +57,8 @@ def _measure(sheet, X, y, reference, condition, repetitions):
     seconds, models = take_turns(works, repetitions)
     size = f"{len(X):,} x {X.shape[1]} {X.dtype}"
     for name in works:
+        reference = references["Ridge" in name]
         error = float(np.abs(models[name].coef_ - reference).max() / np.abs(reference).max())
-        # With alpha=1 and this many rows ridge differs from least squares by less than what float32 rounds.
         sheet.add(f"least squares {size}", name, "seconds", seconds[name], quality=("coefficient error", error))
     for name in (ours, ridge):
         report = models[name].fit_report_
@@ -72,7 +72,7 @@ def _measure(sheet, X, y, reference, condition, repetitions):
 
 
 def _solve_exactly(X, y):
-    """Return the least-squares coefficients and the condition number of the centred X, from its QR decomposition."""
+    """Return the coefficients for alpha = 0 and 1, and the condition number of the centred X, from its QR decomposition."""
     mean = X.mean(axis=0)
     scale = np.abs(X - mean).max(axis=0)
     R = np.zeros((0, X.shape[1] + 1))
@@ -80,8 +80,12 @@ def _solve_exactly(X, y):
         part = slice(start, start + 100_000)
         rows = np.column_stack([(X[part] - mean) / scale, y[part] - y.mean()])
         R = np.linalg.qr(np.concatenate([R, rows]), mode="r")
-    scaled = np.linalg.solve(R[:-1, :-1], R[:-1, -1])
-    return scaled / scale, float(np.linalg.cond(R[:-1, :-1] * scale))
+    references = []
+    for alpha in (0.0, 1.0):
+        A = np.concatenate([R[:-1, :-1], np.diag(np.sqrt(alpha) / scale)])
+        target = np.concatenate([R[:-1, -1], np.zeros(len(scale))])
+        references.append(np.linalg.lstsq(A, target, rcond=None)[0] / scale)
+    return references, float(np.linalg.cond(R[:-1, :-1] * scale))
 
 
 def _deficient(sheet):

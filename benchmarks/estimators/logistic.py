@@ -7,7 +7,7 @@ import numpy as np
 from benchmarks.data import Rows, make_table
 from benchmarks.gap import LogisticObjective
 from benchmarks.peers import dask_ml_logistic, find_best, sklearn_logistic
-from benchmarks.report import Sheet
+from benchmarks.report import TRIED, Sheet
 from benchmarks.timing import THREADS, ratios, take_turns, threads, timed
 
 
@@ -104,7 +104,7 @@ def _compare(sheet, work, X, y, objective, goal, best, others, least, least_dask
     sheet.add(work, str(best.trial), "seconds", theirs, quality=("gap", best.trial.gap), note=_doubt(best, goal))
     for trial in best.tried:
         if trial is not best.trial:
-            sheet.add(work, f"{trial} (tried)", "seconds", trial.seconds, quality=("gap", trial.gap))
+            sheet.add(work, f"{trial} {TRIED}", "seconds", trial.seconds, quality=("gap", trial.gap))
     sheet.add(work, "daskdml", "gap", gap, must=("<=", goal))
     if most_passes:
         sheet.add(work, "daskdml", "passes", passes, must=("<=", most_passes))

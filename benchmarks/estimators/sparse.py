@@ -5,7 +5,7 @@ import math
 from benchmarks.data import make_sparse
 from benchmarks.gap import LogisticObjective
 from benchmarks.peers import find_best, sklearn_logistic
-from benchmarks.report import Sheet
+from benchmarks.report import TRIED, Sheet
 from benchmarks.timing import THREADS, ratios, take_turns, threads, timed
 
 ROWS, FEATURES, PER_ROW = 500_000, 100_000, 50
@@ -52,7 +52,7 @@ def run(rows=None, full=False):
     sheet.add(work, str(best.trial), "seconds", seconds["theirs"], quality=("gap", best.trial.gap))
     for trial in best.tried:
         if trial is not best.trial:
-            sheet.add(work, f"{trial} (tried)", "seconds", trial.seconds, quality=("gap", trial.gap))
+            sheet.add(work, f"{trial} {TRIED}", "seconds", trial.seconds, quality=("gap", trial.gap))
     sheet.add(work, "daskdml", "gap", gap, must=("<=", GAP))
     note = "" if best.reached else "a lower bound: the peer did not reach the gap"
     faster = ratios(seconds["theirs"], seconds["ours"])

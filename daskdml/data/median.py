@@ -87,8 +87,8 @@ def column_medians(run, dtype, prepare=None, n_columns=None):
 
     Notes
     -----
-    Passes over the data: up to six for 100 columns of float64 (three or four when the values are spread out), two to
-    three for float32; more for thousands of columns, whose bins are coarser. Memory per partial result: 4 MiB of
+    Passes over the data: at most seven for 100 columns of float64 (three or four when the values are spread out), at
+    most four for float32; more for thousands of columns, whose bins are coarser. Memory per partial result: 4 MiB of
     counts, at most 8 MiB of keys in the last pass.
     """
     width = np.dtype(dtype).itemsize * 8

@@ -11,7 +11,7 @@ import numpy as np
 
 from daskdml.data.blocks import Chunk, count_blocks, rows_per_block
 from daskdml.data.features import check_not_empty, feature_names
-from daskdml.data.kinds import as_table, is_dask, is_sparse, n_rows
+from daskdml.data.kinds import as_table, is_cupy, is_dask, is_sparse, n_rows
 from daskdml.data.matrix import as_matrix
 from daskdml.data.targets import as_target, as_weight
 
@@ -32,7 +32,7 @@ class Partitioned:
         None for one-dimensional X.
     dtype : numpy dtype or None
         Of X as block functions see it; None for tables left as they came.
-    layout : {"dense", "csr", "frame"}
+    layout : {"dense", "csr", "frame", "device"}
     column_blocks : tuple of int
         Widths of the column panels; one unless a Dask array is chunked by columns.
     nbytes : int or None
@@ -130,6 +130,14 @@ class Partitioned:
         return out
 
 
+def _layout(X, matrix):
+    if is_sparse(X):
+        return "csr"
+    if is_cupy(X):
+        return "device"
+    return "dense" if matrix or isinstance(X, np.ndarray) else "frame"
+
+
 def _from_memory(cls, X, y, weight, matrix):
     source = as_table(X)
     X = as_matrix(source) if matrix else source
@@ -141,7 +149,7 @@ def _from_memory(cls, X, y, weight, matrix):
             raise ValueError(f"Found input variables with inconsistent numbers of samples: {[n, len(y)]}")
     if weight is not None:
         weight = as_weight(weight, n)
-    layout = "csr" if is_sparse(X) else "dense" if matrix or isinstance(X, np.ndarray) else "frame"
+    layout = _layout(X, matrix)
     chunk = Chunk(X, y, weight)
     return cls(
         [chunk],
@@ -167,7 +175,7 @@ def _from_dask(cls, X, y, weight, matrix):
         meta = as_matrix(meta.reshape((0, 0)) if isinstance(meta, np.ndarray) else meta)
     if len(X.shape) == 2:
         lazy.check_not_empty_dask(X)
-    layout = "csr" if is_sparse(meta) else "dense" if matrix or isinstance(meta, np.ndarray) else "frame"
+    layout = _layout(meta, matrix)
     y, weight, known = lazy.align(X, y, weight)
     dtype = getattr(meta, "dtype", None)
     width = X.chunks[1] if hasattr(X, "chunks") and len(X.shape) == 2 else tuple(X.shape[1:]) or (1,)
@@ -186,7 +194,7 @@ def _from_dask(cls, X, y, weight, matrix):
 
 
 def _estimate(X, y, weight, known, dtype, layout):
-    if known is None or layout != "dense" or dtype is None:
+    if known is None or layout not in ("dense", "device") or dtype is None:
         return None
     n = sum(known)
     rest = sum((math.prod(part.shape[1:]) * 8) for part in (y, weight) if part is not None)

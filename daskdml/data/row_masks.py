@@ -4,7 +4,6 @@ A *span* is (number of the chunk, global id of its first row, rows). What a row'
 id, its stratum) is known at the chunk, so nothing as long as the data goes through the client.
 """
 
-import functools
 import uuid
 
 import numpy as np
@@ -188,6 +187,6 @@ def _masked(chunk, spans, column=None, *, fn):
 def _check_rows(number, expected, found):
     if expected != found:
         raise ValueError(
-            f"Chunk {number} has {found} rows in one collection and {expected} in another; pass collections whose chunks "
-            "hold the same rows (cut from one DataFrame), or arrays of known chunk sizes (X.compute_chunk_sizes())."
+            f"Chunk {number} has {found} rows in one collection and {expected} in another; pass collections whose "
+            "chunks hold the same rows (cut from one DataFrame), or arrays of known sizes (X.compute_chunk_sizes())."
         )

@@ -5,6 +5,7 @@ rows of both. Merging is commutative and has the statistic of no rows as neutral
 A value is *missing* when it is None, NaN, NaT or ``pandas.NA``; missing values take no part in moments.
 """
 
+import numbers
 from typing import NamedTuple
 
 import numpy as np
@@ -308,6 +309,11 @@ def _plain(series):
             return series.to_numpy(dtype=np.float64, na_value=np.nan)
         return series.to_numpy(dtype=getattr(dtype, "numpy_dtype", np.float64))
     return series
+
+
+def is_nan(value):
+    """Tell whether a scalar is NaN or `pandas.NA`; importing nothing."""
+    return type(value).__name__ == "NAType" or (isinstance(value, numbers.Real) and value != value)
 
 
 def _is_object(column):

@@ -95,8 +95,8 @@ def write_report(path, results, *, n_workers, encoder=None):
     write_page(
         path,
         title="daskdml beside scikit-learn",
-        lead=f"Fits on {n_workers} worker processes of one machine; scikit-learn on the same rows, with {n_workers} "
-        "threads, in memory.",
+        lead=f"Arrays in memory are fitted in the calling process, Dask collections on {n_workers} worker processes of "
+        f"one machine; scikit-learn gets the same rows in memory, and {n_workers} threads.",
         sections=[section for section in sections if section != Section(section.heading)],
         foot=_made_by(),
     )
@@ -137,7 +137,7 @@ def _comparison(results):
         table=Table(_HEADER, _rows(results)),
         pictures=(
             Picture(scores, "Accuracy, or R2 where marked. A dot within its ring: both libraries agree."),
-            Picture(seconds, "Warm fits, preprocessing included."),
+            Picture(seconds, "Warm fits; the first one stands apart in the table."),
         ),
         note=" ".join(notes),
     )
@@ -156,28 +156,22 @@ def _reading_note(results):
 
 
 def _held_out_pictures(result):
-    """Draw how well held-out rows are predicted: ROC and calibration of two classes, or predicted against true."""
+    """Draw how well held-out rows are predicted: ROC and calibration, or predicted against true targets."""
     X, y = result.held_out
     y = np.asarray(y)
     if result.kind == "regression":
         return (Picture(draw_predictions(y, result.ours.model.predict(X)), "Held-out rows; on the line is exact."),)
     classes = result.ours.model.classes_
-    if len(classes) != 2:
-        return ()
-    hit = y == classes[1]
+    hits = y[:, None] == classes
     sides = [("scikit-learn", result.theirs, THEIRS), ("daskdml", result.ours, OURS)]
-    sides = [side for side in sides if side[1] is not None]
-    probabilities = [(label, np.asarray(side.model.predict_proba(X))[:, 1], color) for label, side, color in sides]
-    return (
-        Picture(
-            draw_roc([(label, *_roc(hit, p), color) for label, p, color in probabilities]),
-            f"ROC curve for {classes[1]!s}. A line within a band: both libraries agree.",
-        ),
-        Picture(
-            draw_calibration([(label, *_calibration(hit, p), color) for label, p, color in probabilities]),
-            "How often what was predicted with a probability came true.",
-        ),
-    )
+    sides = [(label, np.asarray(side.model.predict_proba(X)), color) for label, side, color in sides if side]
+    calibration = [(label, *_calibration(hits.ravel(), found.ravel()), color) for label, found, color in sides]
+    pictures = [Picture(draw_calibration(calibration), "How often what was predicted with a probability came true.")]
+    if len(classes) == 2:
+        curves = [(label, *_roc(hits[:, 1], found[:, 1]), color) for label, found, color in sides]
+        caption = f"ROC curve for {classes[1]!s}. A line within a band: both libraries agree."
+        pictures.insert(0, Picture(draw_roc(curves), caption))
+    return tuple(pictures)
 
 
 def _roc(hit, probability):
@@ -198,7 +192,7 @@ def _calibration(hit, probability):
 def _choices(encoder):
     found = encoder.report_
     rows = [[_cell(value) for value in row] for row in found.itertuples(index=False)]
-    return Section("How each column was encoded", table=Table(list(found.columns), rows))
+    return Section("How each column was encoded", table=Table(list(found.columns), rows, left=(0, 1, 4)))
 
 
 def _cell(value):

@@ -15,7 +15,15 @@ from daskdml import runtime
 from daskdml.data import Partitioned, apply_rows, as_matrix, check_features, is_dask, is_frame
 from daskdml.data.lazy_output import LazyOutputMixin
 from daskdml.data.median import column_medians
-from daskdml.data.statistics import Moments, block_moments, columns_of, count_values, joined, refuse_infinite
+from daskdml.data.statistics import (
+    Moments,
+    block_moments,
+    columns_of,
+    count_values,
+    is_nan,
+    joined,
+    refuse_infinite,
+)
 from daskdml.utils.params import InvalidParameterError, Options, check_params
 
 
@@ -65,8 +73,8 @@ class SimpleImputer(LazyOutputMixin, TransformerMixin, BaseEstimator):
     Notes
     -----
     All statistics are exact. "mean" and "constant" take one pass over the data; "most_frequent" one pass and the
-    memory of the distinct values; "median" three to six passes (`daskdml.data.median`) with bounded memory. The mean of
-    float32 is summed in float64. ``transform`` is lazy on Dask input and keeps chunks and index.
+    memory of the distinct values; "median" three to seven passes (`daskdml.data.median`) with bounded memory. The mean
+    of float32 is summed in float64. ``transform`` is lazy on Dask input and keeps chunks and index.
 
     Examples
     --------
@@ -119,7 +127,7 @@ class SimpleImputer(LazyOutputMixin, TransformerMixin, BaseEstimator):
             a `fill_value` of another kind than the data.
         """
         check_params(self, self._constraints)
-        if not (_is_nan(self.missing_values) or isinstance(self.missing_values, (numbers.Real, str, type(None)))):
+        if not (is_nan(self.missing_values) or isinstance(self.missing_values, (numbers.Real, str, type(None)))):
             raise InvalidParameterError(
                 "The 'missing_values' parameter of SimpleImputer must be a number, a str, NaN, None or pandas.NA. "
                 f"Got {self.missing_values!r} instead."
@@ -162,7 +170,7 @@ class SimpleImputer(LazyOutputMixin, TransformerMixin, BaseEstimator):
                 accept_sparse=("csr", "csc"),
                 dtype=dtype,
                 force_writeable=True if not in_fit else None,
-                ensure_all_finite="allow-nan" if _is_nan(self.missing_values) else True,
+                ensure_all_finite="allow-nan" if is_nan(self.missing_values) else True,
                 copy=self.copy and not in_fit,
             )
         except ValueError as error:
@@ -308,17 +316,12 @@ class SimpleImputer(LazyOutputMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.string = not self._numeric
-        tags.input_tags.allow_nan = _is_nan(self.missing_values)
+        tags.input_tags.allow_nan = is_nan(self.missing_values)
         return tags
 
 
-def _is_nan(value):
-    """Tell whether a scalar is NaN or pandas.NA."""
-    return type(value).__name__ == "NAType" or isinstance(value, numbers.Real) and value != value
-
-
 def _check_kind(X, missing_values):
-    if X.dtype.kind in "iuf" and not (isinstance(missing_values, numbers.Real) or _is_nan(missing_values)):
+    if X.dtype.kind in "iuf" and not (isinstance(missing_values, numbers.Real) or is_nan(missing_values)):
         raise ValueError(
             f"'X' and 'missing_values' types are expected to be both numerical. Got X.dtype={X.dtype} and  "
             f"type(missing_values)={type(missing_values)}."
@@ -337,7 +340,7 @@ def _check_kind(X, missing_values):
 
 def _missing(values, missing_values):
     """Tell which entries of an array are missing."""
-    if not _is_nan(missing_values):
+    if not is_nan(missing_values):
         return values == missing_values
     return np.isnan(values) if values.dtype.kind == "f" else values != values
 
@@ -345,7 +348,7 @@ def _missing(values, missing_values):
 def _to_nan(X, missing_values):
     """Turn the missing values of a block of floats into NaN."""
     _check_kind(X, missing_values)
-    if _is_nan(missing_values):
+    if is_nan(missing_values):
         return X
     stored = X.data if sparse.issparse(X) else X
     if np.isnan(stored).any():
@@ -388,7 +391,7 @@ def _summarise_block(block, missing_values, counted):
     _check_kind(X, missing_values)
     if X.dtype.kind == "f":
         refuse_infinite(X, block)
-        if not _is_nan(missing_values) and np.isnan(X.data if sparse.issparse(X) else X).any():
+        if not is_nan(missing_values) and np.isnan(X.data if sparse.issparse(X) else X).any():
             raise ValueError("Input X contains NaN.")
     n_missing, counts = np.zeros(X.shape[1], np.int64), []
     X = X.tocsc() if sparse.issparse(X) else X

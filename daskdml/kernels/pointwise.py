@@ -4,6 +4,8 @@ Used where X is not walked in one go: column panels (margins of the panels are a
 arrays that live on a GPU.
 """
 
+import sys
+
 import numpy as np
 
 from daskdml.kernels.compile import TILE, TILE_MULTI, TILE_ROWS, build, f8, i8, matrix, vector
@@ -45,12 +47,12 @@ def _walk(raw, y, weight, tile, params, order, gradient, hessian):
     return value
 
 
-def array_pass(X, y, weight, w, b, loss, order, shift, xp):
+def array_pass(X, y, weight, w, b, loss, order, shift):
     """Evaluate a loss on a block by whole-array products: the twin of the dense kernels for cupy arrays.
 
     Parameters
     ----------
-    X : array of shape (n, p) of module ``xp``
+    X : cupy or NumPy array of shape (n, p)
     y : ndarray or array of shape (n,)
     weight : ndarray, array or None
     w : ndarray of shape (p,) or (p, k), float64
@@ -58,22 +60,21 @@ def array_pass(X, y, weight, w, b, loss, order, shift, xp):
     loss : object with ``arrays``
     order : {0, 1, 2}
     shift : ndarray of shape (p,) or None
-    xp : module
-        numpy or cupy.
 
     Returns
     -------
     value : float
     gradient : ndarray of shape (p,) or (p, k), float64, on the host
     gradient_sum : float or ndarray of shape (k,)
-    hessian : array of ``xp`` or None
+    hessian : array of the module of X, or None
 
     Notes
     -----
     X is read twice (margins, gradient). float32 products are taken in slabs of 4096 rows and summed in float64, as the
     compiled kernels do. What comes back to the host is p x k numbers.
     """
-    n, p = X.shape
+    xp = sys.modules[type(X).__module__.partition(".")[0]]
+    n = X.shape[0]
     w_device = xp.asarray(w, dtype=X.dtype)
     y = xp.asarray(y, dtype=np.float64)
     weight = xp.ones(n) if weight is None else xp.asarray(weight)

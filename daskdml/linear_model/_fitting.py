@@ -162,12 +162,13 @@ def solve_linear(
     make = functools.partial(
         LinearObjective, loss, penalty, run.n_features, fit_intercept=fit_intercept, center=center,
         deviation=deviation, class_weight=class_weight, intercept_scale=intercept_scale,
-        in_kernel=far > FAR_FROM_ZERO.get(np.dtype(run.dtype), 0.0) and run.layout == "dense",
+        in_kernel=far > FAR_FROM_ZERO.get(np.dtype(run.dtype), 0.0) and run.layout != "csr",
     )  # fmt: skip
     small = pilot is None
     objective = make(total_weight, wide=small)
     theta = objective.start(baseline) if start is None else objective.flatten(*start)
-    run.warm(functools.partial(_warm, objective, run.layout, run.dtype))
+    if run.layout != "device":
+        run.warm(functools.partial(_warm, objective, run.layout, run.dtype))
     solver, model, theta = _choose_solver(fit, make, pilot, objective, theta, tol, warm=start is not None)
     full = Evaluator(objective, run)
     result = minimize(

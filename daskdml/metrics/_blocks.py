@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.utils import check_consistent_length
 
 from daskdml.data import as_target, as_weight, is_dask
+from daskdml.data.kinds import is_dask_frame
 from daskdml.utils.params import InvalidParameterError
 
 
@@ -38,6 +39,8 @@ def fold(partial, y_true, y_other, sample_weight):
     # The first collection keeps its chunks and the other moves: a lazy one must not be moved onto one in memory.
     swapped = is_dask(y_true) and not is_dask(y_other)
     kept, moved = (y_true, y_other) if swapped else (y_other, y_true)
+    if is_dask_frame(kept) and len(kept.shape) == 1:
+        kept = kept.to_frame()  # what keeps its chunks is a table
     data = Partitioned.from_any(kept, moved, sample_weight, matrix=False)
     with runtime.open(data, passes="one") as run:
         return run.map_reduce(functools.partial(_of_block, partial, swapped))
@@ -160,7 +163,7 @@ def _kind_of_objects(y, name):
         "string" if issubclass(one, str) else "number" if issubclass(one, (numbers.Number, np.bool_)) else "unknown"
         for one in set(map(type, y))
     }
-    if {"string", "number"} <= kinds:
+    if "string" in kinds and len(kinds) > 1:
         raise ValueError(f"{name} mixes strings with numbers or missing values; labels must be all of one kind.")
     return "unknown" if len(kinds) != 1 else kinds.pop()
 
@@ -168,8 +171,9 @@ def _kind_of_objects(y, name):
 def _distinct(y, name):
     try:
         return np.unique(y)
-    except TypeError:
-        raise ValueError(f"{name} holds labels that cannot be sorted; labels must be all strings or all numbers.")
+    except TypeError as error:
+        message = f"{name} holds labels that cannot be sorted; labels must be all strings or all numbers."
+        raise ValueError(message) from error
 
 
 def check_finite(values, name):

@@ -1,6 +1,5 @@
 """Accuracy and log loss."""
 
-import functools
 import warnings
 from dataclasses import dataclass
 
@@ -71,14 +70,12 @@ class _Hits:
             value = np.count_nonzero(right) if weight is None else weight[right.astype(bool)].sum()
         elif true.kinds == pred.kinds:
             raise ValueError(
-                f"y_true and y_pred must have the same number of columns; got {y_true.shape[1:]} and {y_pred.shape[1:]}."
+                f"y_true and y_pred must have equal numbers of columns; got {y_true.shape[1:]} and {y_pred.shape[1:]}."
             )
         return cls(Rows.of(y_true, weight), true, pred, float(value))
 
     def __add__(self, other):
-        return _Hits(
-            self.rows + other.rows, self.true + other.true, self.pred + other.pred, self.value + other.value
-        )
+        return _Hits(self.rows + other.rows, self.true + other.true, self.pred + other.pred, self.value + other.value)
 
 
 def log_loss(y_true, y_proba, *, normalize=True, sample_weight=None, labels=None):

@@ -100,7 +100,8 @@ def roc_auc_score(
         return _multiclass(scores, average, multi_class, labels, sample_weight is not None)
     if kind == "binary":
         if scores.ndim != 1:
-            raise ValueError(f"y should be a 1d array, got an array of shape {(scores.rows.n, scores.n_columns)} instead.")
+            shape = (scores.rows.n, scores.n_columns)
+            raise ValueError(f"y should be a 1d array, got an array of shape {shape} instead.")
         present = scores.code_of(scores.true.labels[-1]) if len(scores.true.labels) == 2 else np.zeros(1, dtype=bool)
         return _one_score(scores.columns[0], present, ~present, max_fpr)
     if kind != "multilabel-indicator":
@@ -186,7 +187,8 @@ def _multiclass(scores, average, multi_class, labels, weighted):
         return _averaged(scores.columns, positives, average)
     if weighted:
         raise ValueError(
-            "sample_weight is not supported for multiclass one-vs-one ROC AUC, 'sample_weight' must be None in this case."
+            "sample_weight is not supported for multiclass one-vs-one ROC AUC, 'sample_weight' must be None in this "
+            "case."
         )
     return _one_against_one(scores.columns, positives, average)
 
@@ -197,10 +199,10 @@ def _one_against_one(columns, positives, average):
     held = [c for c, mask in enumerate(positives) if mask.any()]
     pairs = list(itertools.combinations(held, 2))
     areas = [
-        sum(_one_score(columns[c], positives[c], positives[d], None) for c, d in ((a, b), (b, a))) / 2
-        for a, b in pairs
+        sum(_one_score(columns[c], positives[c], positives[d], None) for c, d in ((a, b), (b, a))) / 2 for a, b in pairs
     ]
-    return float(np.average(areas, weights=[counts[a] + counts[b] for a, b in pairs] if average == "weighted" else None))
+    prevalence = [counts[a] + counts[b] for a, b in pairs] if average == "weighted" else None
+    return float(np.average(areas, weights=prevalence))
 
 
 def _classes_of(scores, labels):
@@ -217,7 +219,8 @@ def _classes_of(scores, labels):
         raise ValueError("Parameter 'labels' must be ordered")
     if len(classes) != scores.n_columns:
         raise ValueError(
-            f"Number of given labels, {len(classes)}, not equal to the number of columns in 'y_score', {scores.n_columns}"
+            f"Number of given labels, {len(classes)}, not equal to the number of columns in 'y_score', "
+            f"{scores.n_columns}"
         )
     if not set(found.tolist()) <= set(classes.tolist()):
         raise ValueError("'y_true' contains labels not in parameter 'labels'")
@@ -291,8 +294,8 @@ class _Scores:
         self.rows.check()
         if self.too_big:
             raise ValueError(
-                f"The distinct scores take more than max_bytes={self.max_bytes} bytes, the most that are merged exactly; "
-                "pass bins= (100_000, say) for an answer with a stated bound, or raise max_bytes."
+                f"The distinct scores take more than max_bytes={self.max_bytes} bytes, the most that are merged "
+                "exactly; pass bins= (100_000, say) for an answer with a stated bound, or raise max_bytes."
             )
 
     def code_of(self, label):

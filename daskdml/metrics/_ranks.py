@@ -1,8 +1,8 @@
 """Scores as sorted cells, and the area under the ROC curve of merged cells.
 
-A score becomes a 64-bit integer that sorts as it does (`score_keys`). A block keeps its distinct (key, label) pairs with
-their weights, sorted; two blocks merge by sorting again. Only the order of scores matters to the curve, so nothing is
-lost: the merged cells are the exact curve.
+A score becomes a 64-bit integer that sorts as it does (`score_keys`). A block keeps its distinct (key, label) pairs
+with their weights, sorted; two blocks merge by sorting again. Only the order of scores matters to the curve, so nothing
+is lost: the merged cells are the exact curve.
 
 With a limit on the number of cells, the lowest ``level`` bits of all keys are dropped: the fewest that meet the limit.
 That level depends on the set of scores alone, because dropping bits never makes more distinct keys and a part of the
@@ -12,7 +12,6 @@ scores never has more than the whole. So the result is the same for any chunking
 from dataclasses import dataclass
 
 import numpy as np
-
 
 
 def score_keys(scores):
@@ -79,12 +78,10 @@ class Cells:
         """Add two blocks' cells."""
         level = max(self.level, other.level)
         pair = (self._at(level), other._at(level))
-        return Cells(
-            np.concatenate([one.keys for one in pair]),
-            np.concatenate([one.codes for one in pair]),
-            np.concatenate([one.weights for one in pair]),
-            level,
-        )._sorted()._coarsened(bins)
+        keys, codes, weights = (
+            np.concatenate([getattr(one, name) for one in pair]) for name in ("keys", "codes", "weights")
+        )
+        return Cells(keys, codes, weights, level)._sorted()._coarsened(bins)
 
     def recoded(self, codes):
         """Rename codes: code ``c`` becomes ``codes[c]``."""

@@ -86,7 +86,8 @@ def r2_score(y_true, y_pred, *, sample_weight=None, multioutput="uniform_average
     """
     named = ("raw_values", "uniform_average", "variance_weighted")
     _check_multioutput("r2_score", multioutput, named, none=True)
-    check_argument("r2_score", "force_finite", force_finite, isinstance(force_finite, (bool, np.bool_)), "True or False")
+    is_flag = isinstance(force_finite, (bool, np.bool_))
+    check_argument("r2_score", "force_finite", force_finite, is_flag, "True or False")
     moments = fold(_Moments.of, y_true, y_pred, sample_weight)
     if moments.rows.n == 1:
         message = "R^2 score is not well-defined with less than two samples."

@@ -51,7 +51,8 @@ def count_labels(values):
         return np.unique(strata_of(values), return_counts=True)
     except TypeError as error:
         raise ValueError(
-            "stratify holds labels that cannot be sorted (missing values, or strings beside numbers); make them one kind."
+            "stratify holds labels that cannot be sorted (missing values, or strings beside numbers); make them one "
+            "kind."
         ) from error
 
 

@@ -164,8 +164,8 @@ def _sizes(n, test_size, train_size):
     n_train, n_test = n - n_test if n_train is None else n_train, n - n_train if n_test is None else n_test
     if n_train + n_test > n:
         raise ValueError(
-            f"The sum of train_size and test_size = {n_train + n_test}, should be smaller than the number of samples {n}."
-            " Reduce test_size and/or train_size."
+            f"The sum of train_size and test_size = {n_train + n_test}, should be smaller than the number of samples "
+            f"{n}. Reduce test_size and/or train_size."
         )
     if n_train == 0:
         raise ValueError(
@@ -184,8 +184,8 @@ def _rows_of(size, n, rounded):
 def _check_strata(labels, counts, n_train, n_test):
     if counts.min() < 2:
         raise ValueError(
-            "The least populated classes in y have only 1 member, which is too few. The minimum number of groups for any "
-            f"class cannot be less than 2. Classes with too few members are: {labels[counts < 2].tolist()}"
+            "The least populated classes in y have only 1 member, which is too few. The minimum number of groups for "
+            f"any class cannot be less than 2. Classes with too few members are: {labels[counts < 2].tolist()}"
         )
     for name, rows in (("train_size", n_train), ("test_size", n_test)):
         if rows < len(labels):

@@ -254,11 +254,10 @@ class _BlockPass:
             return CSRPass(self.coef[0], b, o.loss, order=self.order)(X, y, weight)
         if sparse.issparse(X) or isinstance(X, tuple):
             return self._two_phases(X, y, weight)
-        import cupy  # blocks that are neither host arrays nor sparse live on a GPU
-
+        # What is neither a host array nor sparse lives on a GPU.
         shift = o.center if o.in_kernel else None
         w, b = (self.dense.w, self.dense.b) if o.n_outputs == 1 else (self.dense.W, self.dense.b)
-        return array_pass(X, y, weight, w, b, o.loss, self.order, shift, cupy)
+        return array_pass(X, y, weight, w, b, o.loss, self.order, shift)
 
     def margins(self, X):
         """Return the part of the margins that one matrix, or a tuple of column panels, contributes; b not included."""

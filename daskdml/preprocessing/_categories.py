@@ -5,11 +5,6 @@ import numbers
 import numpy as np
 
 
-def is_nan(value):
-    """Tell whether a scalar is a float NaN."""
-    return isinstance(value, numbers.Real) and value != value
-
-
 def sorted_categories(found):
     """Sort the values of a column as scikit-learn does: ascending, then None, then NaN.
 

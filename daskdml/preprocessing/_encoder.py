@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_array, check_is_fitted
 from daskdml import runtime
 from daskdml.data import Partitioned, apply_rows, is_dask
 from daskdml.data.lazy_output import LazyOutputMixin
-from daskdml.data.statistics import columns_of, count_values, factorize, joined, locate, merge_columns
-from daskdml.preprocessing._categories import is_nan, keep_frequent, sorted_categories
+from daskdml.data.statistics import columns_of, count_values, factorize, is_nan, joined, locate, merge_columns
+from daskdml.preprocessing._categories import keep_frequent, sorted_categories
 from daskdml.preprocessing._input import check_table
 from daskdml.utils.params import Interval, Options, check_params
 

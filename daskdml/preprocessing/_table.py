@@ -60,7 +60,7 @@ class TableEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
         Shift numbers and parts of dates to mean zero and scale them to unit variance (of the present values), or leave
         them in the unit they come in. Penalties and solvers of linear models want the former.
     impute : {"mean", "median"}, default="mean"
-        What fills missing numbers. "median" is exact and takes three to six more passes over the data.
+        What fills missing numbers. "median" is exact and takes three to seven more passes over the data.
     add_indicator : bool, default=True
         Whether numbers, booleans and datetimes get their ``_missing`` column.
     max_categories : int or None, default=50

@@ -11,10 +11,11 @@ _MOST_ROWS = 40  # of a fit's table; a longer one shows its first and last steps
 
 
 class Table(NamedTuple):
-    """A table of text: the first column stands left, the others right."""
+    """A table of text: the columns in `left` stand left, the others right, as numbers do."""
 
     header: list[str]
     rows: list[list[str]]
+    left: tuple[int, ...] = (0,)
 
 
 class Picture(NamedTuple):

@@ -6,6 +6,7 @@
 import io
 import math
 
+_MOST_POINTS = 2000
 OURS, THEIRS, QUIET = "#1f6fb2", "#e8871e", "#8a8f98"
 
 
@@ -64,7 +65,7 @@ def draw_times(record):
 
 
 def draw_seconds(names, ours, theirs):
-    """Draw the seconds of two libraries side by side, one pair of bars a task, on a log scale.
+    """Draw the seconds of two libraries side by side, one pair of bars a task; on a log scale where they differ much.
 
     Parameters
     ----------
@@ -80,15 +81,20 @@ def draw_seconds(names, ours, theirs):
     figure, axes = _figure(4.9, 0.9 + 0.5 * len(names))
     rows = range(len(names))
     present = [seconds for seconds in (*ours, *theirs) if seconds > 0]
-    axes.set_xscale("log")
-    axes.set_xlim(min(present) / 2, max(present) * 4)
+    wide = max(present) > 20 * min(present)
+    if wide:
+        axes.set_xscale("log")
+        axes.set_xlim(min(present) / 2, max(present) * 4)
+    else:
+        axes.set_xlim(0, max(present) * 1.2)
     for values, offset, color, label in ((ours, -0.19, OURS, "daskdml"), (theirs, 0.19, THEIRS, "scikit-learn")):
         axes.barh([row + offset for row in rows], values, height=0.34, color=color, label=label)
         for row, seconds in zip(rows, values):
             if seconds > 0:
-                axes.text(seconds * 1.1, row + offset, f"{seconds:.2g} s", va="center", fontsize=8)
+                place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+                axes.annotate(f"{seconds:.2g} s", (seconds, row + offset), fontsize=8, **place)
     _name_rows(axes, names)
-    axes.set_xlabel("seconds to fit, log scale")
+    axes.set_xlabel("seconds to fit" + (", log scale" if wide else ""))
     _legend_above(axes)
     return _svg(figure)
 
@@ -146,7 +152,9 @@ def draw_calibration(curves):
 
 
 def draw_predictions(true, predicted):
-    """Draw predicted against true targets of a regression."""
+    """Draw predicted against true targets of a regression, of at most 2000 rows spread over all."""
+    step = -(-len(true) // _MOST_POINTS)
+    true, predicted = true[::step], predicted[::step]
     figure, axes = _figure(3.4, 3.1)
     low, high = min(true.min(), predicted.min()), max(true.max(), predicted.max())
     axes.plot([low, high], [low, high], color=QUIET, linewidth=0.8, linestyle=":")

@@ -10,6 +10,7 @@ from .blas import one_blas_thread
 from .local import LocalRun, compute
 from .mapped import MappedChunk, resident_bytes
 from .memory import SHARE, choose_mode, format_bytes, free_scratch, process_limit, scratch_folder
+from .placing import held_by_workers
 from .threads import n_cores
 
 
@@ -124,8 +125,7 @@ def _open_local(data, options, one_pass, reason):
 
 def _refuse_futures(data):
     """Refuse collections that a cluster holds when the fit stays in this process: they cannot be read from here."""
-    distributed = sys.modules.get("distributed")
-    if distributed is not None and distributed.futures_of(list(data.chunks)):
+    if "distributed" in sys.modules and held_by_workers(data.chunks):
         raise ValueError(
             "The data are held by the workers of a cluster (persisted), but this fit runs in process; fit with that "
             'cluster\'s Client current and runtime="auto", or pass the collection before persist().'

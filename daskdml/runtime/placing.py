@@ -65,18 +65,61 @@ def place(client, chunks, workers, futures, *, mapped):
     Notes
     -----
     Each worker gets one contiguous range of chunks, in proportion to its threads, so that its partial sums are few.
-    Chunks made from data that workers hold already stay where those are.
+    A chunk made from data that workers hold already goes to the worker that holds most of its bytes.
     """
-    from distributed import futures_of
-
+    homes = _homes(client, chunks) if held_by_workers(chunks) else _ranges(len(chunks), workers)
     if mapped:
         chunks = over_chunks(chunks, "map", [MappedChunk] * len(chunks))
-    if futures_of(chunks):
-        futures += compute_chunks(client, chunks)
-    else:
-        for address, part in _ranges(chunks, workers):
-            futures += compute_chunks(client, _culled(part), workers=[address], allow_other_workers=True)
+    placed = {}
+    for address, numbers in homes.items():
+        part = _culled([chunks[i] for i in numbers])
+        hints = {"workers": [address], "allow_other_workers": True} if address else {}
+        started = compute_chunks(client, part, **hints)
+        futures += started
+        placed.update(zip(numbers, started))
+    futures[:] = [placed[i] for i in range(len(chunks))]
     wait_for(futures)
+
+
+def held_by_workers(chunks):
+    """Tell whether Delayed chunks are made from futures: results that the workers of a cluster hold."""
+    graph = _merged(chunks).to_dict()
+    return any(key not in graph for task in graph.values() for key in _inputs(task))
+
+
+def _merged(chunks):
+    from dask.highlevelgraph import HighLevelGraph
+
+    return HighLevelGraph.merge(*{id(graph): graph for c in chunks for graph in [c.__dask_graph__()]}.values())
+
+
+def _inputs(task):
+    """Return the keys of a task's inputs; one that is a future is not among the keys of its graph."""
+    from distributed import futures_of
+
+    found = getattr(task, "dependencies", None)
+    return [future.key for future in futures_of([task])] if found is None else found
+
+
+def _homes(client, chunks):
+    """Return the numbers of chunks by the worker that holds most of the bytes they are made from."""
+    graph = _merged(chunks).to_dict()
+    holders, sizes = client.who_has(), client.nbytes(summary=False)
+    homes = {}
+    for i, chunk in enumerate(chunks):
+        held, todo, seen = {}, [chunk.key], {chunk.key}
+        while todo:
+            key = todo.pop()
+            if key not in graph:
+                for address in holders.get(key, ()):
+                    held[address] = held.get(address, 0) + sizes.get(key, 0)
+                continue
+            new = set(_inputs(graph[key])) - seen
+            seen |= new
+            todo += new
+        home = max(sorted(held), key=held.get, default=None)
+        homes.setdefault(home, []).append(i)
+    return homes
 
 
 def wait_for(futures):
@@ -89,22 +132,18 @@ def wait_for(futures):
             future.result()
 
 
-def _ranges(chunks, workers):
-    """Yield (address, its contiguous part of the chunks), in proportion to the workers' threads."""
+def _ranges(n_chunks, workers):
+    """Return the numbers of chunks by worker: contiguous ranges in proportion to the workers' threads."""
     threads = np.array([0, *[worker.n_threads for worker in workers.values()]])
-    edges = np.round(np.cumsum(threads) / threads.sum() * len(chunks)).astype(int)
-    for address, a, b in zip(workers, edges[:-1], edges[1:]):
-        if b > a:
-            yield address, chunks[a:b]
+    edges = np.round(np.cumsum(threads) / threads.sum() * n_chunks).astype(int)
+    return {address: list(range(a, b)) for address, a, b in zip(workers, edges[:-1], edges[1:]) if b > a}
 
 
 def _culled(chunks):
     """Return the same chunks with a graph that makes only them: other workers' parts are not sent along."""
     from dask.delayed import Delayed
-    from dask.highlevelgraph import HighLevelGraph
 
-    graphs = {id(graph): graph for chunk in chunks for graph in [chunk.__dask_graph__()]}
-    needed = HighLevelGraph.merge(*graphs.values()).cull({chunk.key for chunk in chunks}).to_dict()
+    needed = _merged(chunks).cull({chunk.key for chunk in chunks}).to_dict()
     return [Delayed(chunk.key, needed) for chunk in chunks]
 
 

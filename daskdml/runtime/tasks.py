@@ -128,14 +128,16 @@ class TasksRun(Run):
         folding = _dumps((self.n_blocks, combine))
         with cancelling(self._client) as started:
             self._submit(FoldBlocks(fn, combine, self.n_blocks), range(self.n_chunks), positions, started)
-            while True:
-                groups = [started[k : k + SPLIT_EVERY] for k in range(0, len(started), SPLIT_EVERY)]
-                # Let go of the parts: the merges keep them for as long as they need them.
-                started[:] = [self._client.submit(merge_parts, folding, group, key=_new_name("merge")) for group in groups]
-                if len(started) == 1:
-                    break
+            while self._merge(started, folding) > 1:
+                pass
             (part,) = self._gather(started)
         return part.value[(self.n_blocks - 1).bit_length(), 0]
+
+    def _merge(self, started, folding):
+        """Start merging parts by groups and keep the merges' futures instead: parts live while a merge needs them."""
+        groups = [started[k : k + SPLIT_EVERY] for k in range(0, len(started), SPLIT_EVERY)]
+        started[:] = [self._client.submit(merge_parts, folding, group, key=_new_name("merge")) for group in groups]
+        return len(started)
 
     def _map_blocks(self, fn):
         args = [(fn, *self._position(i)) for i in range(self.n_chunks)]

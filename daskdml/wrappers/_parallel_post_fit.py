@@ -96,8 +96,8 @@ class ParallelPostFit(MetaEstimatorMixin, BaseEstimator):
         for name, values in (("X", X), ("y", y), *fit_params.items()):
             if is_dask(values):
                 raise TypeError(
-                    f"ParallelPostFit fits its model in memory, but {name} is a Dask {type(values).__name__}; fit on rows "
-                    "that fit in memory (compute a sample), or use a model of daskdml, which trains on Dask collections."
+                    f"ParallelPostFit fits its model in memory, but {name} is a Dask {type(values).__name__}; fit on "
+                    "rows in memory (compute a sample), or use a model of daskdml, which trains on Dask collections."
                 )
         self.estimator_ = clone(self.estimator).fit(X, y, **fit_params)
         return self
@@ -168,8 +168,8 @@ class ParallelPostFit(MetaEstimatorMixin, BaseEstimator):
         scoring = self.scoring or {"classifier": "accuracy", "regressor": "r2"}.get(kind)
         if scoring not in SCORINGS:
             raise ValueError(
-                f"On Dask input the scoring of ParallelPostFit must be one of {', '.join(sorted(SCORINGS))} or a callable; "
-                f"got {scoring!r}."
+                f"On Dask input the scoring of ParallelPostFit must be one of {', '.join(sorted(SCORINGS))} or a "
+                f"callable; got {scoring!r}."
             )
         metric, method, sign = SCORINGS[scoring]
         if method != "scores":
@@ -205,8 +205,8 @@ class ParallelPostFit(MetaEstimatorMixin, BaseEstimator):
             check_is_fitted(self.estimator)
         except NotFittedError as error:
             raise NotFittedError(
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with in-memory data, or pass a model "
-                "that is fitted."
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with in-memory data, or pass a "
+                "fitted model."
             ) from error
         return self.estimator
 

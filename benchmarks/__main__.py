@@ -1,0 +1,60 @@
+"""``python -m benchmarks [NAME ...] [--full] [--rows N]``; without a name: the short form of the main ones."""
+
+import importlib
+import time
+
+import click
+
+from benchmarks.report import RESULTS
+
+# name: (function, is it part of the short form)
+BENCHMARKS = {
+    "one_pass": ("benchmarks.kernels.one_pass:run", True),
+    "logistic": ("benchmarks.estimators.logistic:run", True),
+    "least_squares": ("benchmarks.estimators.least_squares:run", True),
+    "memory": ("benchmarks.estimators.memory:run", True),
+    "cluster": ("benchmarks.estimators.cluster:run", True),
+    "imports": ("benchmarks.imports:run", True),
+    "wide": ("benchmarks.estimators.logistic:run_wide", False),
+    "multinomial": ("benchmarks.estimators.logistic:run_multinomial", False),
+    "sparse": ("benchmarks.estimators.sparse:run", False),
+    "out_of_core": ("benchmarks.out_of_core:run", False),
+    "gpu": ("benchmarks.gpu.logistic:run", False),
+}
+
+
+@click.command()
+@click.argument("names", nargs=-1, type=click.Choice([*BENCHMARKS, "all", "table"]))
+@click.option("--full", is_flag=True, help="Every solver and form of the peers, more repetitions; the CSVs that are kept.")
+@click.option("--rows", type=click.IntRange(min=1000), help="Rows instead of the size that the limits are about.")
+def main(names, full, rows):
+    """Run benchmarks, print what each must show, keep a CSV and a picture.
+
+    Without NAMES: the short form of the main ones, under five minutes on two quiet cores. "all" is every one; "table"
+    writes the tables of docs/benchmarks.md from the CSVs of full runs.
+    """
+    if "table" in names:
+        from benchmarks.pages import write_tables
+
+        write_tables()
+        return
+    chosen = list(BENCHMARKS) if "all" in names else list(names) or [n for n, (_, short) in BENCHMARKS.items() if short]
+    for name in chosen:
+        module, _, function = BENCHMARKS[name][0].partition(":")
+        print(f"{name}", flush=True)
+        start = time.perf_counter()
+        sheet = getattr(importlib.import_module(module), function)(rows=rows, full=full)
+        path = sheet.save(_folder(full, rows))
+        sheet.show()
+        print(f"{name}: {time.perf_counter() - start:.0f} s, {path}", flush=True)
+
+
+def _folder(full, rows):
+    """Only full runs at full size stand in the results folder itself."""
+    if rows:
+        return RESULTS / f"{rows}-rows"
+    return RESULTS if full else RESULTS / "short"
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m benchmarks")
