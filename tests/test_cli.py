@@ -162,7 +162,18 @@ def test_demo_on_a_users_file(people, tmp_path, kind):
 def test_demo_chooses_regression_for_amounts(people, tmp_path):
     result = run("demo", "--data", people[1], "--target", "income", "--report", tmp_path / "r.html")
     assert result.exit_code == 0, result.output
-    assert "regression, since 'income' holds many distinct float64 values" in result.output
+    assert "regression, since 'income' holds many float64 values" in result.output
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.parametrize("target", ["paid", "income"])
+def test_demo_leaves_scikit_learn_out_where_memory_is_short(people, tmp_path, monkeypatch, target):
+    monkeypatch.setattr("daskdml.demo.story._MEMORY_SHARE", 0.0)
+    result = run("demo", "--data", people[1], "--target", target, "--report", tmp_path / "r.html")
+    assert result.exit_code == 0, result.output
+    assert "scikit-learn is left out" in result.output
+    assert "<svg" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """The same fit on a LocalCluster of two processes and on two threads of this process."""
 
+import logging
+
 from benchmarks.data import Rows, make_lazy
 from benchmarks.report import Sheet
 from benchmarks.timing import THREADS, threads, timed
@@ -31,7 +33,8 @@ def run(rows=None, full=False):
     local, remote = [], []
     with (
         threads(THREADS),
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        # Workers that lose the scheduler at the end would say so.
+        LocalCluster(2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
         there = client.persist([X, y])

@@ -35,6 +35,10 @@ EXACT_FLOPS = 2e10
 FAR_FROM_ZERO = {np.dtype(np.float32): 8.0, np.dtype(np.float64): 1e4}
 
 
+# Log-odds per deviation of a feature that no data with errors on both sides ask for.
+_STEEP = 12.0
+
+
 class Fit:
     """One fit under way: its run, its report, its clock.
 
@@ -333,19 +337,32 @@ def _warm(objective, layout, dtype):
 
 def _warn(fit, result, penalty, max_iter):
     name = fit.report.estimator
-    if not result.converged:
+    if penalty.is_zero and _is_separable(fit.run.n_samples, result):
+        warnings.warn(
+            f"{name}: the classes are separable by a linear function of X, so without a penalty the coefficients have no "
+            f"finite optimum; they grew until the mean loss was {result.evaluation.loss_value:.0e}. Set a finite C.",
+            ConvergenceWarning, stacklevel=5,
+        )  # fmt: skip
+    elif not result.converged:
         warnings.warn(
             f"{name} stopped after {result.n_iter} steps ({result.stopped_because}) with a relative gap of "
             f"{fit.report.gap:.0e}; raise max_iter (now {max_iter}) or tol.",
-            ConvergenceWarning, stacklevel=4,
+            ConvergenceWarning, stacklevel=5,
         )  # fmt: skip
-    # On separable data the gap shrinks but steps do not: each one multiplies the loss by a constant and goes on.
-    elif penalty.is_zero and np.abs(result.last_step).max(initial=0.0) > 0.05 and result.gap < 1e-3:
-        warnings.warn(
-            f"{name}: the classes are separable by a linear function of X, so without a penalty the coefficients have no "
-            f"finite optimum; they grew until the loss was {result.evaluation.loss_value:.0e}. Set a finite C.",
-            ConvergenceWarning, stacklevel=4,
-        )  # fmt: skip
+
+
+def _is_separable(n_samples, result):
+    """Tell whether no row is misclassified, or the last step was still long although it promised nothing.
+
+    A row on the wrong side loses at least log 2. On data separable but for ties each step goes on in the same direction
+    while the gap shrinks by a constant factor, until the curvature along it is lost in rounding.
+    """
+    if result.evaluation.loss_value * n_samples < np.log(2):
+        return True
+    hessian = result.evaluation.hessian
+    if hessian is not None and np.abs(result.theta).max(initial=0.0) > _STEEP:
+        return bool(np.linalg.eigvalsh(hessian)[0] < 1e-10)
+    return result.converged and result.gap < 1e-3 and np.abs(result.last_step).max(initial=0.0) > 0.05
 
 
 def _resident_bytes():

@@ -43,6 +43,8 @@ class MappedChunk:
     def with_targets(self, fn):
         """Return the handle of the chunk with ``fn(y)`` for y, sharing the files of X."""
         y = fn(self.open().y)
+        if isinstance(y, np.ndarray) and maps_file(y):
+            y = np.array(y)  # a view of the old file, which goes away with this handle
         other = object.__new__(MappedChunk)
         other.__dict__.update(self.__dict__)
         other._parts = [self._parts[0], _store(y, self._folder), self._parts[2]]

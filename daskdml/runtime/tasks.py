@@ -9,6 +9,7 @@ from .cluster_check import check_cluster, free_scratch
 from .memory import SHARE, choose_mode, format_bytes
 from .placing import compute_chunks, over_chunks, place, sets_of, wait_for
 from .run import Run
+from .stopping import PREFIX, StopUnwanted
 from .threads import n_cores
 from .work import (
     FoldBlocks,
@@ -28,11 +29,15 @@ SET_SHARE = 0.25  # of a worker's memory: a task that takes futures brings all o
 BROADCAST_BYTES = 1 << 20  # a larger function is a task of its own, and travels once per worker
 CHUNKS_PER_THREAD = 4
 _warmed = set()
+_plugged = set()
 
 
 def open_tasks(client, data, options, one_pass):
     """Place partitioned data on the workers of ``client`` and return the run over them."""
     workers = check_cluster(client)
+    if client.id not in _plugged:
+        client.register_plugin(StopUnwanted())
+        _plugged.add(client.id)
     if not data.is_lazy:
         data = data.spread(CHUNKS_PER_THREAD * sum(worker.n_threads for worker in workers.values()))
     mode, n_bytes = _choose(client, data, workers, options["memory"], one_pass)
@@ -166,7 +171,7 @@ class TasksRun(Run):
         for address, members in sets_of(self._held(wanted), self._workers, self._chunk_bytes, SET_SHARE):
             chunks = [self._futures[i] for i in members]
             arg = [args[i] for i in members]
-            started.append(self._client.submit(run_set, payload, chunks, arg, key=_new_name("pass"), **_near(address)))
+            started.append(self._client.submit(run_set, payload, chunks, arg, key=f"{PREFIX}-{uuid.uuid4().hex}", **_near(address)))
             numbers += members
         return numbers
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from .blas import one_blas_thread
 from .fold import Fold
 from .mapped import MappedChunk
+from .stopping import Wanted
 
 
 class FoldBlocks(NamedTuple):
@@ -71,8 +72,10 @@ def run_set(payload, chunks, args, target_functions=()):
     start = time.perf_counter()
     work = pickle.loads(payload)
     found = work.start()
+    check_wanted = Wanted()
     with one_blas_thread():
         for chunk, arg in zip(chunks, args):
+            check_wanted()
             for fn in target_functions:
                 chunk = with_targets(chunk, fn)
             work.visit(found, chunk.open() if isinstance(chunk, MappedChunk) else chunk, arg)

@@ -144,7 +144,9 @@ if __name__ == "__main__":
             deadline = time.time() + 10
             while (tasks := client.run_on_scheduler(left)) and time.time() < deadline:
                 time.sleep(0.05)
-            print("left", tasks, flush=True)
+            start = time.time()
+            client.gather([client.submit(os.getpid, workers=[address], pure=False) for address in client.nthreads()])
+            print("left", tasks, "busy", round(time.time() - start), flush=True)
 """
 
 
@@ -152,10 +154,9 @@ if __name__ == "__main__":
 def test_ctrl_c_leaves_no_task_behind(mode, tmp_path):
     script = tmp_path / "script.py"
     script.write_text(textwrap.dedent(PROGRAM))
-    # A session of its own: Ctrl-C in a terminal goes to the workers too, and they ignore it.
     process = subprocess.Popen([sys.executable, str(script), mode], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "started\n"
     time.sleep(0.7)
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
-    assert out.splitlines()[-1] == "left []"
+    assert out.splitlines()[-1] == "left [] busy 0"

@@ -133,7 +133,6 @@ def test_roc_auc_refuses_in_the_same_words(rng):
     y, p = rng.integers(0, 3, N), rng.dirichlet(np.ones(3), N)
     cases = [
         (y, p, {}),
-        (y, p[:, 0], {"multi_class": "ovr"}),
         (y, p * 2, {"multi_class": "ovr"}),
         (y, p, {"multi_class": "ovr", "max_fpr": 0.5}),
         (y, p, {"multi_class": "ovr", "labels": [0, 1]}),
@@ -153,6 +152,11 @@ def test_roc_auc_refuses_in_the_same_words(rng):
             ours.roc_auc_score(y_true, scores, **options)
         if "parameter of" not in str(expected.value):
             assert str(got.value) == str(expected.value)
+
+
+def test_roc_auc_of_many_classes_needs_a_column_each():
+    with pytest.raises(ValueError, match="needs to be of shape `.n_samples, n_classes.`"):
+        ours.roc_auc_score([0, 1, 2], [0.1, 0.2, 0.3], multi_class="ovr")
 
 
 def test_roc_auc_of_one_class_warns_and_is_nan():

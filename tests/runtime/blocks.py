@@ -2,9 +2,11 @@
 
 import functools
 import os
+import pickle
 import time
 
 import numpy as np
+import pandas as pd
 
 
 def column_sums(block):
@@ -49,3 +51,26 @@ def itself(y):
 
 def process_id(block):
     return os.getpid()
+
+
+def total(block):
+    return float(block.X.sum(dtype=np.float64))
+
+
+def write_source(kind, folder, n_files, rows, p):
+    """Write n_files of rows x p float32; return the sum of all values."""
+    rng = np.random.default_rng(0)
+    total = 0.0
+    folder.mkdir()
+    if kind == "npy":
+        meta = {"chunks": ((rows,) * n_files, (p,)), "dtype": np.dtype("f4"), "axis": 0}
+        (folder / "info").write_bytes(pickle.dumps(meta))
+    for i in range(n_files):
+        X = rng.random((rows, p), dtype=np.float32)
+        total += X.sum(dtype=float)
+        if kind == "npy":
+            np.save(folder / f"{i}.npy", X)
+        else:
+            frame = pd.DataFrame(X, columns=[f"x{k}" for k in range(p)])
+            frame.to_parquet(folder / f"part.{i:04d}.parquet", compression=None, use_dictionary=False)
+    return total

@@ -71,6 +71,10 @@ def test_new_targets_share_the_files_of_x(tmp_path):
     assert sorted(file.stat().st_size for file in files(tmp_path)) == [400, 40_000]
     assert before in [file.stat().st_ino for file in files(tmp_path)]
     assert other.open().y.sum() == 50 and other.open().X.sum() == 5000
+    same = other.with_targets(lambda y: y)
+    del other
+    gc.collect()
+    assert same.open().y.sum() == 50
 
 
 def test_a_pickle_carries_the_contents(tmp_path, monkeypatch):

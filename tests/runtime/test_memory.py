@@ -1,16 +1,15 @@
 """Limits of the process, the choice of a memory mode, and a fit within a hard limit."""
 
 import os
-import pickle
 import subprocess
 import sys
 
-import numpy as np
-import pandas as pd
 import psutil
 import pytest
 
 from daskdml.runtime.memory import choose_mode, format_bytes, process_limit
+
+from . import blocks
 
 GB = 10**9
 
@@ -91,25 +90,6 @@ with config_context(memory=mode, scratch_dir=scratch), runtime.open(data) as run
 """
 
 
-def write_source(kind, folder, n_files, rows, p):
-    """Write n_files of rows x p float32; return the sum of all values."""
-    rng = np.random.default_rng(0)
-    total = 0.0
-    folder.mkdir()
-    if kind == "npy":
-        meta = {"chunks": ((rows,) * n_files, (p,)), "dtype": np.dtype("f4"), "axis": 0}
-        (folder / "info").write_bytes(pickle.dumps(meta))
-    for i in range(n_files):
-        X = rng.random((rows, p), dtype=np.float32)
-        total += X.sum(dtype=float)
-        if kind == "npy":
-            np.save(folder / f"{i}.npy", X)
-        else:
-            frame = pd.DataFrame(X, columns=[f"x{k}" for k in range(p)])
-            frame.to_parquet(folder / f"part.{i:04d}.parquet", compression=None, use_dictionary=False)
-    return total
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="RLIMIT_DATA counts anonymous memory on Linux only")
 @pytest.mark.parametrize("kind", ["npy", "parquet"])
@@ -118,7 +98,7 @@ def test_data_beyond_the_limit_of_the_process(kind, mode, tmp_path):
     """1.2 GB under a limit of 1.8 GB, of which 1.2 GB are taken; 8.4 GB under 3 GB with DASKDML_TEST_SCALE=7."""
     scale = float(os.environ.get("DASKDML_TEST_SCALE", 1))
     n_files, limit = int(24 * scale), int(1.8e9 + 0.2e9 * (scale - 1))  # pyarrow alone reserves 1 GB of address space
-    total = write_source(kind, tmp_path / "X", n_files, 250_000, 50)
+    total = blocks.write_source(kind, tmp_path / "X", n_files, 250_000, 50)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     command = [sys.executable, "-c", PROGRAM, kind, str(tmp_path / "X"), str(limit), mode, str(scratch)]

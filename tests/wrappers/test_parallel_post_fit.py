@@ -15,7 +15,7 @@ from sklearn.base import clone, is_classifier, is_regressor
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
-from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -58,8 +58,12 @@ def test_arrays(model, X, method, chunks):
     lazy = da.from_array(X, chunks=chunks)
     got = getattr(wrapped, method)(lazy)
     assert isinstance(got, da.Array) and got.shape == expected.shape and got.chunks[0] == lazy.chunks[0]
-    assert got.dtype == (object if method == "predict" else expected.dtype)
-    assert_array_equal(got.compute(), expected)
+    if method == "predict":
+        assert got.dtype == object
+        assert_array_equal(got.compute(), expected)
+    else:  # a product of fewer rows may round otherwise
+        assert got.dtype == expected.dtype
+        assert_allclose(got.compute(), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -70,7 +74,11 @@ def test_frames(X, y, method):
     got = getattr(ParallelPostFit(model), method)(frame)
     assert got.divisions == frame.divisions
     computed = got.compute()
-    assert_array_equal(computed.to_numpy(), getattr(model, method)(table))
+    expected = getattr(model, method)(table)
+    if method == "predict":
+        assert_array_equal(computed.to_numpy(), expected)
+    else:
+        assert_allclose(computed.to_numpy(), expected, rtol=1e-12)
     pd.testing.assert_index_equal(computed.index, table.index)
     if method == "predict":
         assert isinstance(got, dd.Series)
@@ -113,7 +121,7 @@ def test_transform(X, output):
 
 def test_transform_of_text_gives_sparse_chunks(y):
     words = dd.from_pandas(pd.Series(y), npartitions=3)
-    model = HashingVectorizer(n_features=16)
+    model = CountVectorizer().fit(y)
     got = ParallelPostFit(model).transform(words)
     blocks = dask.compute(*got.to_delayed().ravel())
     assert_array_equal(sp.vstack(blocks).toarray(), model.transform(y).toarray())
