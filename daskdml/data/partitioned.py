@@ -156,7 +156,7 @@ def _from_memory(cls, X, y, weight, matrix):
         n_chunks=1,
         known_lengths=(n,),
         X=source,
-        dtype=getattr(X, "dtype", None),
+        dtype=None if layout == "frame" else getattr(X, "dtype", None),
         layout=layout,
         column_blocks=tuple(X.shape[1:]) or (1,),
         nbytes=chunk.nbytes,
@@ -177,7 +177,7 @@ def _from_dask(cls, X, y, weight, matrix):
         lazy.check_not_empty_dask(X)
     layout = _layout(meta, matrix)
     y, weight, known = lazy.align(X, y, weight)
-    dtype = getattr(meta, "dtype", None)
+    dtype = None if layout == "frame" else getattr(meta, "dtype", None)
     width = X.chunks[1] if hasattr(X, "chunks") and len(X.shape) == 2 else tuple(X.shape[1:]) or (1,)
     return cls(
         functools.partial(lazy.build_chunks, X, y, weight, dtype if matrix else None),

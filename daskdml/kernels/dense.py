@@ -12,7 +12,7 @@ error is then near 2e-9, against 3e-6 without flushing).
 """
 
 import numpy as np
-from numba import types
+from numba.extending import register_jitable
 
 from daskdml.kernels.compile import TILE, TILE_ROWS, build, f4, f8, i8, matrix, vector
 from daskdml.kernels.simd import LANES, ROWS, dot_rows, gather, padded, spread, sum_rows
@@ -84,8 +84,8 @@ class DensePass:
         direct = self.shift is None and compute == x_type and p >= lanes
         width = p if direct else -(-p // lanes) * lanes
         w = spread(np.concatenate([self.w, np.zeros(width - p)]), width, compute)
-        walk = build(_walk_rows, _rows_signature(x_type, y_type, compute))
-        first = (w, self.b, self._moved(compute), direct, lanes)
+        walk = build(_walk if direct else _walk_moved, _rows_signature(x_type, y_type, compute))
+        first = (w, self.b, self._moved(compute), lanes)
         return walk, width, first, padded(width, compute) + 1, (self.loss.tile, self.loss.params, self.order)
 
     def _prepare_columns(self, x_type, y_type):
@@ -105,21 +105,19 @@ _TYPES = {np.dtype(np.float32): f4, np.dtype(np.float64): f8}
 
 def _rows_signature(x, y, compute):
     x, y, c = _TYPES[np.dtype(x)], _TYPES[np.dtype(y)], _TYPES[compute]
-    arguments = (matrix(x, read=True), vector(y, read=True), vector(f8, read=True), vector(c), f8, vector(c), types.boolean, i8, TILE, vector(f8), i8)
-    return f8(*arguments, vector(f8), vector(f8))
+    read = (matrix(x, read=True), vector(y, read=True), vector(f8, read=True))
+    return f8(*read, vector(c), f8, vector(c), i8, TILE, vector(f8), i8, vector(f8), vector(f8))
 
 
 def _columns_signature(x, y, compute):
     x, y, c = _TYPES[np.dtype(x)], _TYPES[np.dtype(y)], _TYPES[compute]
-    arguments = (vector(x, read=True), i8, vector(y, read=True), vector(f8, read=True), vector(c), f8, vector(c), TILE, vector(f8), i8)
-    return f8(*arguments, vector(f8), vector(f8))
+    read = (vector(x, read=True), i8, vector(y, read=True), vector(f8, read=True))
+    return f8(*read, vector(c), f8, vector(c), TILE, vector(f8), i8, vector(f8), vector(f8))
 
 
-def _walk_rows(X, y, weight, w, b, shift, direct, lanes, tile, params, order, sums, per_row):
+def _walk(X, y, weight, w, b, shift, lanes, tile, params, order, sums, per_row):
     n, p = X.shape
-    width = p if direct else (p + lanes - 1) // lanes * lanes
-    rows = min(TILE_ROWS, max(4 * ROWS, _TILE_BYTES // (width * w.itemsize) // ROWS * ROWS))
-    scratch = np.zeros((1 if direct else rows) * width, dtype=w.dtype)
+    rows = _tile_rows(p * w.itemsize)
     raw = np.empty(rows)
     g = np.empty(rows)
     h = np.empty(rows)
@@ -130,15 +128,7 @@ def _walk_rows(X, y, weight, w, b, shift, direct, lanes, tile, params, order, su
     value = 0.0
     for start in range(0, n, rows):
         m = min(rows, n - start)
-        if direct:
-            dot_rows(flat, start * p, p, m, p, w, lanes, raw, 0)
-        else:
-            for i in range(m):
-                row = X[start + i]
-                out = scratch[i * width : i * width + p]
-                for j in range(p):
-                    out[j] = row[j] - shift[j]
-            dot_rows(scratch, 0, width, m, width, w, lanes, raw, 0)
+        dot_rows(flat, start * p, p, m, p, w, lanes, raw, 0)
         for i in range(m):
             raw[i] += b
             y_tile[i] = y[start + i]
@@ -154,10 +144,38 @@ def _walk_rows(X, y, weight, w, b, shift, direct, lanes, tile, params, order, su
         for i in range(m):
             sums[-1] += g[i]
             factor[i] = g[i]
-        if direct:
-            sum_rows(flat, start * p, p, m, p, factor, lanes, sums)
-        else:
-            sum_rows(scratch, 0, width, m, width, factor, lanes, sums)
+        sum_rows(flat, start * p, p, m, p, factor, lanes, sums)
+    return value
+
+
+_walk_inner = register_jitable(_walk)
+
+
+@register_jitable
+def _tile_rows(row_bytes):
+    return min(TILE_ROWS, max(4 * ROWS, _TILE_BYTES // row_bytes // ROWS * ROWS))
+
+
+def _walk_moved(X, y, weight, w, b, shift, lanes, tile, params, order, sums, per_row):
+    """Turn each tile into shifted rows of the type computed in, padded to whole vectors, and walk those."""
+    n, p = X.shape
+    width = (p + lanes - 1) // lanes * lanes
+    rows = _tile_rows(width * w.itemsize)
+    scratch = np.zeros((rows, width), dtype=w.dtype)
+    value = 0.0
+    for start in range(0, n, rows):
+        m = min(rows, n - start)
+        stop = start + m
+        for i in range(m):
+            row = X[start + i]
+            out = scratch[i]
+            for j in range(p):
+                out[j] = row[j] - shift[j]
+        weight_tile = weight[start:stop] if weight.size else weight
+        h_tile = per_row[start:stop] if per_row.size else per_row
+        value += _walk_inner(
+            scratch[:m], y[start:stop], weight_tile, w, b, shift, lanes, tile, params, order, sums, h_tile
+        )  # fmt: skip
     return value
 
 

@@ -122,8 +122,10 @@ def _walk_moved(X, y, weight, W, b, shift, by_rows, tile, params, order, gradien
             for j in range(p):
                 for i in range(m):
                     scratch[i, j] = X[start + i, j] - shift[j]
+        weight_tile = weight[start : start + m] if weight.size else weight
+        h_tile = per_row[start : start + m] if per_row.size else per_row
         value += _walk_inner(
-            scratch[:m], y[start : start + m], weight[start : start + m], W, b, shift, True, tile, params, order,
-            gradient, gradient_sum, per_row[start : start + m],
+            scratch[:m], y[start : start + m], weight_tile, W, b, shift, True, tile, params, order,
+            gradient, gradient_sum, h_tile,
         )  # fmt: skip
     return value

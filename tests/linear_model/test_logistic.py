@@ -1,0 +1,483 @@
+"""LogisticRegression against scikit-learn's, solved to rounding, and against the textbook formula."""
+
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn import datasets
+from sklearn import linear_model as reference
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from daskdml.linear_model import LogisticRegression
+
+BREAST = StandardScaler().fit_transform(datasets.load_breast_cancer().data), datasets.load_breast_cancer().target
+IRIS = datasets.load_iris(return_X_y=True)
+DIGITS = datasets.load_digits().data[:600] / 16, datasets.load_digits().target[:600]
+
+
+def theirs(X, y, sample_weight=None, **params):
+    """Fit scikit-learn's to rounding."""
+    params = {"solver": "newton-cholesky", "tol": 1e-14, "max_iter": 1000, **params}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return reference.LogisticRegression(**params).fit(X, y, sample_weight)
+
+
+def same(ours, theirs, tolerance=1e-6):
+    """Hold coefficients and intercepts against scikit-learn's, relative to the largest one."""
+    for name in ("coef_", "intercept_"):
+        a, b = getattr(ours, name), getattr(theirs, name)
+        assert a.shape == b.shape and a.dtype == np.float64
+    a, b = (np.concatenate([m.coef_.ravel(), m.intercept_]) for m in (ours, theirs))
+    assert np.abs(a - b).max() <= tolerance * np.abs(b).max()
+
+
+def objective(model, X, y, C, l1_ratio, weight=None):
+    """Evaluate the textbook formula; y holds codes."""
+    raw = X @ model.coef_.T + model.intercept_
+    weight = np.ones(len(y)) if weight is None else weight
+    if raw.shape[1] == 1:
+        loss = np.logaddexp(0, raw[:, 0]) - y * raw[:, 0]
+    else:
+        loss = np.logaddexp.reduce(raw, axis=1) - raw[np.arange(len(y)), y]
+    w = model.coef_
+    return C * (weight * loss).sum() + l1_ratio * np.abs(w).sum() + (1 - l1_ratio) / 2 * (w**2).sum()
+
+
+def large(n=60_000, p=10, classes=2, seed=0, scale=None):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, p)) * (10.0 ** np.linspace(-1, 1, p) if scale is None else scale)
+    raw = (X / X.std(axis=0)) @ rng.normal(size=(p, classes)) + rng.gumbel(size=(n, classes))
+    return X, raw.argmax(axis=1)
+
+
+# Smooth penalties -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("C", [1e-3, 1.0, 1e3])
+@pytest.mark.parametrize("data", ["breast", "iris", "digits"])
+def test_l2(data, C, fit_intercept):
+    X, y = {"breast": BREAST, "iris": IRIS, "digits": DIGITS}[data]
+    params = {"C": C, "fit_intercept": fit_intercept}
+    same(LogisticRegression(**params).fit(X, y), theirs(X, y, **params))
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+@pytest.mark.parametrize("classes", [2, 4])
+def test_no_penalty(classes, fit_intercept):
+    X, y = large(2000, 6, classes)
+    params = {"C": np.inf, "fit_intercept": fit_intercept}
+    ours, best = LogisticRegression(**params).fit(X, y), theirs(X, y, **params)
+    if classes > 2:
+        # A number added to all classes changes nothing: hold the centred coefficients against each other.
+        for model in (ours, best):
+            model.coef_ = model.coef_ - model.coef_.mean(axis=0)
+            model.intercept_ = model.intercept_ - model.intercept_.mean()
+    same(ours, best)
+
+
+@pytest.mark.parametrize("class_weight", [{0: 0.3, 1: 2.0}, {1: 4.0}, "balanced"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_weights(class_weight, weighted):
+    X, y = BREAST
+    weight = np.random.default_rng(0).uniform(0, 3, len(y)) if weighted else None
+    ours = LogisticRegression(class_weight=class_weight).fit(X, y, sample_weight=weight)
+    same(ours, theirs(X, y, weight, class_weight=class_weight))
+
+
+@pytest.mark.parametrize("class_weight", [{0: 0.3, 2: 2.0}, "balanced"])
+def test_weights_of_three_classes(class_weight):
+    X, y = IRIS
+    weight = np.random.default_rng(0).integers(0, 3, len(y))
+    ours = LogisticRegression(class_weight=class_weight).fit(X, y, sample_weight=weight)
+    same(ours, theirs(X, y, weight, class_weight=class_weight))
+
+
+@pytest.mark.parametrize("intercept_scaling", [0.1, 1.0, 30.0])
+def test_objective_of_liblinear(intercept_scaling):
+    """The intercept is penalised as the coefficient of a constant feature."""
+    X, y = BREAST[0] + 2.0, BREAST[1]
+    ours = LogisticRegression(solver="liblinear", intercept_scaling=intercept_scaling).fit(X, y)
+    wide = np.column_stack([X, np.full(len(X), intercept_scaling)])
+    best = theirs(wide, y, fit_intercept=False)
+    best.intercept_ = best.coef_[:, -1] * intercept_scaling
+    best.coef_ = best.coef_[:, :-1]
+    same(ours, best)
+    # And it is what scikit-learn's liblinear goes to.
+    loose = reference.LogisticRegression(
+        solver="liblinear", intercept_scaling=intercept_scaling, tol=1e-10, max_iter=10_000
+    ).fit(X, y)
+    same(ours, loose, 1e-3)
+
+
+@pytest.mark.parametrize("solver", ["lbfgs", "newton-cg", "newton-cholesky", "sag", "saga"])
+def test_other_solver_names_change_nothing(solver):
+    X, y = BREAST
+    np.testing.assert_array_equal(
+        LogisticRegression(solver=solver).fit(X, y).coef_, LogisticRegression().fit(X, y).coef_
+    )
+
+
+# Hard columns ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("n", [3000, 30_000])
+def test_means_a_thousand_deviations_away_in_float32(n, classes):
+    """The rows that float32 can hold are the data: the same rows in float64 are the reference."""
+    X, y = large(n, 5, classes, scale=1.0)
+    X = (X + 1000).astype(np.float32)
+    centred = X.astype(np.float64) - 1000
+    ours = LogisticRegression(tol=1e-7).fit(X, y)
+    best = theirs(centred, y)
+    tolerance = 1e-6 if n <= 20_000 else 1e-5
+    assert np.abs(ours.coef_ - best.coef_).max() <= tolerance * np.abs(best.coef_).max()
+    moved = ours.intercept_ + 1000 * ours.coef_.sum(axis=1)
+    np.testing.assert_allclose(moved, best.intercept_, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-6), (np.float32, 1e-5)])
+def test_features_over_decades(dtype, tolerance):
+    X, y = large(5000, 8, scale=10.0 ** np.linspace(-3, 4, 8))
+    X = X.astype(dtype)
+    # Without a penalty the answer moves with the units: the reference solves the scaled columns.
+    size = X.std(axis=0, dtype=np.float64)
+    ours = LogisticRegression(C=np.inf).fit(X, y)
+    best = theirs(X / size, y, C=np.inf)
+    np.testing.assert_allclose(ours.coef_ * size, best.coef_, atol=tolerance * np.abs(best.coef_).max())
+    np.testing.assert_allclose(ours.intercept_, best.intercept_, atol=tolerance)
+
+
+def test_constant_and_repeated_columns():
+    X, y = large(2000, 4, scale=1.0)
+    X = np.column_stack([X, np.full(2000, 3.0), np.zeros(2000), X[:, 0]])
+    same(LogisticRegression().fit(X, y), theirs(X, y))
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+@pytest.mark.parametrize("dtype, tolerance", [(np.float64, 1e-6), (np.float32, 2e-6)])
+def test_above_the_size_of_the_pilot(classes, dtype, tolerance):
+    X, y = large(60_000, 10, classes)
+    X = X.astype(dtype)
+    ours = LogisticRegression(tol=1e-8).fit(X, y)
+    same(ours, theirs(X.astype(np.float64), y), tolerance)
+    assert ours.fit_report_.passes <= 10
+
+
+def test_default_tol_above_the_size_of_the_pilot():
+    """The certificate: a relative gap of tol squared."""
+    X, y = large(60_000, 10)
+    ours, best = LogisticRegression().fit(X, y), theirs(X, y)
+    values = [objective(model, X, y, 1.0, 0.0) for model in (ours, best)]
+    assert values[0] <= values[1] * (1 + 1e-8)
+    assert ours.fit_report_.gap <= 1e-8
+    assert ours.fit_report_.passes <= 6
+
+
+def test_pilot_that_misleads():
+    """A pilot without the rare rows that matter: the fit on all rows corrects it."""
+    X, y = large(60_000, 4, scale=1.0)
+    rare = np.arange(60_000) % 5000 == 17
+    X = np.column_stack([X, np.where(rare, 300.0, 0.0) * np.random.default_rng(1).normal(size=60_000)])
+    same(LogisticRegression(tol=1e-8).fit(X, y), theirs(X, y), 1e-5)
+
+
+def test_rare_class():
+    X, y = large(60_000, 4, scale=1.0)
+    y = np.where(np.arange(60_000) % 6000 == 5, 1, 0)
+    same(LogisticRegression(tol=1e-8).fit(X, y), theirs(X, y), 1e-5)
+
+
+def test_random_state_changes_the_answer_within_tol_only():
+    X, y = large(60_000, 10)
+    a, b = (LogisticRegression(tol=1e-8, random_state=seed).fit(X, y) for seed in (1, 2))
+    assert (a.coef_ != b.coef_).any()
+    same(a, b)
+
+
+# L1 and elastic net ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5, 0.01])
+@pytest.mark.parametrize("C", [0.01, 0.3, 10.0])
+@pytest.mark.parametrize("data", ["breast", "iris"])
+def test_l1(data, C, l1_ratio):
+    X, y = {"breast": BREAST, "iris": (IRIS[0] - IRIS[0].mean(axis=0), IRIS[1])}[data]
+    ours = LogisticRegression(C=C, l1_ratio=l1_ratio).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        best = reference.LogisticRegression(
+            C=C, l1_ratio=l1_ratio, solver="saga", tol=1e-7, max_iter=3000, random_state=0
+        ).fit(X, y)
+    assert objective(ours, X, y, C, l1_ratio) <= objective(best, X, y, C, l1_ratio) * (1 + 1e-6)
+    assert 0 <= ours.fit_report_.gap <= 1e-6
+    if l1_ratio == 1.0 and C < 10:
+        assert 0 < np.count_nonzero(ours.coef_ == 0)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_l1_against_liblinear(fit_intercept):
+    X, y = BREAST
+    params = {"C": 0.1, "l1_ratio": 1.0, "solver": "liblinear", "fit_intercept": fit_intercept}
+    ours = LogisticRegression(**params).fit(X, y)
+    best = reference.LogisticRegression(**params, tol=1e-10, max_iter=10_000, random_state=0).fit(X, y)
+
+    def value(model):
+        # liblinear penalises the intercept too.
+        return objective(model, X, y, 0.1, 1.0) + np.abs(model.intercept_).sum()
+
+    assert value(ours) <= value(best) * (1 + 1e-6)
+
+
+def test_strong_l1_leaves_nothing():
+    for X, y in (BREAST, IRIS):
+        for fit_intercept in (True, False):
+            model = LogisticRegression(C=1e-5, l1_ratio=1, fit_intercept=fit_intercept).fit(X, y)
+            assert not model.coef_.any()
+
+
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_l1_above_the_size_of_the_pilot(dtype, l1_ratio):
+    """The bound of the report holds: the exact optimum, found by the fit of fewer rows with weights, is no lower."""
+    X, y = large(3000, 8, scale=1.0)
+    X = X.astype(dtype)
+    many = np.tile(X, (15, 1)), np.tile(y, 15)
+    ours = LogisticRegression(C=0.002, l1_ratio=l1_ratio).fit(*many)
+    best = LogisticRegression(C=0.03, l1_ratio=l1_ratio, tol=1e-9).fit(X.astype(float), y)
+    assert ours.fit_report_.gap <= 1e-8
+    a, b = (objective(model, X.astype(float), y, 0.03, l1_ratio) for model in (ours, best))
+    assert a <= b * (1 + 2e-8)
+    np.testing.assert_array_equal(ours.coef_ == 0, best.coef_ == 0)
+
+
+# Too many columns for a Hessian -----------------------------------------------------------------------------------------
+
+
+def thin(n=3000, p=2000, per_row=15, seed=0):
+    rng = np.random.default_rng(seed)
+    columns = rng.integers(0, p, (n, per_row))
+    X = sparse.csr_matrix((rng.normal(size=n * per_row), columns.ravel(), np.arange(n + 1) * per_row), shape=(n, p))
+    y = (X @ (rng.normal(size=p) * (rng.random(p) < 0.1)) + 0.5 * rng.logistic(size=n) > 0).astype(int)
+    return X, y
+
+
+@pytest.mark.parametrize("C", [0.1, 10.0])
+def test_sparse_with_many_columns(C):
+    X, y = thin()
+    same(LogisticRegression(C=C).fit(X, y), theirs(X, y, C=C, solver="newton-cg", tol=1e-12))
+
+
+def test_sparse_with_many_columns_and_three_classes():
+    X, y = thin(2000, 800)
+    y = y + (X[:, :400].sum(axis=1).A1 > 0)
+    same(LogisticRegression().fit(X, y), theirs(X, y, solver="newton-cg", tol=1e-12))
+
+
+@pytest.mark.parametrize("C", [1e-4, 0.5])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_sparse_with_many_columns_and_l1(C, fit_intercept):
+    X, y = thin()
+    params = {"C": C, "l1_ratio": 1, "fit_intercept": fit_intercept}
+    ours = LogisticRegression(**params).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        best = reference.LogisticRegression(**params, solver="saga", tol=1e-6, max_iter=1000).fit(X, y)
+    assert objective(ours, X, y, C, 1.0) <= objective(best, X, y, C, 1.0) * (1 + 1e-6)
+    assert ours.fit_report_.gap <= 1e-6
+
+
+def test_sparse_above_the_size_of_the_pilot():
+    X, y = thin(40_000, 700, 10)
+    ours = LogisticRegression(tol=1e-7).fit(X, y)
+    same(ours, theirs(X, y, solver="newton-cg", tol=1e-10), 1e-5)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_wide_and_short(fit_intercept):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(80, 3500))
+    y = (X[:, 0] > 0).astype(int)
+    params = {"C": 1e-3, "fit_intercept": fit_intercept}
+    same(LogisticRegression(**params).fit(X, y), theirs(X, y, **params, solver="newton-cg", tol=1e-13))
+
+
+# Warnings and starts ----------------------------------------------------------------------------------------------------
+
+
+def test_separable_without_penalty_warns():
+    X = np.linspace(-1, 1, 50)[:, None]
+    with pytest.warns(ConvergenceWarning, match="separable"):
+        LogisticRegression(C=np.inf).fit(X, (X[:, 0] > 0.1).astype(int))
+    with pytest.warns(ConvergenceWarning, match="separable"):
+        LogisticRegression(C=np.inf).fit(np.column_stack([X, X**2]), np.digitize(X[:, 0], [-0.3, 0.3]))
+
+
+def test_not_separable_without_penalty_does_not_warn():
+    X, y = large(2000, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LogisticRegression(C=np.inf).fit(X, y)
+
+
+def test_too_few_steps_warn():
+    X, y = large(60_000, 10)
+    with pytest.warns(ConvergenceWarning, match="stopped after 1 step.*max_iter"):
+        model = LogisticRegression(max_iter=1, tol=1e-10).fit(X, y)
+    assert model.n_iter_[0] == 1 and not model.fit_report_.converged
+
+
+@pytest.mark.parametrize("n", [500, 60_000])
+def test_warm_start(n):
+    X, y = large(n, 6)
+    model = LogisticRegression(warm_start=True, tol=1e-8).fit(X, y)
+    cold, coef = model.n_iter_[0], model.coef_
+    model.fit(X, y)
+    assert model.n_iter_[0] < max(cold, 2)
+    assert np.abs(model.coef_ - coef).max() <= 1e-6 * np.abs(coef).max()
+    # Rows of another shape, and other classes, start afresh.
+    same(model.fit(X[:, :3], y), theirs(X[:, :3], y))
+    three = np.where(X[:, 0] > X[:, 0].std(), 2, y)
+    same(model.fit(X, three), theirs(X, three))
+
+
+def test_warm_start_from_a_far_point():
+    X, y = BREAST
+    model = LogisticRegression(warm_start=True).fit(X, y)
+    model.coef_ = np.full_like(model.coef_, 50.0)
+    same(model.fit(X, y), theirs(X, y))
+
+
+# Parameters -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ({"penalty": "l2"}, {}),
+        ({"penalty": "l1"}, {"l1_ratio": 1}),
+        ({"penalty": "elasticnet", "l1_ratio": 0.4}, {"l1_ratio": 0.4}),
+        ({"penalty": None}, {"C": np.inf}),
+    ],
+    ids=str,
+)
+def test_deprecated_penalty(old, new):
+    X, y = large(500, 4)
+    with pytest.warns(FutureWarning, match="'penalty' is deprecated"):
+        ours = LogisticRegression(**old).fit(X, y)
+    np.testing.assert_array_equal(ours.coef_, LogisticRegression(**new).fit(X, y).coef_)
+
+
+def test_deprecated_n_jobs():
+    with pytest.warns(FutureWarning, match="n_jobs"):
+        LogisticRegression(n_jobs=2).fit(*BREAST)
+
+
+@pytest.mark.parametrize(
+    "params, match",
+    [
+        ({"solver": "liblinear", "C": np.inf}, "not supported for the liblinear"),
+        ({"dual": True}, "dual=True"),
+        ({"class_weight": {0: 1.0, 5: 2.0}}, "5"),
+        ({"class_weight": {0: -1.0}}, ">= 0"),
+    ],
+    ids=str,
+)
+def test_refused_combinations(params, match):
+    with pytest.raises(ValueError, match=match):
+        LogisticRegression(**params).fit(*BREAST)
+
+
+def test_liblinear_refuses_three_classes():
+    with pytest.raises(ValueError, match="does not support multiclass"):
+        LogisticRegression(solver="liblinear").fit(*IRIS)
+
+
+def test_parameters_are_scikit_learns():
+    ours, best = LogisticRegression().get_params(), reference.LogisticRegression().get_params()
+    assert best.keys() <= ours.keys() | {"multi_class"}
+    for name, value in best.items():
+        # Since 1.8 penalty is a marker and l1_ratio a number.
+        if name in ours and name not in ("penalty", "l1_ratio"):
+            assert ours[name] == value, name
+
+
+# Around it --------------------------------------------------------------------------------------------------------------
+
+
+def test_in_scikit_learns_tools():
+    X, y = BREAST
+    search = GridSearchCV(make_pipeline(StandardScaler(), LogisticRegression()), {"logisticregression__C": [0.01, 1.0]})
+    assert search.fit(X, y).best_score_ > 0.95
+    scores = cross_val_score(LogisticRegression(), X, y, scoring="roc_auc")
+    expected = cross_val_score(reference.LogisticRegression(tol=1e-10, max_iter=1000), X, y, scoring="roc_auc")
+    np.testing.assert_allclose(scores, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("data", [BREAST, IRIS], ids=["breast", "iris"])
+def test_predictions_are_scikit_learns(data):
+    X, y = data
+    ours, best = LogisticRegression().fit(X, y), theirs(X, y)
+    for name in ("decision_function", "predict_proba", "predict_log_proba"):
+        np.testing.assert_allclose(getattr(ours, name)(X), getattr(best, name)(X), rtol=1e-7, atol=1e-9)
+    np.testing.assert_array_equal(ours.predict(X), best.predict(X))
+    assert ours.score(X, y) == best.score(X, y)
+    assert ours.n_iter_.dtype == np.int32 and ours.n_iter_.shape == (1,)
+
+
+def test_prediction_from_a_pickle_touches_no_dask(tmp_path):
+    model = LogisticRegression().fit(*BREAST)
+    path = tmp_path / "model.pickle"
+    path.write_bytes(pickle.dumps(model))
+    code = (
+        f"import pickle, sys, numpy as np\nmodel = pickle.load(open({str(path)!r}, 'rb'))\n"
+        "before = set(sys.modules)\nmodel.predict(np.zeros((3, 30))); model.predict_proba(np.zeros((3, 30)))\n"
+        "print(*[name for name in sys.modules if name.split('.')[0] in ('dask', 'distributed')])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert out.split() == []
+
+
+def test_prediction_of_one_row_is_quick():
+    from time import perf_counter
+
+    model = LogisticRegression().fit(*BREAST)
+    row = BREAST[0][:1]
+    best = np.inf
+    for _ in range(200):
+        start = perf_counter()
+        model.predict(row)
+        best = min(best, perf_counter() - start)
+    assert best < 100e-6
+
+
+def test_verbose_draws_and_says_where(capsys):
+    LogisticRegression(verbose=1).fit(*BREAST)
+    out = "".join(capsys.readouterr())
+    assert "in this process" in out and "gap" in out
+
+
+@pytest.mark.cluster
+def test_on_a_cluster(cluster_client):
+    """On workers: the bits of the in-process fit of the same chunks."""
+    import dask.array as da
+
+    X, y = large(60_000, 10, 3)
+    lazy = da.from_array(X, chunks=(9000, -1)), da.from_array(y, chunks=9000)
+    there = LogisticRegression(tol=1e-7).fit(*lazy)
+    assert "2 workers" in str(there.fit_report_)
+    from daskdml import config_context
+
+    with config_context(runtime="threads"):
+        here = LogisticRegression(tol=1e-7).fit(*lazy)
+    np.testing.assert_array_equal(there.coef_, here.coef_)
+    np.testing.assert_array_equal(there.intercept_, here.intercept_)
+    assert (there.predict(lazy[0]).compute() == here.predict(X)).all()
