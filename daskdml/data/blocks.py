@@ -137,8 +137,8 @@ def rows_per_block(n_features, dtype=np.float64, layout="dense"):
     Returns
     -------
     int
-        About 4 MiB of rows, a multiple of 256, for dense rows and frames (256 MiB on a device); a power of two near ``n_features / 2``, at
-        least 16384, for CSR, so that a block's gradient costs less than its rows.
+        About 4 MiB of rows, a multiple of 256, for dense rows and frames (256 MiB on a device); a power of two near
+        ``n_features / 2``, at least 16384, for CSR, so that a block's gradient costs less than its rows.
 
     Examples
     --------

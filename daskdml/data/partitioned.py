@@ -106,8 +106,9 @@ class Partitioned:
     def spread(self, n_chunks):
         """Return in-memory rows as lazy chunks, `n_chunks` of them or as many as there are blocks.
 
-        The rows are part of the Dask graph, so that a worker's death costs nothing but sending them again (scattered data
-        would be lost). Chunks begin at multiples of ``rows_per_block``: the blocks are those of the in-memory input.
+        The rows are part of the Dask graph, so that a worker's death costs nothing but sending them again (scattered
+        data would be lost). Chunks begin at multiples of ``rows_per_block``: the blocks are those of the in-memory
+        input.
 
         Parameters
         ----------

@@ -1,8 +1,9 @@
 """How kernels are built: lazily, with explicit signatures, cached on disk where a disk lets us.
 
-Three rules, each from a measured fault. Nothing is compiled at import. A walker of X receives the loss as an argument of
-type `numba.types.FunctionType`, never as a closure or as a plain dispatcher: those get no cache hit in a second process.
-Named fast-math flags only: ``fastmath=True`` makes ``isnan`` false, and kernels must carry NaN to the partial sums.
+Three rules, each from a measured fault. Nothing is compiled at import. A walker of X receives the loss as an argument
+of type `numba.types.FunctionType`, never as a closure or as a plain dispatcher: those get no cache hit in a second
+process. Named fast-math flags only: ``fastmath=True`` makes ``isnan`` false, and kernels must carry NaN to the partial
+sums.
 """
 
 import functools
@@ -62,8 +63,8 @@ def build(body, signature):
 def build_tile(body, signature):
     """Compile a tile function, to be handed to kernels as an argument of type `TILE` or `TILE_MULTI`.
 
-    A C callback and not a dispatcher: both fit the argument, but handing over a dispatcher costs 27 microseconds a call,
-    a callback 9.
+    A C callback and not a dispatcher: both fit the argument, but handing over a dispatcher costs 27 microseconds a
+    call, a callback 9.
     """
     if numba.config.DISABLE_JIT:
         return body

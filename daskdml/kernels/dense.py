@@ -6,9 +6,9 @@ For rows i of the block, with ``raw_i = (x_i - shift) @ w + b``:
     gradient   sum_i g_i * (x_i - shift)  and  sum_i g_i,   g_i = weight_i * d loss / d raw
     hessian    h_i = weight_i * d2 loss / d raw2, one per row, when asked for
 
-A tile of rows is multiplied, handed to the loss and summed while it lies in the first cache, so X crosses the memory bus
-once. float32 tiles are summed in float32 and flushed to float64 after each tile (at most 256 rows: the gradient's relative
-error is then near 2e-9, against 3e-6 without flushing).
+A tile of rows is multiplied, handed to the loss and summed while it lies in the first cache, so X crosses the memory
+bus once. float32 tiles are summed in float32 and flushed to float64 after each tile (at most 256 rows: the gradient's
+relative error is then near 2e-9, against 3e-6 without flushing).
 """
 
 import numpy as np
@@ -66,7 +66,8 @@ class DensePass:
             X = np.ascontiguousarray(X)
         by_rows = X.flags.c_contiguous
         key = (by_rows, X.dtype, y.dtype)
-        # Arrays that depend on w alone are laid out once for all blocks; two threads may do it twice, with equal results.
+        # Arrays that depend on w alone are laid out once for all blocks; two threads may do it twice, with equal
+        # results.
         if key not in self._prepared:
             self._prepared[key] = (self._prepare_rows if by_rows else self._prepare_columns)(*key[1:])
         walk, width, first, sums_size, last = self._prepared[key]

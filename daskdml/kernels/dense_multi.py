@@ -56,7 +56,8 @@ class DenseMultiPass:
         x, c = _TYPES[X.dtype], _TYPES[compute]
         signature = f8(
             matrix(x, "C" if by_rows else "A", read=True), vector(_TYPES[y.dtype], read=True), vector(f8, read=True),
-            matrix(c), vector(f8), vector(c), types.boolean, TILE_MULTI, vector(f8), i8, matrix(f8), vector(f8), matrix(f8),
+            matrix(c), vector(f8), vector(c), types.boolean, TILE_MULTI, vector(f8), i8, matrix(f8), vector(f8),
+            matrix(f8),
         )  # fmt: skip
         walk = build(_walk if direct else _walk_moved, signature)
         gradient = np.zeros((p, k))

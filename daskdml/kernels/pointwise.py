@@ -1,7 +1,7 @@
 """A loss on margins that are already there: the middle of a two-phase pass.
 
-Used where X is not walked in one go: column panels (margins of the panels are added first), CSR with several outputs, and
-arrays that live on a GPU.
+Used where X is not walked in one go: column panels (margins of the panels are added first), CSR with several outputs,
+and arrays that live on a GPU.
 """
 
 import sys

@@ -65,7 +65,8 @@ def exp_negative(x):
 def log1p_unit(x):
     """Return log(1 + x) for 0 <= x <= 1, relative error below 1e-15.
 
-    log(1 + x) = 2 artanh(z), z = x / (2 + x) <= 1/3, by the series z + z^3/3 + ... to z^31/31 (next term below 1e-16 z).
+    log(1 + x) = 2 artanh(z), z = x / (2 + x) <= 1/3, by the series z + z^3/3 + ... to z^31/31 (next term below 1e-16
+    z).
     """
     z = x / (2.0 + x)
     q = z * z

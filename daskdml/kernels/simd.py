@@ -4,9 +4,9 @@ LLVM vectorises the plain loops too, but keeps neither eight rows nor eight colu
 15 ms for 1,000,000 x 50 float64 on one core. Each function has a plain body, which is its definition and what runs when
 compilation is switched off, and an implementation in LLVM vector instructions.
 
-Both see X as a flat buffer of rows ``ld`` apart and cut its ``p >= lanes`` columns into ``ceil(p / lanes)`` vectors. The last
-one is moved left so that it ends at the last column; its overlapping lanes are neutralised outside (a zero in ``w``, an
-ignored lane in the sum). So there is neither a masked load nor a scalar remainder.
+Both see X as a flat buffer of rows ``ld`` apart and cut its ``p >= lanes`` columns into ``ceil(p / lanes)`` vectors.
+The last one is moved left so that it ends at the last column; its overlapping lanes are neutralised outside (a zero in
+``w``, an ignored lane in the sum). So there is neither a masked load nor a scalar remainder.
 """
 
 import numpy as np

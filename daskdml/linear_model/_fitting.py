@@ -1,7 +1,7 @@
 """What the fits of all linear models share: the door, the pilot, the choice of solver, the report.
 
-The walk of a fit: align X, y, weights (`data`) -> open a run (`runtime`) -> draw the pilot and its moments -> solve on the pilot ->
-polish on all rows with the exact gradient and the pilot's Hessian -> certificate, warnings, report.
+The walk of a fit: align X, y, weights (`data`) -> open a run (`runtime`) -> draw the pilot and its moments -> solve on
+the pilot -> polish on all rows with the exact gradient and the pilot's Hessian -> certificate, warnings, report.
 """
 
 import contextlib
@@ -226,8 +226,8 @@ def _choose_solver(fit, make, pilot, objective, theta, tol, warm):
 def _solve_pilot(fit, pilot, objective, theta, warm):
     """Return (model, parameters) at the pilot's optimum; only the model, at ``theta`` itself, for a warm start.
 
-    Two Hessians are formed: a rough one at the start, which secants then correct, and the one handed on. A quarter of the
-    pilot is enough for the rough one. The optimum is off by about q / m anyway: no use in finding it more closely.
+    Two Hessians are formed: a rough one at the start, which secants then correct, and the one handed on. A quarter of
+    the pilot is enough for the rough one. The optimum is off by about q / m anyway: no use in finding it more closely.
     """
     evaluators = Evaluator(objective, pilot)
     exact, by_secants = _newtons(objective)

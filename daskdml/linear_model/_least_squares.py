@@ -15,7 +15,8 @@ from daskdml.objectives.least_squares import GramPass, SlopePass
 from daskdml.solvers.gram import GramSolver, solve_nonnegative, solve_products
 from daskdml.utils.params import Interval, Options, check_params
 
-# Beyond this many features a Gram matrix (8 p^2 bytes a thread, n p^2 multiplications) costs more than passes of products.
+# Beyond this many features a Gram matrix (8 p^2 bytes a thread, n p^2 multiplications) costs more than passes of
+# products.
 GRAM_FEATURES, GRAM_FEATURES_CSR = 5_000, 3_000
 # Condition number of the design beyond which the Gram matrix has lost digits that a residual pass gives back.
 REFINE_BEYOND = 1e5
@@ -238,9 +239,9 @@ class LinearRegression(_LeastSquares):
 
     Notes
     -----
-    One pass over X for the Gram matrix, a second one where the condition number exceeds 1e5 (iterative refinement: the Gram matrix
-    squares it). n * p^2 multiplications; p^2 numbers travel per worker. Directions of X below 1e-7 of the largest count as
-    rank-deficient, where scikit-learn's SVD follows them down to 1e-16.
+    One pass over X for the Gram matrix, a second one where the condition number exceeds 1e5 (iterative refinement: the
+    Gram matrix squares it). n * p^2 multiplications; p^2 numbers travel per worker. Directions of X below 1e-7 of the
+    largest count as rank-deficient, where scikit-learn's SVD follows them down to 1e-16.
 
     Examples
     --------

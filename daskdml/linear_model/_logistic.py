@@ -25,7 +25,8 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
 
         C * sum_i weight_i * loss_i + (1 - l1_ratio) / 2 * |W|_2^2 + l1_ratio * |W|_1
 
-    with ``loss_i = log(1 + exp(raw_i)) - y_i raw_i`` for two classes and ``log(sum_k exp(raw_ik)) - raw_{i, y_i}`` for more.
+    with ``loss_i = log(1 + exp(raw_i)) - y_i raw_i`` for two classes and ``log(sum_k exp(raw_ik)) - raw_{i, y_i}`` for
+    more.
 
     Parameters
     ----------
@@ -75,10 +76,10 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
 
     Notes
     -----
-    Newton's method: solved on a pilot (at most a tenth of the rows, drawn by row-id hash), then polished on all rows with the
-    exact gradient and the pilot's Hessian, 3 to 4 passes over X while the pilot has 200 rows a parameter. A pass sends one
-    vector of n_params numbers per worker and memory beside X is the pilot plus a Hessian a thread. With more than 3,000
-    parameters (500 on CSR) Newton steps are solved by conjugate gradients, a pass per product.
+    Newton's method: solved on a pilot (at most a tenth of the rows, drawn by row-id hash), then polished on all rows
+    with the exact gradient and the pilot's Hessian, 3 to 4 passes over X while the pilot has 200 rows a parameter. A
+    pass sends one vector of n_params numbers per worker and memory beside X is the pilot plus a Hessian a thread. With
+    more than 3,000 parameters (500 on CSR) Newton steps are solved by conjugate gradients, a pass per product.
 
     Separable data without a penalty have no optimum: a `ConvergenceWarning` says so.
 

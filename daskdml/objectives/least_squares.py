@@ -2,9 +2,10 @@
 
 F(W, b) = sum_i weight_i * |y_i - x_i @ W - b|^2 + sum_t alpha_t * |W_t|^2
 
-needs nothing of X but ``sum_i weight_i (x_i - c)(x_i - c)^T`` and the like. Rows are shifted by ``c`` (a sample's mean) before they are
-multiplied: without it a column whose mean is 1000 deviations from zero loses six of its digits. float32 rows are multiplied in
-float64: a Gram matrix squares the condition number, and float32 products leave nothing of it beyond 1e3.
+needs nothing of X but ``sum_i weight_i (x_i - c)(x_i - c)^T`` and the like. Rows are shifted by ``c`` (a sample's mean)
+before they are multiplied: without it a column whose mean is 1000 deviations from zero loses six of its digits. float32
+rows are multiplied in float64: a Gram matrix squares the condition number, and float32 products leave nothing of it
+beyond 1e3.
 """
 
 from typing import NamedTuple

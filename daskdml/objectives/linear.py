@@ -2,9 +2,10 @@
 
 F(coef, intercept) = 1/S * sum_i weight_i * loss(y_i, x_i @ coef + intercept) + penalty(coef),   S = sum_i weight_i
 
-It is scikit-learn's objective exactly. Only this file knows shapes, the intercept, the averaging and the solver's coordinates: columns
-are shifted by ``center`` and divided by ``1 / scale`` (the pilot's mean and deviation), so that float32 and features over decades do
-not change an answer. With ``u = coef / scale`` and ``b = intercept + center @ coef`` a margin is ``(x - center) @ (scale * u) + b``.
+It is scikit-learn's objective exactly. Only this file knows shapes, the intercept, the averaging and the solver's
+coordinates: columns are shifted by ``center`` and divided by ``1 / scale`` (the pilot's mean and deviation), so that
+float32 and features over decades do not change an answer. With ``u = coef / scale`` and ``b = intercept + center @
+coef`` a margin is ``(x - center) @ (scale * u) + b``.
 """
 
 import copy
@@ -37,8 +38,8 @@ class Partial(NamedTuple):
 class Evaluation(NamedTuple):
     """The objective at one point; arrays are flat, in the solver's coordinates.
 
-    ``gradient`` belongs to the smooth part (loss and L2); ``value`` is the whole objective. ``loss_value`` and ``loss_gradient`` are the
-    mean loss alone.
+    ``gradient`` belongs to the smooth part (loss and L2); ``value`` is the whole objective. ``loss_value`` and
+    ``loss_gradient`` are the mean loss alone.
     """
 
     value: float
@@ -62,8 +63,8 @@ class LinearObjective:
     center, deviation : ndarrays of shape (n_features,) or None
         Of the pilot's columns. ``center`` needs an intercept.
     in_kernel : bool, default False
-        Subtract the center from each row as it is read, instead of from the sums. Slower; needed when the mean is so many
-        deviations away from zero that the sums would cancel.
+        Subtract the center from each row as it is read, instead of from the sums. Slower; needed when the mean is so
+        many deviations away from zero that the sums would cancel.
     class_weight : ndarray of shape (n_classes,) or None
         Multiplies the weight of rows by their class code.
     intercept_scale : float, default 0
@@ -188,8 +189,8 @@ class LinearObjective:
     def _fix_gauge(self, hessian):
         """Give curvature to what the loss cannot see: the same number added to all classes.
 
-        Gradients are orthogonal to these directions (up to the penalty, which has curvature of its own), so a Newton step
-        is not changed by it and a singular matrix becomes regular.
+        Gradients are orthogonal to these directions (up to the penalty, which has curvature of its own), so a Newton
+        step is not changed by it and a singular matrix becomes regular.
         """
         k, width = self.n_outputs, self.n_features + self.fit_intercept
         free = np.flatnonzero(self.penalty.curvature(self.scale)[:width] == 0)
@@ -201,9 +202,9 @@ class LinearObjective:
         """Return a bound on ``value - minimum`` by Fenchel duality, valid for any convex loss.
 
         With theta' the loss's dual point r = loss'(raw) shrunk by c in [0, 1]:
-        minimum >= c * (mean loss - gradient @ theta) - conjugate(-c * gradient), since the loss's conjugate is convex and
-        vanishes (is minus the lowest loss) at 0. The dual also asks that unpenalised gradients vanish; what is left of them
-        is charged as if the intercepts might move by ten times their size.
+        minimum >= c * (mean loss - gradient @ theta) - conjugate(-c * gradient), since the loss's conjugate is convex
+        and vanishes (is minus the lowest loss) at 0. The dual also asks that unpenalised gradients vanish; what is left
+        of them is charged as if the intercepts might move by ten times their size.
 
         References
         ----------

@@ -8,9 +8,9 @@ import time
 class Fold:
     """Fold the values of blocks along a binary tree over the block index.
 
-    Node (0, i) is the value of block i; node (level, i) is ``combine`` of (level - 1, 2 i) and (level - 1, 2 i + 1), and
-    a last node without a partner passes up unchanged. The tree depends on the number of blocks alone, so floating point
-    rounding is the same for any arrival order, any number of threads and any split of the blocks over workers.
+    Node (0, i) is the value of block i; node (level, i) is ``combine`` of (level - 1, 2 i) and (level - 1, 2 i + 1),
+    and a last node without a partner passes up unchanged. The tree depends on the number of blocks alone, so floating
+    point rounding is the same for any arrival order, any number of threads and any split of the blocks over workers.
 
     Parameters
     ----------

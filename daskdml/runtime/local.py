@@ -129,7 +129,8 @@ def stream(sources, visit, n_threads):
 
     gate = _Gate()
     visited = [
-        dask.delayed(gate.enter, name=f"daskdml-visit-{id(gate)}-{i}")(chunk, i, visit) for i, chunk in enumerate(sources)
+        dask.delayed(gate.enter, name=f"daskdml-visit-{id(gate)}-{i}")(chunk, i, visit) for i, chunk in
+        enumerate(sources)
     ]
     try:
         compute(visited, n_threads)

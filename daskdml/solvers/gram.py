@@ -85,7 +85,8 @@ def solve_products(product, b, *, diagonal=None, start=None, tol, max_iter, on_s
         ``A V`` for V of shape (p, t): one pass over X.
     b : ndarray of shape (p, t)
     diagonal : ndarray of shape (p, t) or None
-        Preconditioner. None keeps iterates in the span of A's powers: from zero, a singular system gives the minimum norm.
+        Preconditioner. None keeps iterates in the span of A's powers: from zero, a singular system gives the minimum
+        norm.
     start : ndarray of shape (p, t) or None
     tol : float
         Residual norm relative to B's.

@@ -112,8 +112,8 @@ def minimize(solver, evaluators, state, *, tol, max_iter, to_rounding=False, ren
 def _why_stop(proposal, value, previous, tol, to_rounding):
     if not to_rounding and proposal.gap <= tol * value:
         return "tol"
-    # What a step promises squares with each Newton step: if it is this small and did not fall by a factor of four, it is
-    # made of rounding.
+    # What a step promises squares with each Newton step: if it is this small and did not fall by a factor of four, it
+    # is made of rounding.
     left = -proposal.slope
     if left <= 1e-30 * value:
         return "rounding"

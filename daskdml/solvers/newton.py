@@ -1,8 +1,8 @@
 """Newton's method with an exact Hessian, or with one borrowed from a sample and corrected by secants.
 
-The sample's Hessian at the sample's optimum is wrong by about sqrt(p / m) for m rows and p parameters, so a step taken with it
-from the exact gradient shrinks the gap by about p / m; the secant pairs seen on the way correct it further. 3 to 4 passes
-over all rows reach a gap of 1e-8 while m / p >= 200.
+The sample's Hessian at the sample's optimum is wrong by about sqrt(p / m) for m rows and p parameters, so a step taken
+with it from the exact gradient shrinks the gap by about p / m; the secant pairs seen on the way correct it further. 3
+to 4 passes over all rows reach a gap of 1e-8 while m / p >= 200.
 """
 
 from typing import NamedTuple
@@ -63,8 +63,8 @@ class Newton:
     Parameters
     ----------
     exact : bool
-        Ask for the Hessian at each point; otherwise keep the model's and correct it by secants (BFGS two-loop recursion on
-        top of the factored Hessian; Nocedal and Wright, Numerical Optimization, 2006, algorithm 7.4).
+        Ask for the Hessian at each point; otherwise keep the model's and correct it by secants (BFGS two-loop recursion
+        on top of the factored Hessian; Nocedal and Wright, Numerical Optimization, 2006, algorithm 7.4).
     """
 
     needs = ("value_gradient", "many", "hessian")

@@ -20,10 +20,10 @@ class Diagonal(NamedTuple):
 class NewtonCG:
     """Minimise a smooth objective, with or without an L1 penalty, through Hessian products.
 
-    Without L1 the step solves H d = -g to a relative accuracy that tightens as the gradient shrinks (Eisenstat and Walker,
-    "Choosing the forcing terms in an inexact Newton method", SIAM J. Sci. Comput. 17, 1996). With L1 a proximal step in the
-    diagonal metric first decides which coordinates are zero and the signs of the others; the Newton equations are then
-    solved on that support, and coordinates that would cross zero stop there.
+    Without L1 the step solves H d = -g to a relative accuracy that tightens as the gradient shrinks (Eisenstat and
+    Walker, "Choosing the forcing terms in an inexact Newton method", SIAM J. Sci. Comput. 17, 1996). With L1 a proximal
+    step in the diagonal metric first decides which coordinates are zero and the signs of the others; the Newton
+    equations are then solved on that support, and coordinates that would cross zero stop there.
 
     Parameters
     ----------

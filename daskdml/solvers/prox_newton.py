@@ -8,8 +8,8 @@ from daskdml.solvers.minimize import Proposal
 class ProxNewton:
     """Minimise a smooth objective plus an L1 penalty.
 
-    The model's matrix is the exact Hessian at a point (a pilot's, or all rows'), afterwards kept up by BFGS updates. The
-    certificate is the objective's duality gap, a bound.
+    The model's matrix is the exact Hessian at a point (a pilot's, or all rows'), afterwards kept up by BFGS updates.
+    The certificate is the objective's duality gap, a bound.
 
     Parameters
     ----------
