@@ -1,4 +1,4 @@
-"""Coordinate descent on a quadratic with an L1 term: the inner problem of a proximal Newton step, and Lasso on a Gram matrix."""
+"""Coordinate descent on a quadratic with an L1 term: the inner problem of a proximal Newton step."""
 
 import numpy as np
 

@@ -339,8 +339,8 @@ def _warn(fit, result, penalty, max_iter):
     name = fit.report.estimator
     if penalty.is_zero and _is_separable(fit.run.n_samples, result):
         warnings.warn(
-            f"{name}: the classes are separable by a linear function of X, so without a penalty the coefficients have no "
-            f"finite optimum; they grew until the mean loss was {result.evaluation.loss_value:.0e}. Set a finite C.",
+            f"{name}: the classes are separable by a linear function of X, so without a penalty the coefficients have "
+            f"no finite optimum; they grew until the mean loss was {result.evaluation.loss_value:.0e}. Set a finite C.",
             ConvergenceWarning, stacklevel=5,
         )  # fmt: skip
     elif not result.converged:

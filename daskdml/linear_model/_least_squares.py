@@ -105,7 +105,7 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
         return moments.mean
 
     def _by_products(self, fit, alpha, mean_y, tol, max_iter, start):
-        """Solve the normal equations by conjugate gradients: for more features than a Gram matrix could be formed for."""
+        """Solve the normal equations by conjugate gradients: for more features than a Gram matrix can have."""
         run, p, t = fit.run, fit.run.n_features, len(mean_y)
         nothing, no_b = np.zeros((p, t)), np.zeros(t)
         center = np.zeros(p)
@@ -131,8 +131,8 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
         fit.close(converged=converged, stopped_because="tol" if converged else "max_iter", n_iter=found.n_iter)
         if not converged:
             warnings.warn(
-                f"{type(self).__name__} stopped after {found.n_iter} steps of conjugate gradients with a relative residual of "
-                f"{found.residual:.0e}; raise max_iter, raise tol, or scale the columns of X.",
+                f"{type(self).__name__} stopped after {found.n_iter} steps of conjugate gradients with a relative residual "
+                f"of {found.residual:.0e}; raise max_iter, raise tol, or scale the columns of X.",
                 ConvergenceWarning, stacklevel=4,
             )  # fmt: skip
         intercept = mean_y - center @ found.W if self.fit_intercept else no_b
@@ -328,7 +328,8 @@ class Ridge(_LeastSquares):
     n_iter_ : ndarray of shape (n_targets,)
         1 for the direct solution, for which scikit-learn has None.
     solver_ : str
-        "cholesky" (Gram matrix), "sparse_cg" (products) or "lbfgs" (``positive=True``): the scikit-learn name of what was done.
+        "cholesky" (Gram matrix), "sparse_cg" (products) or "lbfgs" (``positive=True``): scikit-learn's name of what was
+        done.
     n_features_in_ : int
     feature_names_in_ : ndarray of shape (n_features_in_,)
     fit_report_ : FitReport
@@ -392,8 +393,8 @@ class Ridge(_LeastSquares):
             )
         if self.positive and self.solver not in ("auto", "lbfgs"):
             raise ValueError(
-                f"solver='{self.solver}' does not support positive fitting. Please set the solver to 'auto' or 'lbfgs', or set "
-                "`positive=False`"
+                f"solver='{self.solver}' does not support positive fitting. Please set the solver to 'auto' or 'lbfgs', or "
+                "set `positive=False`"
             )
         solution = self._fit(X, y, sample_weight, alpha=alpha, tol=self.tol, max_iter=self.max_iter)
         by_products = solution.rank is None

@@ -50,8 +50,8 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
     random_state : int, generator or None, default None
         Draws the pilot rows; changes the answer within ``tol``. None is a fixed draw.
     solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default "lbfgs"
-        "liblinear" chooses its objective (see ``intercept_scaling``); the others are hints that change nothing. L1 needs no
-        particular solver.
+        "liblinear" chooses its objective (see ``intercept_scaling``); the others are hints that change nothing. L1
+        needs no particular solver.
     max_iter : int, default 100
         Steps on all rows at most; fewer than needed warn.
     verbose : int, default 0
@@ -204,8 +204,8 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         C, l1_ratio, penalty = self.C, self.l1_ratio, self.penalty
         if self.n_jobs is not None:
             warnings.warn(
-                f"'n_jobs' has no effect, as in scikit-learn since 1.8 (got {self.n_jobs}); leave it unspecified, and choose "
-                "threads by daskdml.config_context(n_threads=...).",
+                f"'n_jobs' has no effect, as in scikit-learn since 1.8 (got {self.n_jobs}); leave it unspecified, and "
+                "choose threads by daskdml.config_context(n_threads=...).",
                 FutureWarning, stacklevel=3,
             )  # fmt: skip
         if penalty == "deprecated":
@@ -240,8 +240,8 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
             )
         if self.solver == "liblinear" and len(classes) > 2:
             raise ValueError(
-                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Either use another "
-                "solver or wrap the estimator in a OneVsRestClassifier to keep applying a one-versus-rest scheme."
+                "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Either use "
+                "another solver or wrap the estimator in a OneVsRestClassifier to keep applying a one-versus-rest scheme."
             )
 
     def _class_weights(self, classes, summary):
@@ -363,8 +363,8 @@ def _one_dimensional(y):
         if shape[1] != 1:
             raise ValueError(f"y should be a 1d array, got an array of shape {shape} instead.")
         warnings.warn(
-            "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples, ), for "
-            "example using ravel().",
+            "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples, ), "
+            "for example using ravel().",
             DataConversionWarning, stacklevel=3,
         )  # fmt: skip
         y = y[:, 0] if hasattr(y, "ndim") and not hasattr(y, "iloc") else y.iloc[:, 0]

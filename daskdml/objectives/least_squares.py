@@ -1,4 +1,4 @@
-"""Least squares through its sufficient statistics: one pass gives the Gram matrix, a second one the residual's gradient.
+"""Least squares by sufficient statistics: one pass gives the Gram matrix, a second one the residual's gradient.
 
 F(W, b) = sum_i weight_i * |y_i - x_i @ W - b|^2 + sum_t alpha_t * |W_t|^2
 

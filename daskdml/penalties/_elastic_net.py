@@ -73,7 +73,7 @@ class ElasticNet:
         return 0.0, 1.0 if largest <= self.l1 else self.l1 / largest
 
     def minimize_quadratic(self, hessian, linear, u, scale, *, tol=1e-12, max_sweeps=10_000):
-        """Return argmin_u  1/2 u^T hessian u - linear @ u + l1 sum_j scale_j |u_j|, from a start, by coordinate descent.
+        """Return argmin_u  1/2 u^T hessian u - linear @ u + l1 sum_j scale_j |u_j|, from a start.
 
         The L2 part is expected in ``hessian``.
         """

@@ -57,7 +57,7 @@ class GramSolver:
 
 
 def solve_nonnegative(gram, b, alpha):
-    """Return argmin over w >= 0 of ``w^T (G + alpha I) w / 2 - b @ w`` (Lawson and Hanson, through a Cholesky factor)."""
+    """Return argmin over w >= 0 of ``w^T (G + alpha I) w / 2 - b @ w`` (Lawson and Hanson)."""
     p = len(gram)
     matrix = gram + alpha * np.eye(p)
     scale = 1.0 / np.sqrt(np.where(np.diag(matrix) > 0, np.diag(matrix), 1.0))

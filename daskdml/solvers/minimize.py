@@ -25,7 +25,7 @@ _SHORTER_STEPS = (0.5, 0.25, 0.125, 2.0**-5, 2.0**-7, 2.0**-10, 2.0**-14)
 
 
 class Proposal(NamedTuple):
-    """A step from the current point; ``gap`` is the solver's bound or estimate of value - minimum, ``slope`` is negative."""
+    """A step; ``gap`` is the solver's bound or estimate of value - minimum, ``slope`` is negative."""
 
     step: np.ndarray
     slope: float

@@ -1,4 +1,4 @@
-"""Newton steps by conjugate gradients, for more parameters than a Hessian could be formed for; L1 by working on the support.
+"""Newton steps by conjugate gradients: for more parameters than a Hessian could be formed for.
 
 Costs one pass per Hessian product. Preconditioned by the Hessian's diagonal.
 """

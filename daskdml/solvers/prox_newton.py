@@ -1,4 +1,4 @@
-"""Proximal Newton: a quadratic model of the smooth part plus the L1 term, minimised by coordinate descent at no pass over X."""
+"""Proximal Newton: a quadratic model of the smooth part plus the L1 term, minimised at no pass over X."""
 
 import numpy as np
 
