@@ -25,7 +25,7 @@ BENCHMARKS = {
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice([*BENCHMARKS, "all", "table"]))
-@click.option("--full", is_flag=True, help="Every solver and form of the peers, more repetitions; the CSVs that are kept.")
+@click.option("--full", is_flag=True, help="All solvers and forms of the peers, more repetitions; the CSVs that are kept.")
 @click.option("--rows", type=click.IntRange(min=1000), help="Rows instead of the size that the limits are about.")
 def main(names, full, rows):
     """Run benchmarks, print what each must show, keep a CSV and a picture.

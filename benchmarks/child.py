@@ -1,6 +1,6 @@
 """Call a function of the benchmarks in a process of its own: its imports, its memory and its limits are its own too.
 
-``python -m benchmarks.child benchmarks.imports:first_fit '{"rows": 100}'`` prints what comes back as JSON, on the last line.
+``python -m benchmarks.child benchmarks.imports:first_fit '{"rows": 100}'`` prints what comes back as JSON, last.
 """
 
 import importlib

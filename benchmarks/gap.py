@@ -1,10 +1,12 @@
 """The logistic objective in float64, and its minimum to rounding: what every solution is measured by.
 
-F(coef, intercept) = mean_i loss(y_i, x_i @ coef + intercept) + |coef|^2 / (2 C n)
+F(coef, intercept) = mean_i loss(y_i, x_i @ coef + intercept) + |coef * unit|^2 / (2 C n)
 
-scikit-learn's objective divided by C n; the gap of a solution is (F - F*) / |F*|. Nothing here comes from daskdml: the
-minimum is found by Newton's method with conjugate gradients, preconditioned by the Hessian of a sample of the rows (its
-diagonal, for CSR).
+scikit-learn's objective divided by C n; the gap of a solution is (F - F*) / |F*|. ``unit`` is 1, or the columns'
+standard deviations: the objective of a user who standardises X first, at the coefficients for X as it was.
+
+Nothing here comes from daskdml: the minimum is found by Newton's method with conjugate gradients, preconditioned by the
+Hessian of a sample of the rows (its diagonal, for CSR).
 """
 
 import numpy as np
@@ -27,16 +29,19 @@ class LogisticObjective:
         Class codes from 0.
     C : float, default 1.0
     n_classes : int, default 2
+    standardised : bool, default False
+        The penalty sees the coefficients of standardised columns.
     xp : module, default numpy
         Where slabs are computed: numpy or cupy.
     """
 
-    def __init__(self, X, y, C=1.0, n_classes=2, xp=np):
-        self.X, self.y, self.C, self.xp = X, y, C, xp
+    def __init__(self, X, y, C=1.0, n_classes=2, standardised=False, xp=np):
+        self.X, self.y, self.C, self.xp, self.standardised = X, y, C, xp, standardised
         self.n, self.p = X.shape
         self.k = 1 if n_classes == 2 else n_classes
         self.l2 = 1.0 / (C * self.n)
         self.mean, self.scale = self._moments()
+        self.unit = self.scale if standardised else np.ones(self.p)
 
     def gap(self, coef, intercept):
         """Return (F - F*) / |F*| of a solution; `solve` must have been called."""
@@ -49,7 +54,7 @@ class LogisticObjective:
         total = 0.0
         for X, y in self._slabs():
             total += self._losses(self._margins(X, coef, b), y)
-        return total / self.n + 0.5 * self.l2 * float(np.sum(coef**2))
+        return total / self.n + 0.5 * self.l2 * float(np.sum((coef * self.unit) ** 2))
 
     def solve(self):
         """Find the minimum to rounding; return (coef, intercept) and keep F* as ``minimum``."""
@@ -135,12 +140,12 @@ class LogisticObjective:
             total = total + _host(g.sum(axis=0))
             probabilities.append(prob)
         gradient = self._pull_back(product, total) + self._penalty(theta)
-        return value / self.n + 0.5 * self.l2 * np.sum(coef**2), gradient, probabilities
+        return value / self.n + 0.5 * self.l2 * np.sum((coef * self.unit) ** 2), gradient, probabilities
 
     def _penalty(self, theta):
         """Return the penalty's gradient; it is linear, so this is its Hessian's product as well."""
         out = theta.reshape(self.k, -1) * self.l2
-        out[:, :-1] /= self.scale**2
+        out[:, :-1] *= (self.unit / self.scale) ** 2
         out[:, -1] = 0
         return out.ravel()
 
@@ -162,7 +167,8 @@ class LogisticObjective:
         stride = self.n // self._sample_rows()
         if stride < 4 or sparse.issparse(self.X):
             return np.zeros(self.k * (self.p + 1))
-        part = LogisticObjective(self.X[::stride], self.y[::stride], self.C, 2 if self.k == 1 else self.k, self.xp)
+        n_classes = 2 if self.k == 1 else self.k
+        part = LogisticObjective(self.X[::stride], self.y[::stride], self.C, n_classes, self.standardised, self.xp)
         coef, intercept = part.solve()
         theta = np.concatenate([coef * self.scale, (intercept + coef @ self.mean)[:, None]], axis=1)
         return theta.ravel()

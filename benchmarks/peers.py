@@ -1,10 +1,12 @@
 """The peer's best: its fastest run over solvers, tolerances and forms of the input that reaches the gap."""
 
 import math
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks.gap import LogisticObjective
 from benchmarks.timing import timed
 
 TOLERANCES = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-10, 1e-12)
@@ -22,10 +24,13 @@ class Candidate(NamedTuple):
         Library, solver and form of the input.
     fit : callable (tol, max_iter) -> (coef, intercept)
         Does everything a user would have to do, preparation included.
+    objective : LogisticObjective
+        What this way minimises: standardised columns are penalised in another unit, and held to their own minimum.
     """
 
     name: str
     fit: Callable[[float, int], tuple[np.ndarray, np.ndarray]]
+    objective: LogisticObjective
 
 
 class Trial(NamedTuple):
@@ -53,15 +58,15 @@ class Best(NamedTuple):
     tried: list[Trial]
 
 
-def find_best(candidates, gap, goal, *, tolerances=TOLERANCES, patience=PATIENCE):
+def find_best(candidates, goal, *, tolerances=TOLERANCES, patience=PATIENCE):
     """Try each candidate with ever smaller tolerances until it reaches the gap, or cannot be the fastest any more.
 
     Parameters
     ----------
     candidates : list of Candidate
         The likely fastest first: later ones are stopped when they take longer than the best so far.
-    gap : callable (coef, intercept) -> float
     goal : float
+        The gap to be reached.
     tolerances : sequence of float, descending
     patience : float
         Seconds a run may take while there is no best yet.
@@ -72,21 +77,21 @@ def find_best(candidates, gap, goal, *, tolerances=TOLERANCES, patience=PATIENCE
     """
     best, tried = None, []
     for candidate in candidates:
-        limit = patience if best is None else min(patience, 1.5 * best.seconds)
-        max_iter = _steps_within(candidate, limit)
-        for tol in tolerances:
-            seconds, found = timed(lambda: candidate.fit(tol, max_iter))
-            trial = Trial(candidate, tol, max_iter, seconds, gap(*found))
-            tried.append(trial)
-            if trial.gap <= goal and (best is None or seconds < best.seconds):
-                best = trial
-            if trial.gap <= goal or seconds > limit or _is_stuck(tried):
+        limit = patience if best is None else min(patience, 1.2 * best.seconds)
+        max_iter, probes = _steps_within(candidate, limit)
+        tried += probes
+        for tol in tolerances if max_iter else ():
+            tried.append(_try(candidate, tol, max_iter))
+            reached = tried[-1].gap <= goal
+            if reached and (best is None or tried[-1].seconds < best.seconds):
+                best = tried[-1]
+            if reached or tried[-1].seconds > limit or _is_stuck(tried):
                 break
     return Best(best or min(tried, key=lambda trial: trial.gap), best is not None, tried)
 
 
 def _is_stuck(tried):
-    """Say whether the last three trials were of one candidate and brought it no nearer: smaller tolerances won't either.
+    """Say whether the last three trials, of one candidate, brought it no nearer: smaller tolerances won't either.
 
     Two equal ones say nothing: a Newton step may meet several tolerances at once.
     """
@@ -94,18 +99,31 @@ def _is_stuck(tried):
     return len(last) == 3 and len({t.candidate.name for t in last}) == 1 and last[-1].gap > 0.99 * last[0].gap
 
 
+def _try(candidate, tol, max_iter):
+    seconds, found = timed(lambda: candidate.fit(tol, max_iter))
+    return Trial(candidate, tol, max_iter, seconds, candidate.objective.gap(*found))
+
+
 def _steps_within(candidate, limit):
-    """Return the steps that fit twice into the time limit, by two short runs: a bound, with room for fast late steps."""
-    short, long = (timed(lambda: candidate.fit(1e-12, steps))[0] for steps in (1, 5))
-    step = max((long - short) / 4, 1e-6)
-    return int(min(MOST_STEPS, max(10, math.ceil(2 * limit / step))))
+    """Return the steps that fit twice into the time limit, 0 if one is too long, and the short runs that told so."""
+    short = _try(candidate, 1e-12, 1)
+    if short.seconds > limit:
+        return 0, [short]
+    if 4 * short.seconds > limit:
+        # Preparation included, so too long: there is time for at least so many steps.
+        step = short.seconds
+    else:
+        step = max((_try(candidate, 1e-12, 5).seconds - short.seconds) / 4, 1e-6)
+    return int(min(MOST_STEPS, math.ceil(3 * limit / step))), []
 
 
-def sklearn_logistic(X, y, solver, form="as it is"):
+def sklearn_logistic(objective, X, y, solver, form="as it is"):
     """Return scikit-learn's LogisticRegression as a candidate.
 
     Parameters
     ----------
+    objective : LogisticObjective
+        Of columns in this form.
     X, y : arrays
     solver : str
     form : {"as it is", "standardised", "as float64", "as float64, standardised"}
@@ -127,13 +145,13 @@ def sklearn_logistic(X, y, solver, form="as it is"):
         model = LogisticRegression(solver=solver, tol=tol, max_iter=max_iter).fit(A, y)
         return _unscaled(model, scaler)
 
-    return Candidate(f"scikit-learn {solver}, X {form}", fit)
+    return Candidate(f"scikit-learn {solver}, X {form}", fit, objective)
 
 
-def dask_ml_logistic(X, y, solver, standardised):
+def dask_ml_logistic(objective, X, y, solver, standardised):
     """Return dask-ml's LogisticRegression on a dask.array as a candidate; None where dask-ml is not installed.
 
-    dask-ml takes NumPy-backed chunks, labels 0 and 1, and penalises the intercept; its Newton drops the penalty.
+    Takes what `sklearn_logistic` takes. dask-ml takes NumPy-backed chunks, labels 0 and 1, and penalises the intercept; its Newton drops the penalty.
     """
     try:
         from dask_ml.linear_model import LogisticRegression
@@ -153,7 +171,7 @@ def dask_ml_logistic(X, y, solver, standardised):
         model = LogisticRegression(solver=solver, tol=tol, max_iter=max_iter, C=1.0).fit(A, b)
         return _unscaled(model, scaler)
 
-    return Candidate(f"dask-ml {solver}, X {'standardised' if standardised else 'as it is'}", fit)
+    return Candidate(f"dask-ml {solver}, X {'standardised' if standardised else 'as it is'}", fit, objective)
 
 
 def _unscaled(model, scaler):

@@ -16,8 +16,21 @@ _LN2_LOW = 1.42860682030941723212e-6
 
 
 def power_of_two(k):
-    """Return 2.0**k for an integer k in [-1022, 1023]."""
-    return math.ldexp(1.0, int(k))
+    """Return 2.0**k for an integer k in [-1022, 1023]; NaN stays NaN."""
+    return math.ldexp(1.0, int(k)) if math.isfinite(k) else k
+
+
+def floor(x):
+    """Return the largest integer not above x, as a float; NaN stays NaN."""
+    return math.floor(x) if math.isfinite(x) else x
+
+
+@overload(floor)
+def _floor_compiled(x):
+    def plain(x):
+        return math.floor(x)
+
+    return plain
 
 
 @intrinsic
@@ -43,7 +56,7 @@ def exp_negative(x):
     x = k ln 2 + r with |r| <= ln(2) / 2, then a Taylor polynomial of degree 11 in r (next term below 7e-15).
     """
     x = max(x, -708.0) if x == x else x
-    k = math.floor(x * _LOG2_E + 0.5)
+    k = floor(x * _LOG2_E + 0.5)
     r = x - k * _LN2_HIGH
     r = r - k * _LN2_LOW
     s = 1.0 / 39916800

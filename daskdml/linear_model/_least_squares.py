@@ -234,7 +234,7 @@ class LinearRegression(_LeastSquares):
     singular_ : ndarray of shape (min(n_samples, n_features),)
         Singular values of the (centred) X, dense X only; those below 1e-8 of the largest are rounding.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
     fit_report_ : FitReport
 
     Notes
@@ -331,7 +331,7 @@ class Ridge(_LeastSquares):
         "cholesky" (Gram matrix), "sparse_cg" (products) or "lbfgs" (``positive=True``): scikit-learn's name of what was
         done.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
     fit_report_ : FitReport
 
     Notes

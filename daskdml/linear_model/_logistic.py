@@ -23,7 +23,7 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
 
     Minimises, over coefficients W (and intercepts, which are not penalised),
 
-        C * sum_i weight_i * loss_i + (1 - l1_ratio) / 2 * |W|_2^2 + l1_ratio * |W|_1
+        C * sum_i weight_i * loss_i + (1 - l1_ratio) / 2 * ||W||_2^2 + l1_ratio * ||W||_1
 
     with ``loss_i = log(1 + exp(raw_i)) - y_i raw_i`` for two classes and ``log(sum_k exp(raw_ik)) - raw_{i, y_i}`` for
     more.
@@ -69,7 +69,7 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
     n_iter_ : ndarray of shape (1,), int32
         Steps on all rows.
     n_features_in_ : int
-    feature_names_in_ : ndarray of shape (n_features_in_,)
+    feature_names_in_ : ndarray of shape (n_features,)
         Where X had string column names.
     fit_report_ : FitReport
         Where it ran, what each step cost, the certified gap.
@@ -307,7 +307,16 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         return self._map_rows(X, _probability, kind="matrix", columns=getattr(self, "classes_", None))
 
     def predict_log_proba(self, X):
-        """Return the logarithm of `predict_proba`."""
+        """Return the logarithm of `predict_proba`, finite where that rounds to zero.
+
+        Parameters
+        ----------
+        X : any input, shape (n, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n, n_classes); lazy on Dask input
+        """
         return self._map_rows(X, _log_probability, kind="matrix", columns=getattr(self, "classes_", None))
 
     def score(self, X, y, sample_weight=None):

@@ -1,5 +1,7 @@
 """What a solver may ask: the objective at a point, summed over all blocks by whoever holds them."""
 
+import numpy as np
+
 
 class Evaluator:
     """Evaluate an objective over a run's blocks.
@@ -39,13 +41,25 @@ class Evaluator:
 
 
 class _Several:
-    """Several functions of a block as one; their partials add up side by side."""
+    """Several values of a block as one; their partials add up side by side."""
+
+    phases = ("forward",)
 
     def __init__(self, parts):
         self.parts = parts
 
     def __call__(self, block):
         return _Several([part(block) for part in self.parts])
+
+    def forward(self, X, columns):
+        return np.hstack([part.forward(X, columns) for part in self.parts])
+
+    def pointwise(self, raw, y, weight):
+        split = np.split(raw, len(self.parts), axis=1)
+        return _Several([part.pointwise(own, y, weight)[0] for part, own in zip(self.parts, split)]), None
+
+    def join(self, partial, pieces):
+        return partial
 
     def __add__(self, other):
         return _Several([a + b for a, b in zip(self.parts, other.parts)])

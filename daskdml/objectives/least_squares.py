@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from daskdml.objectives.panels import in_phases, product, product_transposed, times
+
 
 class Gram(NamedTuple):
     """Weighted sums over rows of z = (x - c, y - d): of 1, of z and of z z^T. Sums of disjoint rows add up."""
@@ -85,7 +87,7 @@ class Slope(NamedTuple):
     total: np.ndarray
 
     def __add__(self, other):
-        return Slope(*(a + b for a, b in zip(self, other)))
+        return Slope(*(None if a is None else a + b for a, b in zip(self, other)))
 
 
 class SlopePass:
@@ -104,31 +106,49 @@ class SlopePass:
         self.W, self.b, self.center, self.with_targets = W, b, center, with_targets
 
     def __call__(self, block):
-        y = _columns(block.y)
-        p, t = self.W.shape
-        weight = np.ones(len(y)) if block.weight is None else block.weight
-        out = Slope(float(weight.sum()), np.zeros(t), np.zeros((p, t)), np.zeros(t), np.zeros(p))
-        step = len(y) if sparse.issparse(block.X) else _slab_rows(p + t)
-        for start in range(0, len(y), max(step, 1)):
+        if sparse.issparse(block.X):
+            return in_phases(self, block)
+        total, step = None, _slab_rows(sum(self.W.shape))
+        for start in range(0, len(block.y), step):
             s = slice(start, start + step)
-            out += self._slab(block.X, y[s], weight[s], s)
-        return out
+            # Rows are shifted once for both phases.
+            rows = _rows(block.X, None, s, self.center)
+            partial, g = self.pointwise(times(rows, self.W), block.y[s], None if block.weight is None else block.weight[s])
+            partial = self.join(partial, [times(rows.T, g)])
+            total = partial if total is None else total + partial
+        return total
 
-    def _slab(self, X, y, weight, s):
-        y = y if self.with_targets else 0.0
+    # In phases; see `daskdml.objectives.panels` ----------------------------------------------------------------------
+
+    phases = ("forward", "backward")
+
+    def forward(self, X, columns):
+        """Return ``(x - c) @ W`` of some columns."""
+        W, center = self.W[columns], self.center[columns]
         if sparse.issparse(X):
             # (x - c) @ W = x @ W - c @ W: sparse rows stay sparse.
-            r = y - (X @ self.W - self.center @ self.W) - self.b
-            weighted = r * weight[:, None]
-            gradient = X.T @ weighted - np.outer(self.center, weighted.sum(axis=0))
-            total = X.T @ weight - self.center * weight.sum()
-        else:
-            rows = _rows(X, None, s, self.center)
-            r = y - rows @ self.W - self.b
-            weighted = r * weight[:, None]
-            gradient = rows.T @ weighted
-            total = weight @ rows
-        return Slope(float(weight.sum()), weighted.sum(axis=0), gradient, (weighted * r).sum(axis=0), total)
+            return product(X, W, wide=True) - center @ W
+        return product(X, W, shift=center, wide=True)
+
+    def pointwise(self, raw, y, weight):
+        """Return (`Slope` without sums over columns, the weighted residuals and the weights)."""
+        y = _columns(y)
+        weight = np.ones(len(y)) if weight is None else weight
+        r = (y if self.with_targets else 0.0) - raw - self.b
+        weighted = r * weight[:, None]
+        partial = Slope(float(weight.sum()), weighted.sum(axis=0), None, (weighted * r).sum(axis=0), None)
+        return partial, np.column_stack([weighted, weight])
+
+    def backward(self, X, columns, g):
+        """Return ``(x - c)^T @ g`` of some columns."""
+        if sparse.issparse(X):
+            return product_transposed(X, g, wide=True) - np.outer(self.center[columns], g.sum(axis=0))
+        return product_transposed(X, g, shift=self.center[columns], wide=True)
+
+    def join(self, partial, pieces):
+        """Return the `Slope` with its sums over columns."""
+        sums = np.concatenate(pieces)
+        return partial._replace(gradient=sums[:, :-1], total=sums[:, -1])
 
 
 def _columns(y):

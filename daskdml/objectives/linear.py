@@ -14,13 +14,20 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from daskdml.kernels.csr import CSRPass, squared_column_sums
+from daskdml.kernels.csr import CSRPass
 from daskdml.kernels.dense import DensePass
 from daskdml.kernels.dense_multi import DenseMultiPass
 from daskdml.kernels.pointwise import apply_loss, array_pass
-
-# Rows of a Gram product: what float32 may sum before float64 takes over.
-_SLAB = 4096
+from daskdml.objectives.panels import (
+    dense_rows,
+    in_phases,
+    margins,
+    panels_of,
+    product,
+    product_transposed,
+    slabs,
+    squares,
+)
 
 
 class Partial(NamedTuple):
@@ -125,7 +132,8 @@ class LinearObjective:
     def _split(self, theta):
         theta = theta.reshape(self.n_outputs, -1)
         b = theta[:, -1] if self.fit_intercept else np.zeros(self.n_outputs)
-        return theta[:, : self.n_features] * self.column_scale, b
+        # Kernels take b as a contiguous array, not as a column of theta.
+        return theta[:, : self.n_features] * self.column_scale, np.ascontiguousarray(b)
 
     def at(self, theta, order=1):
         """Return the picklable function of one block that gives its `Partial` at these parameters.
@@ -193,7 +201,8 @@ class LinearObjective:
         step is not changed by it and a singular matrix becomes regular.
         """
         k, width = self.n_outputs, self.n_features + self.fit_intercept
-        free = np.flatnonzero(self.penalty.curvature(self.scale)[:width] == 0)
+        # An L1 term does see these directions: more curvature than there is would only slow the steps along them.
+        free = np.flatnonzero((self.scale[:width] == 0) | self.penalty.is_zero)
         four = hessian.reshape(k, width, k, width)
         for j in free:
             four[:, j, :, j] += np.mean(four[range(k), j, range(k), j]) / k
@@ -219,130 +228,148 @@ class LinearObjective:
 
 
 class _BlockPass:
-    """One block's contribution at fixed parameters; made on the driver, pickled once, called per block."""
+    """One block's contribution at fixed parameters, also in phases; made on the driver, pickled once, called per block."""
 
     def __init__(self, objective, coef, b, order, direction=None, direction_b=None, diagonal=False):
-        self.objective, self.coef, self.b, self.order = objective, coef, b, order
-        self.direction, self.direction_b, self.diagonal = direction, direction_b, diagonal
+        self.objective, self.coef, self.order, self.diagonal = objective, coef, order, diagonal
         o = objective
         shift = o.center if o.in_kernel else None
-        moved_b = b if o.in_kernel else b - coef @ o.center
+        self.b = b if o.in_kernel else b - coef @ o.center
+        self.along = direction is not None
+        self.weights = coef.T
+        if self.along:
+            self.direction = direction
+            self.direction_b = direction_b if o.in_kernel else direction_b - direction @ o.center
+            self.weights = np.hstack([coef.T, direction.T])
         if o.n_outputs == 1:
-            self.dense = DensePass(coef[0], moved_b[0], o.loss, order=order, shift=shift, wide=o.wide)
+            self.dense = DensePass(coef[0], self.b[0], o.loss, order=order, shift=shift, wide=o.wide)
         else:
-            self.dense = DenseMultiPass(coef.T, moved_b, o.loss, order=order, shift=shift, wide=o.wide)
+            self.dense = DenseMultiPass(coef.T, self.b, o.loss, order=order, shift=shift, wide=o.wide)
 
     def __call__(self, block):
-        o = self.objective
-        weight = block.weight
-        if o.class_weight is not None:
-            by_class = o.class_weight[block.y.astype(np.intp)]
-            weight = by_class if weight is None else weight * by_class
-        if self.direction is not None or self.diagonal:
-            return self._second_order(block.X, block.y, weight)
-        value, gradient, gradient_sum, h = self._first_order(block.X, block.y, weight)
+        X, y, weight = block.X, block.y, self._row_weights(block.y, block.weight)
+        if self.along and sparse.issparse(X) and self.objective.n_outputs == 1:
+            return self._csr_product(X, y, weight)
+        if self.along or self.diagonal:
+            return in_phases(self, block)
+        value, gradient, gradient_sum, h = self._first_order(X, y, weight)
         if self.order == 0:
             return Partial(value)
-        hessian = None if self.order < 2 else self._hessian(block.X, h, weight)
+        hessian = None if self.order < 2 else self._hessian(X, h, weight)
         return Partial(value, gradient, gradient_sum, hessian)
+
+    def _row_weights(self, y, weight):
+        by_class = self.objective.class_weight
+        if by_class is None:
+            return weight
+        by_class = by_class[y.astype(np.intp)]
+        return by_class if weight is None else weight * by_class
 
     def _first_order(self, X, y, weight):
         o = self.objective
         if isinstance(X, np.ndarray):
             return self.dense(X, y, weight)
         if sparse.issparse(X) and o.n_outputs == 1:
-            b = self.b[0] - self.coef[0] @ o.center
-            return CSRPass(self.coef[0], b, o.loss, order=self.order)(X, y, weight)
+            return CSRPass(self.coef[0], self.b[0], o.loss, order=self.order)(X, y, weight)
         if sparse.issparse(X) or isinstance(X, tuple):
-            return self._two_phases(X, y, weight)
+            value, g, h = self._loss(margins(self, X), y, weight)
+            gradient = np.concatenate([self.backward(panel, s, g) for panel, s in panels_of(X)])
+            return value, gradient, g.sum(axis=0), h
         # What is neither a host array nor sparse lives on a GPU.
         shift = o.center if o.in_kernel else None
         w, b = (self.dense.w, self.dense.b) if o.n_outputs == 1 else (self.dense.W, self.dense.b)
         return array_pass(X, y, weight, w, b, o.loss, self.order, shift)
 
-    def margins(self, X):
-        """Return the part of the margins that one matrix, or a tuple of column panels, contributes; b not included."""
-        if not isinstance(X, tuple):
-            return _product(X, self.coef.T, None)
-        return sum(_product(panel, self.coef[:, s].T, self._shift(s)) for panel, s in _panels(X))
+    # In phases; see `daskdml.objectives.panels` ----------------------------------------------------------------------
 
-    def backward(self, X, g):
-        """Return ``X^T g`` for one matrix, or a tuple of column panels."""
-        if not isinstance(X, tuple):
-            return _product(X.T, g, None)
-        parts = [_product_transposed(panel, g, self._shift(s)) for panel, s in _panels(X)]
-        return np.concatenate(parts, axis=0)
+    @property
+    def phases(self):
+        if self.order == 0:
+            return ("forward",)
+        # A Hessian needs the products of all pairs of columns.
+        return ("forward", "backward") if self.order == 1 or self.along or self.diagonal else ()
+
+    def forward(self, X, columns):
+        """Return the margins of some columns, without b; those along the direction beside them."""
+        return product(X, self.weights[columns], shift=self._shift(columns), wide=self.objective.wide)
+
+    def pointwise(self, raw, y, weight):
+        """Return (`Partial` without gradient, what goes back to the columns)."""
+        k = self.objective.n_outputs
+        weight = self._row_weights(y, weight)
+        value, g, h = self._loss(raw[:, :k], y, weight)
+        if self.order == 0:
+            return Partial(value), None
+        if self.along:
+            g = self._curve(h, raw[:, k:] + self.direction_b, weight)
+        elif self.diagonal:
+            g = self._curvature(h, weight)
+        return Partial(value, None, g.sum(axis=0)), g
+
+    def backward(self, X, columns, g):
+        """Return ``X^T g`` of some columns, or for the diagonal ``(X * X)^T g``."""
+        if self.diagonal:
+            return squares(X, g, self.objective.center[columns])
+        return product_transposed(X, g, shift=self._shift(columns), wide=self.objective.wide)
+
+    def join(self, partial, pieces):
+        """Return the `Partial` with its gradient."""
+        return partial._replace(gradient=np.concatenate(pieces)) if pieces else partial
 
     def _shift(self, columns):
         return self.objective.center[columns] if self.objective.in_kernel else None
 
-    def _two_phases(self, X, y, weight):
-        value, g, h = self._pointwise(X, y, weight)
-        gradient = self.backward(X, g if g.ndim == 2 else g[:, None])
-        gradient_sum = g.sum(axis=0)
-        if g.ndim == 1:
-            return value, gradient[:, 0], float(gradient_sum), h
-        return value, gradient, gradient_sum, h
-
-    def _pointwise(self, X, y, weight):
+    def _loss(self, raw, y, weight):
+        """Return (value, gradient, hessian) of the loss at margins that still lack b; the latter two of shape (n, k)."""
         o = self.objective
-        panels_shifted = o.in_kernel and isinstance(X, tuple)
-        raw = self.margins(X) + (self.b if panels_shifted else self.b - self.coef @ o.center)
+        raw = raw + self.b
         raw = np.ascontiguousarray(raw[:, 0] if o.n_outputs == 1 else raw)
-        return apply_loss(raw, y, weight, o.loss, self.order)
+        value, g, h = apply_loss(raw, y, weight, o.loss, self.order)
+        return value, g.reshape(len(g), -1), h.reshape(len(h), -1)
 
-    def _second_order(self, X, y, weight):
-        """Hessian times the direction, or the Hessian's diagonal, without a p x p matrix."""
-        o = self.objective
-        if sparse.issparse(X) and o.n_outputs == 1 and not self.diagonal:
-            b = self.b[0] - self.coef[0] @ o.center
-            direction_b = self.direction_b[0] - self.direction[0] @ o.center
-            walk = CSRPass(
-                self.coef[0], b, o.loss, order=2, direction=self.direction[0], direction_b=direction_b
-            )
-            value, product, product_sum, _ = walk(X, y, weight)
-            return Partial(value, product, product_sum)
-        value, _, _, h = self._first_order(X, y, weight)
-        h = h if h.ndim == 2 else h[:, None]
-        if self.diagonal:
-            weight = np.ones(len(h)) if weight is None else weight
-            # The multinomial loss gives weight * p; its diagonal curvature is weight * p * (1 - p).
-            diagonal = h if o.n_outputs == 1 else h * (1 - h / np.where(weight > 0, weight, 1.0)[:, None])
-            return Partial(value, _squares(X, diagonal, o.center), diagonal.sum(axis=0))
-        forward = _BlockPass(o, self.direction, self.direction_b, 1)
-        along = forward.margins(X) + (
-            self.direction_b if o.in_kernel and isinstance(X, tuple) else self.direction_b - self.direction @ o.center
-        )
+    def _curve(self, h, along, weight):
+        """Return the loss's Hessian times margins along a direction."""
         g = h * along
-        if o.n_outputs > 1:
-            weight = np.ones(len(h)) if weight is None else weight
-            share = h / np.where(weight > 0, weight, 1.0)[:, None]
-            g -= share * g.sum(axis=1, keepdims=True)
-        product = self.backward(X, g)
-        if o.in_kernel and not isinstance(X, tuple):
-            product = product - np.outer(o.center, g.sum(axis=0))
-        return Partial(value, product, g.sum(axis=0))
+        if self.objective.n_outputs > 1:
+            g -= _shares(h, weight) * g.sum(axis=1, keepdims=True)
+        return g
+
+    def _curvature(self, h, weight):
+        """Return the diagonal of the loss's Hessian; the multinomial loss gives weight * p, whose is weight * p * (1 - p)."""
+        return h if self.objective.n_outputs == 1 else h * (1 - _shares(h, weight))
+
+    def _csr_product(self, X, y, weight):
+        """Hessian times the direction in one walk over the stored values."""
+        walk = CSRPass(
+            self.coef[0], self.b[0], self.objective.loss, order=2, direction=self.direction[0],
+            direction_b=self.direction_b[0],
+        )  # fmt: skip
+        value, gradient, gradient_sum, _ = walk(X, y, weight)
+        return Partial(value, gradient, gradient_sum)
 
     def _hessian(self, X, h, weight):
         o = self.objective
-        n = h.shape[0]
         width = o.n_features + o.fit_intercept
         total = np.zeros((o.n_outputs * width, o.n_outputs * width))
-        for start in range(0, n, _SLAB):
-            s = slice(start, min(start + _SLAB, n))
+        for s in slabs(h):
             rows = _scaled_rows(X, s, o.center, o.column_scale, o.fit_intercept, wide=o.wide)
             if o.n_outputs == 1:
-                weighted = rows * np.sqrt(h[s]).astype(rows.dtype)[:, None]
+                weighted = rows * np.sqrt(h[s]).astype(rows.dtype).reshape(-1, 1)
                 total += weighted.T @ weighted
             else:
                 _add_multinomial(total, rows, h[s], None if weight is None else weight[s])
         return total
 
 
+def _shares(weighted_p, weight):
+    """Return p of weight * p."""
+    return weighted_p if weight is None else weighted_p / np.where(weight > 0, weight, 1.0)[:, None]
+
+
 def _add_multinomial(total, rows, weighted_p, weight):
     """Add ``sum_i weight_i (diag(p_i) - p_i p_i^T) kron x_i x_i^T`` of one slab, class by class."""
     width, k = rows.shape[1], weighted_p.shape[1]
-    p = weighted_p if weight is None else weighted_p / np.where(weight > 0, weight, 1.0)[:, None]
+    p = _shares(weighted_p, weight)
     four = total.reshape(k, width, k, width)
     for a in range(k):
         for c in range(a, k):
@@ -356,9 +383,9 @@ def _add_multinomial(total, rows, weighted_p, weight):
 def _scaled_rows(X, s, center, scale, with_ones, *, wide):
     """Return rows of a block as a dense, centred and scaled matrix, a column of ones last if there is an intercept."""
     if isinstance(X, tuple):
-        X = np.concatenate([_dense(panel[s]) for panel in X], axis=1)
+        X = np.concatenate([dense_rows(panel[s]) for panel in X], axis=1)
     else:
-        X = _dense(X[s])
+        X = dense_rows(X[s])
     dtype = np.float64 if wide else X.dtype
     rows = np.empty((X.shape[0], X.shape[1] + with_ones), dtype=dtype)
     np.subtract(X, center.astype(dtype), out=rows[:, : X.shape[1]], dtype=dtype)
@@ -366,43 +393,3 @@ def _scaled_rows(X, s, center, scale, with_ones, *, wide):
     if with_ones:
         rows[:, -1] = 1
     return rows
-
-
-def _dense(X):
-    if sparse.issparse(X):
-        return X.toarray()
-    return X.get() if hasattr(X, "get") else X
-
-
-def _panels(X):
-    start = 0
-    for panel in X:
-        yield panel, slice(start, start + panel.shape[1])
-        start += panel.shape[1]
-
-
-def _product(X, W, shift):
-    """Return X @ W in float64; ``(X - shift) @ W`` where shift is given."""
-    if shift is None:
-        return np.asarray(X @ W.astype(X.dtype), dtype=np.float64)
-    return np.concatenate([(X[s] - shift.astype(X.dtype)) @ W for s in _slabs(X)], axis=0)
-
-
-def _product_transposed(X, g, shift):
-    if shift is None:
-        return np.asarray(X.T @ g.astype(X.dtype), dtype=np.float64)
-    return sum((X[s] - shift.astype(X.dtype)).T @ g[s] for s in _slabs(X))
-
-
-def _slabs(X):
-    return [slice(start, start + _SLAB) for start in range(0, X.shape[0], _SLAB)]
-
-
-def _squares(X, h, center):
-    """Return ``sum_i h_ik (x_ij - center_j)^2``; for sparse X the center is zero by construction."""
-    if isinstance(X, tuple):
-        return np.concatenate([_squares(panel, h, center[s]) for panel, s in _panels(X)], axis=0)
-    if sparse.issparse(X):
-        return np.stack([squared_column_sums(X, np.ascontiguousarray(h[:, c])) for c in range(h.shape[1])], axis=1)
-    X = _dense(X)
-    return sum((X[s] - center).astype(np.float64).T ** 2 @ h[s] for s in _slabs(X))

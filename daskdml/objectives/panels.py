@@ -55,10 +55,10 @@ def product(X, W, *, shift=None, wide=False):
         Do float32 arithmetic in float64.
     """
     if shift is None and not wide:
-        return np.asarray(_times(X, W.astype(X.dtype)), dtype=np.float64)
+        return np.asarray(times(X, W.astype(X.dtype)), dtype=np.float64)
     if sparse.issparse(X):
         return X @ W
-    return np.concatenate([_times(_rows(X, s, shift, wide), W) for s in slabs(X)], axis=0)
+    return np.concatenate([times(_rows(X, s, shift, wide), W) for s in slabs(X)], axis=0)
 
 
 def product_transposed(X, g, *, shift=None, wide=False):
@@ -68,7 +68,7 @@ def product_transposed(X, g, *, shift=None, wide=False):
     total = np.zeros((X.shape[1], g.shape[1]))
     for s in slabs(X):
         rows = _rows(X, s, shift, wide)
-        total += _times(rows.T, g[s].astype(rows.dtype))
+        total += times(rows.T, g[s].astype(rows.dtype))
     return total
 
 
@@ -94,13 +94,14 @@ def dense_rows(X):
     return X.get() if hasattr(X, "get") else X
 
 
-def _rows(X, s, shift, wide):
-    rows = X[s].astype(np.float64) if wide and X.dtype != np.float64 else X[s]
-    return rows if shift is None else rows - shift.astype(rows.dtype)
-
-
-def _times(X, W):
+def times(X, W):
     """Return X @ W; a few columns one by one, since BLAS multiplies two at once four times as slowly as one after the other."""
     if W.shape[1] > 3 or sparse.issparse(X):
         return X @ W
     return np.stack([X @ np.ascontiguousarray(W[:, k]) for k in range(W.shape[1])], axis=1)
+
+
+def _rows(X, s, shift, wide):
+    rows = dense_rows(X[s])
+    dtype = np.float64 if wide else rows.dtype
+    return rows.astype(dtype, copy=False) if shift is None else np.subtract(rows, shift.astype(dtype), dtype=dtype)

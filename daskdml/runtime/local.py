@@ -128,10 +128,7 @@ def stream(sources, visit, n_threads):
     import dask
 
     gate = _Gate()
-    visited = [
-        dask.delayed(gate.enter, name=f"daskdml-visit-{id(gate)}-{i}")(chunk, i, visit) for i, chunk in
-        enumerate(sources)
-    ]
+    visited = [dask.delayed(gate.enter, pure=False)(chunk, i, visit) for i, chunk in enumerate(sources)]
     try:
         compute(visited, n_threads)
     finally:

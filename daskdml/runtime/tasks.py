@@ -171,8 +171,9 @@ class TasksRun(Run):
         for address, members in sets_of(self._held(wanted), self._workers, self._chunk_bytes, SET_SHARE):
             chunks = [self._futures[i] for i in members]
             arg = [args[i] for i in members]
-            started.append(self._client.submit(run_set, payload, chunks, arg, key=f"{PREFIX}-{uuid.uuid4().hex}",
-            **_near(address))) numbers += members
+            key = f"{PREFIX}-{uuid.uuid4().hex}"
+            started.append(self._client.submit(run_set, payload, chunks, arg, key=key, **_near(address)))
+            numbers += members
         return numbers
 
     def _submit_stream(self, payload, wanted, args):

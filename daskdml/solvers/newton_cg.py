@@ -75,7 +75,7 @@ class NewtonCG:
         first = first or size
         # No tighter than what the wanted gap asks of the gradient's norm (gap = norm^2 / 2 in this metric).
         wanted = np.sqrt(2 * self.tol * abs(evaluation.value)) * 0.3 / max(size, 1e-300)
-        accuracy = min(0.5, max(np.sqrt(size / first), wanted, 1e-10))
+        accuracy = min(0.5, max(np.sqrt(size / max(first, 1e-300)), wanted, 1e-10))
         inner = self._solve(theta, kept, pseudo, diagonal, accuracy, evaluators)
         if penalty.smooth:
             target, gap = theta + inner, -0.5 * float(g @ inner)

@@ -44,6 +44,13 @@ def set_config(**options):
         Threads of the in-process pool; None is one per core this process may use.
     scratch_dir : str or None
         Folder for "mmap" blocks; None is the worker's own folder, or the system's temporary folder in process.
+
+    Examples
+    --------
+    >>> set_config(n_threads=2)
+    >>> get_config()["n_threads"]
+    2
+    >>> set_config(n_threads=None)
     """
     _check(options)
     _global.update(options)

@@ -50,7 +50,7 @@ class _Arrays:
         self.point = w, b, loss, order, shift
 
     def __call__(self, X, y, weight=None):
-        value, gradient, gradient_sum, curvature = array_pass(X, y, weight, *self.point, xp=np)
+        value, gradient, gradient_sum, curvature = array_pass(X, y, weight, *self.point)
         return value, gradient, gradient_sum, curvature
 
 

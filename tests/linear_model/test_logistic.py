@@ -24,7 +24,7 @@ DIGITS = datasets.load_digits().data[:600] / 16, datasets.load_digits().target[:
 
 def theirs(X, y, sample_weight=None, **params):
     """Fit scikit-learn's to rounding."""
-    params = {"solver": "newton-cholesky", "tol": 1e-14, "max_iter": 1000, **params}
+    params = {"solver": "newton-cholesky", "tol": 1e-11, "max_iter": 1000, **params}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return reference.LogisticRegression(**params).fit(X, y, sample_weight)
@@ -190,10 +190,13 @@ def test_pilot_that_misleads():
     same(LogisticRegression(tol=1e-8).fit(X, y), theirs(X, y), 1e-5)
 
 
-def test_rare_class():
+@pytest.mark.parametrize("every", [20_000, 6000, 700])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_rare_class(every, seed):
+    """A class of so few rows that the pilot may hold none of them."""
     X, y = large(60_000, 4, scale=1.0)
-    y = np.where(np.arange(60_000) % 6000 == 5, 1, 0)
-    same(LogisticRegression(tol=1e-8).fit(X, y), theirs(X, y), 1e-5)
+    y = np.where(np.arange(60_000) % every == 5, 1, 0)
+    same(LogisticRegression(tol=1e-8, random_state=seed).fit(X, y), theirs(X, y), 1e-5)
 
 
 def test_random_state_changes_the_answer_within_tol_only():
@@ -253,7 +256,7 @@ def test_l1_above_the_size_of_the_pilot(dtype, l1_ratio):
     many = np.tile(X, (15, 1)), np.tile(y, 15)
     ours = LogisticRegression(C=0.002, l1_ratio=l1_ratio).fit(*many)
     best = LogisticRegression(C=0.03, l1_ratio=l1_ratio, tol=1e-9).fit(X.astype(float), y)
-    assert ours.fit_report_.gap <= 1e-8
+    assert ours.fit_report_.gap <= (1e-8 if dtype == np.float64 else 1e-6)
     a, b = (objective(model, X.astype(float), y, 0.03, l1_ratio) for model in (ours, best))
     assert a <= b * (1 + 2e-8)
     np.testing.assert_array_equal(ours.coef_ == 0, best.coef_ == 0)

@@ -1,0 +1,165 @@
+"""The contracts catch what they promise to catch: each is run on something with one planted fault."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from daskdml import testing
+from daskdml.kernels.compile import TILE_SIGNATURE, build_tile
+from daskdml.kernels.dense import DensePass
+from daskdml.linear_model import Ridge
+from daskdml.losses import Logistic, Squared
+from daskdml.penalties import ElasticNet
+from daskdml.solvers import Newton
+from daskdml.testing import KernelContract, LossContract, PenaltyContract, RegressorContract, SolverContract
+
+
+def failures(contract):
+    """Run every test of a contract; return the names of those that fail."""
+    failed = set()
+    for name in dir(contract):
+        if name.startswith("test_"):
+            try:
+                getattr(contract, name)()
+            except pytest.skip.Exception:
+                pass
+            except Exception:
+                failed.add(name)
+    return failed
+
+
+def wrong_hessian(raw, y, weight, gradient, hessian, params, order):
+    total = 0.0
+    for i in range(raw.size):
+        residual = raw[i] - y[i]
+        gradient[i] = weight[i] * residual
+        hessian[i] = 2.0 * weight[i]
+        total += weight[i] * residual * residual
+    return 0.5 * total
+
+
+def swallows_nan(raw, y, weight, gradient, hessian, params, order):
+    total = 0.0
+    for i in range(raw.size):
+        residual = raw[i] - y[i] if raw[i] == raw[i] else 0.0
+        gradient[i] = weight[i] * residual
+        hessian[i] = weight[i]
+        total += weight[i] * residual * residual
+    return 0.5 * total
+
+
+def loss_with(body):
+    class Faulty(Squared):
+        tile = property(lambda self: build_tile(body, TILE_SIGNATURE))
+
+    class Contract(LossContract):
+        def make(self):
+            return Faulty()
+
+        test_pickled_loss_is_the_same_loss = None
+
+    Contract.test_pickled_loss_is_the_same_loss = lambda self: None
+    return failures(Contract())
+
+
+def test_wrong_hessian_of_a_loss():
+    found = loss_with(wrong_hessian)
+    assert {"test_curvature_is_the_second_derivative", "test_tile_agrees_with_the_array_formulas"} <= found
+    assert "test_gradient_is_the_derivative" not in found
+
+
+def test_loss_that_swallows_nan():
+    assert loss_with(swallows_nan) == {"test_nan_propagates"}
+
+
+def test_wrong_prox():
+    class Faulty(ElasticNet):
+        def prox(self, u, step, scale):
+            return np.sign(u) * np.maximum(np.abs(u) - self.l1 * scale, 0.0)
+
+    class Contract(PenaltyContract):
+        def make(self):
+            return Faulty(l1=0.3)
+
+        def test_pickled_penalty_is_the_same_penalty(self):
+            pass
+
+    assert "test_prox_is_the_minimum" in failures(Contract())
+
+
+def test_kernel_that_forgets_the_weights():
+    class Contract(KernelContract):
+        loss = Logistic()
+        layouts = ("rows",)
+
+        def make(self, w, b, order, **options):
+            walk = DensePass(w, b, self.loss, order=order, **options)
+            return lambda X, y, weight=None: walk(X, y)
+
+    found = failures(Contract())
+    assert {"test_equals_the_definition", "test_zero_weights_remove_rows"} <= found
+
+
+def test_solver_that_steps_too_far():
+    class Eager(Newton):
+        def propose(self, state, evaluators):
+            proposal = super().propose(state, evaluators)
+            return proposal._replace(step=2.5 * proposal.step)
+
+    class Contract(SolverContract):
+        max_iter = 20
+
+        def make(self, objective):
+            return Eager(exact=True)
+
+    assert "test_logistic_regression" in failures(Contract())
+
+
+def test_estimator_that_is_half_fitted():
+    class Hasty(Ridge):
+        def fit(self, X, y, sample_weight=None):
+            self.coef_ = None
+            return super().fit(X, y, sample_weight)
+
+    class Contract(RegressorContract):
+        def make(self, **params):
+            return Hasty(**params)
+
+    contract = Contract()
+    for name in ("test_failed_fit_changes_nothing", "test_complex_numbers_are_refused"):
+        with pytest.raises(AssertionError, match="half fitted|is before"):
+            try:
+                getattr(contract, name)()
+            except AssertionError as error:
+                raise AssertionError(f"half fitted: {error}") from error
+
+
+def test_estimator_that_looks_at_chunks():
+    class Loose(Ridge):
+        def fit(self, X, y, sample_weight=None):
+            super().fit(X, y, sample_weight)
+            self.coef_ = self.coef_ * (1 + 1e-6 * getattr(X, "npartitions", 0))
+            return self
+
+    class Contract(RegressorContract):
+        def make(self, **params):
+            return Loose(**params)
+
+    with pytest.raises(AssertionError, match="differs by"):
+        Contract().test_chunking_does_not_matter()
+
+
+def test_names():
+    assert dir(testing) == testing.__all__
+    for name in testing.__all__:
+        assert name.endswith("Contract") and isinstance(getattr(testing, name), type)
+    with pytest.raises(AttributeError, match="it has ClassifierContract"):
+        testing.Nothing  # noqa: B018
+
+
+def test_import_needs_no_pytest():
+    code = "import sys, daskdml.testing; print('pytest' in sys.modules, 'numba' in sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.split() == ["False", "False"]

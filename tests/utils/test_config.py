@@ -1,0 +1,80 @@
+"""Options of a run: where they come from, and who sees them."""
+
+import subprocess
+import sys
+import threading
+
+import dask
+import pytest
+
+from daskdml import config_context, get_config, set_config
+
+
+def test_context_is_undone():
+    before = get_config()
+    with config_context(runtime="debug", n_threads=2):
+        assert get_config() == {**before, "runtime": "debug", "n_threads": 2}
+        with config_context(memory="stream"):
+            assert get_config()["memory"] == "stream" and get_config()["runtime"] == "debug"
+        assert get_config()["memory"] == before["memory"]
+    assert get_config() == before
+
+
+def test_context_is_undone_after_an_error():
+    with pytest.raises(KeyError), config_context(runtime="debug"):
+        raise KeyError
+    assert get_config()["runtime"] == "auto"
+
+
+def test_context_belongs_to_its_thread():
+    seen = []
+    with config_context(runtime="debug"):
+        thread = threading.Thread(target=lambda: seen.append(get_config()["runtime"]))
+        thread.start()
+        thread.join()
+    assert seen == ["auto"]
+
+
+def test_set_config_lasts():
+    try:
+        set_config(n_threads=3)
+        assert get_config()["n_threads"] == 3
+        with config_context(n_threads=1):
+            assert get_config()["n_threads"] == 1
+    finally:
+        set_config(n_threads=None)
+
+
+def test_dask_configuration_is_read():
+    with dask.config.set({"daskdml.memory": "mmap", "daskdml.n-threads": 2}):
+        assert get_config()["memory"] == "mmap" and get_config()["n_threads"] == 2
+        with config_context(memory="pinned"):
+            assert get_config()["memory"] == "pinned"
+    with dask.config.set({"daskdml.memory": "paper"}), pytest.raises(ValueError, match="'memory' must be one of"):
+        get_config()
+
+
+def test_environment_is_read():
+    code = "from daskdml import get_config; print(get_config()['runtime'])"
+    out = subprocess.run(
+        [sys.executable, "-c", code], env={"DASK_DASKDML__RUNTIME": "debug"}, capture_output=True, text=True, check=True
+    ).stdout
+    assert out.strip() == "debug"
+
+
+@pytest.mark.parametrize(
+    "options, match",
+    [
+        ({"speed": 1}, "no option 'speed'; it has runtime, memory"),
+        ({"runtime": "fast"}, "'runtime' must be one of auto, threads, tasks, debug; got 'fast'"),
+        ({"memory": None}, "'memory' must be one of"),
+        ({"n_threads": 0}, "int of at least 1; got 0"),
+        ({"n_threads": True}, "int of at least 1; got True"),
+        ({"n_threads": 2.0}, "int of at least 1; got 2.0"),
+        ({"scratch_dir": 3}, "None or a path; got 3"),
+    ],
+)
+def test_wrong_options_are_refused(options, match):
+    for change in (set_config, lambda **o: config_context(**o).__enter__()):
+        with pytest.raises(ValueError, match=match):
+            change(**options)
