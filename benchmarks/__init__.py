@@ -1,4 +1,4 @@
-"""Benchmarks beside peers: same data and threads, paired repetitions, quality beside time, a CSV behind each picture."""
+"""Benchmarks beside peers: same data and threads, in turns, quality beside time, a CSV behind each picture."""
 
 import os
 

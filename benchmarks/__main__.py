@@ -2,6 +2,7 @@
 
 import importlib
 import time
+from pathlib import Path
 
 import click
 
@@ -25,9 +26,10 @@ BENCHMARKS = {
 
 @click.command()
 @click.argument("names", nargs=-1, type=click.Choice([*BENCHMARKS, "all", "table"]))
-@click.option("--full", is_flag=True, help="All solvers and forms of the peers, more repetitions; the CSVs that are kept.")
+@click.option("--full", is_flag=True, help="All solvers and forms of the peers, more repetitions; what is kept.")
 @click.option("--rows", type=click.IntRange(min=1000), help="Rows instead of the size that the limits are about.")
-def main(names, full, rows):
+@click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder for the CSVs and pictures.")
+def main(names, full, rows, results):
     """Run benchmarks, print what each must show, keep a CSV and a picture.
 
     Without NAMES: the short form of the main ones, under five minutes on two quiet cores. "all" is every one; "table"
@@ -44,16 +46,16 @@ def main(names, full, rows):
         print(f"{name}", flush=True)
         start = time.perf_counter()
         sheet = getattr(importlib.import_module(module), function)(rows=rows, full=full)
-        path = sheet.save(_folder(full, rows))
+        path = sheet.save(_folder(results, full, rows))
         sheet.show()
         print(f"{name}: {time.perf_counter() - start:.0f} s, {path}", flush=True)
 
 
-def _folder(full, rows):
+def _folder(results, full, rows):
     """Only full runs at full size stand in the results folder itself."""
     if rows:
-        return RESULTS / f"{rows}-rows"
-    return RESULTS if full else RESULTS / "short"
+        return results / f"{rows}-rows"
+    return results if full else results / "short"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Seeded rows: correlated features whose sizes span two decades, with means, and labels from a linear model.
 
-Rows are made slab by slab, each slab from a generator seeded by (seed, slab): the first rows of a longer table are those
-of a shorter one, and the workers of a cluster make the same rows as this process. Values are float32 numbers in either
-precision, so one reference solution serves both.
+Rows are made slab by slab, each slab from a generator seeded by (seed, slab): the first rows of a longer table are
+those of a shorter one, and the workers of a cluster make the same rows as this process. Values are float32 numbers in
+either precision, so one reference solution serves both.
 """
 
 from typing import NamedTuple

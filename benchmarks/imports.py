@@ -19,7 +19,7 @@ def run(rows=None, full=False):
     Parameters
     ----------
     rows : int, optional
-        Rows of the first fit.
+        Rows of the first fit; given, imports are timed twice only.
     full : bool, default False
         More repetitions.
 
@@ -28,7 +28,7 @@ def run(rows=None, full=False):
     Sheet
     """
     sheet = Sheet("imports")
-    repetitions = 11 if full else 5
+    repetitions = 2 if rows else 11 if full else 5
     seconds = [child.call("benchmarks.imports:import_package") for _ in range(repetitions)]
     sheet.add("import daskdml", "daskdml", "seconds", seconds, must=("<=", MOST_PACKAGE))
     for beyond, modules in (

@@ -43,7 +43,7 @@ class Trial(NamedTuple):
     gap: float
 
     def __str__(self):
-        return f"{self.candidate.name}, tol={self.tol:g}"
+        return f"{self.candidate.name}, " + ("one step" if self.max_iter == 1 else f"tol={self.tol:g}")
 
     def again(self):
         """Run it again, as `take_turns` wants it."""
@@ -151,7 +151,8 @@ def sklearn_logistic(objective, X, y, solver, form="as it is"):
 def dask_ml_logistic(objective, X, y, solver, standardised):
     """Return dask-ml's LogisticRegression on a dask.array as a candidate; None where dask-ml is not installed.
 
-    Takes what `sklearn_logistic` takes. dask-ml takes NumPy-backed chunks, labels 0 and 1, and penalises the intercept; its Newton drops the penalty.
+    Takes what `sklearn_logistic` takes. dask-ml wants labels 0 and 1 and penalises the intercept; its Newton drops the
+    penalty.
     """
     try:
         from dask_ml.linear_model import LogisticRegression

@@ -20,6 +20,7 @@ from daskdml.data import Partitioned, check_features, target_summary
 from daskdml.kernels.compile import compile_seconds
 from daskdml.kernels.csr import squared_column_sums
 from daskdml.objectives import Evaluator, LinearObjective
+from daskdml.objectives.panels import in_phases
 from daskdml.report import FitReport, Progress, Record
 from daskdml.solvers import Newton, NewtonCG, ProxNewton, State, minimize
 from daskdml.utils.random import as_seed
@@ -156,10 +157,12 @@ def solve_linear(
     """
     run = fit.run
     q = loss.n_outputs * (run.n_features + fit_intercept)
-    n_pilot = _pilot_size(run, q)
+    small = _is_small(run, q)
+    # Where columns lie apart nobody can form a Hessian of all rows, however few they are.
+    n_pilot = run.n_samples if small and not by_columns(run) else _pilot_size(run)
     seed = 0 if random_state is None else as_seed(random_state)
     pilot = run.pilot(n_pilot, seed) if n_pilot < run.n_samples else None
-    moments = (pilot or run).map_reduce(_Moments.of)
+    moments = (run if small else pilot or run).map_reduce(column_moments)
     if not np.isfinite(moments.total).all():
         fit.refuse_nonfinite()
     center, deviation, far = _coordinates(moments, run.layout, fit_intercept and not intercept_scale)
@@ -168,16 +171,16 @@ def solve_linear(
         deviation=deviation, class_weight=class_weight, intercept_scale=intercept_scale,
         in_kernel=far > FAR_FROM_ZERO.get(np.dtype(run.dtype), 0.0) and run.layout != "csr",
     )  # fmt: skip
-    small = pilot is None
     objective = make(total_weight, wide=small)
     theta = objective.start(baseline) if start is None else objective.flatten(*start)
     if run.layout != "device":
-        run.warm(functools.partial(_warm, objective, run.layout, run.dtype))
+        run.warm(functools.partial(_warm, objective, run.layout, run.dtype, by_columns(run)))
     solver, model, theta = _choose_solver(fit, make, pilot, objective, theta, tol, warm=start is not None)
-    full = Evaluator(objective, run)
+    full = _PilotCurvature(objective, run, pilot) if by_columns(run) else Evaluator(objective, run)
+    # The Hessian of one pilot is not worth renewing: it is kept, and corrected by secants.
     result = minimize(
         solver, full, State(theta, None, model), tol=tol**2, max_iter=max_iter, to_rounding=small,
-        on_step=functools.partial(_record, fit, "full"),
+        renew_beyond=np.inf if by_columns(run) else 0.25, on_step=functools.partial(_record, fit, "full"),
     )  # fmt: skip
     if result.stopped_because == "not finite":
         fit.refuse_nonfinite()
@@ -191,14 +194,21 @@ def _record(fit, stage, step, state, proposal):
     fit.record(stage, step, state, proposal)
 
 
-def _pilot_size(run, q):
-    """Return how many rows the pilot has; all of them where the problem is small, or no pilot would help."""
+def by_columns(run):
+    """Tell whether the columns of a row lie apart: what needs products of all pairs of them cannot be had then."""
+    return getattr(run, "by_columns", False)
+
+
+def _is_small(run, q):
+    """Tell whether the problem is small, or no pilot would help."""
+    n = run.n_samples
+    return n <= PILOT_ROWS or (n <= PILOT_ROWS_PER_FEATURE * q and n * q**2 <= EXACT_FLOPS)
+
+
+def _pilot_size(run):
+    """Return how many rows the pilot has; too few for a Hessian still make good moments."""
     n, p = run.n_samples, run.n_features
-    m = min(max(PILOT_ROWS, PILOT_ROWS_PER_FEATURE * p), n * PILOT_SHARE, PILOT_BYTES / (8 * p))
-    if n <= PILOT_ROWS or (n <= PILOT_ROWS_PER_FEATURE * q and n * q**2 <= EXACT_FLOPS):
-        return n
-    # Too few rows for a Hessian still make good moments.
-    return int(max(m, 1))
+    return int(max(min(max(PILOT_ROWS, PILOT_ROWS_PER_FEATURE * p), n * PILOT_SHARE, PILOT_BYTES / (8 * p)), 1))
 
 
 def _use_hessian(run, q, n):
@@ -215,7 +225,7 @@ def _choose_solver(fit, make, pilot, objective, theta, tol, warm):
         affordable = q <= limit and run.n_samples * q**2 <= 10 * EXACT_FLOPS
         return (exact if affordable else NewtonCG(objective, 1e-16)), None, theta
     if not _use_hessian(run, q, pilot.n_samples):
-        return NewtonCG(objective, tol**2), None, theta
+        return NewtonCG(objective, 1e-16 if objective.wide else tol**2), None, theta
     weight = pilot.map_reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
     if not weight > 0:
         return NewtonCG(objective, tol**2), None, theta
@@ -245,6 +255,19 @@ def _solve_pilot(fit, pilot, objective, theta, warm):
         )  # fmt: skip
         theta = found.theta if np.isfinite(found.evaluation.value) else theta
     return exact.prepare(State(theta, evaluators.hessian(theta), None), evaluators).model, theta
+
+
+class _PilotCurvature(Evaluator):
+    """Evaluate on all rows, but for Hessians, which are the pilot's: of columns that lie apart nobody can form one."""
+
+    def __init__(self, objective, run, pilot):
+        super().__init__(objective, run)
+        self.pilot = pilot
+
+    def hessian(self, theta):
+        weight = self.pilot.map_reduce(functools.partial(_total_weight, self.objective.class_weight), reads_x=False)
+        model = Evaluator(self.objective.reweighted(weight), self.pilot).hessian(theta)
+        return self.value_gradient(theta)._replace(hessian=model.hessian)
 
 
 def _newtons(objective):
@@ -287,10 +310,8 @@ class _Moments(NamedTuple):
         return self.total / max(self.n, 1)
 
     @classmethod
-    def of(cls, block):
-        panels = block.X if isinstance(block.X, tuple) else (block.X,)
-        parts = [_column_moments(panel) for panel in panels]
-        return cls(panels[0].shape[0], *(np.concatenate(part) for part in zip(*parts)))
+    def of(cls, X):
+        return cls(X.shape[0], *_sums_and_squares(X))
 
     def __add__(self, other):
         n = self.n + other.n
@@ -301,7 +322,26 @@ class _Moments(NamedTuple):
         return _Moments(n, self.total + other.total, self.square + other.square + between)
 
 
-def _column_moments(X):
+class _ColumnMoments:
+    """The `_Moments` of one block; each column for itself, see `daskdml.objectives.panels`."""
+
+    phases = ("backward",)
+
+    def __call__(self, block):
+        return in_phases(self, block)
+
+    def backward(self, X, columns, g):
+        return _Moments.of(X)
+
+    def join(self, partial, pieces):
+        _, totals, squares = zip(*pieces)
+        return _Moments(pieces[0].n, np.concatenate(totals), np.concatenate(squares))
+
+
+column_moments = _ColumnMoments()
+
+
+def _sums_and_squares(X):
     if sparse.issparse(X):
         # Squares about zero: sparse columns are scaled, not shifted. A mean of zero makes the merge add nothing.
         return np.zeros(X.shape[1]) + _nan_if_not_finite(X), squared_column_sums(X, np.ones(X.shape[0]))
@@ -325,13 +365,13 @@ def _nan_if_not_finite(X):
     return 0.0 if np.isfinite(X.data.sum()) else np.nan
 
 
-def _warm(objective, layout, dtype):
+def _warm(objective, layout, dtype, in_panels):
     """Build the kernels a fit will call, by calling them on two rows."""
     from daskdml.data import Block
 
     X = np.zeros((2, objective.n_features), dtype=dtype or np.float64)
     X = sparse.csr_matrix(X) if layout == "csr" else X
-    block = Block(X, np.zeros(2, dtype=np.float32), None, 0, 0)
+    block = Block((X,) if in_panels else X, np.zeros(2, dtype=np.float32), None, 0, 0)
     objective.at(np.zeros(objective.n_params), 1)(block)
 
 

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 
 from daskdml.linear_model._base import LinearPredictor, to_sklearn
-from daskdml.linear_model._fitting import _Moments, fitting
+from daskdml.linear_model._fitting import by_columns, column_moments, fitting
 from daskdml.objectives.least_squares import GramPass, SlopePass
 from daskdml.solvers.gram import GramSolver, solve_nonnegative, solve_products
 from daskdml.utils.params import Interval, Options, check_params
@@ -45,7 +45,7 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
             mean_y = np.reshape(summary.total, -1) / summary.weight
             width = fit.run.n_features
             limit = GRAM_FEATURES_CSR if fit.run.layout == "csr" else GRAM_FEATURES
-            if width <= limit or self.positive:
+            if self.positive or (width <= limit and not by_columns(fit.run)):
                 solution = self._by_gram(fit, alpha, mean_y)
             else:
                 solution = self._by_products(fit, alpha, mean_y, tol, max_iter, start)
@@ -99,7 +99,7 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
         if not self.fit_intercept or run.layout == "csr":
             return np.zeros(run.n_features)
         n = min(_SHIFT_ROWS, run.n_samples)
-        moments = (run if n == run.n_samples else run.pilot(n, 0)).map_reduce(_Moments.of)
+        moments = (run if n == run.n_samples else run.pilot(n, 0)).map_reduce(column_moments)
         if not np.isfinite(moments.total).all():
             fit.refuse_nonfinite()
         return moments.mean

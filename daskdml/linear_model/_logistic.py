@@ -21,7 +21,7 @@ _SOLVERS = ("lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga")
 class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
     """Classify by a logistic model of a linear map; scikit-learn's objective, parameters and attributes.
 
-    Minimises, over coefficients W (and intercepts, which are not penalised),
+    Minimises, over coefficients W (and intercepts, which are not penalised)::
 
         C * sum_i weight_i * loss_i + (1 - l1_ratio) / 2 * ||W||_2^2 + l1_ratio * ||W||_1
 

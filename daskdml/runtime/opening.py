@@ -48,7 +48,7 @@ def open(data, *, passes="many", announce=None):
     --------
     >>> from daskdml.data import Partitioned
     >>> with open(Partitioned.from_any(np.ones((10, 2)))) as run:
-    ...     run.where, run.map_reduce(lambda block: block.X.sum())
+    ...     run.where, float(run.map_reduce(lambda block: block.X.sum()))
     ('in this process: 160 B', 20.0)
     """
     options = get_config()

@@ -7,6 +7,7 @@ what goes back, n x k numbers each, move between workers.
 
 import functools
 import itertools
+import operator
 import pickle
 import time
 from dataclasses import replace
@@ -17,9 +18,10 @@ import numpy as np
 from .blas import one_blas_thread
 from .fold import Fold
 from .memory import format_bytes
-from .placing import _homes, compute_chunks, held_by_workers, over_chunks, place, wait_for
+from .placing import _culled, _homes, compute_chunks, over_chunks, wait_for
 from .run import _first_nonfinite, _take
 from .tasks import BROADCAST_BYTES, SET_SHARE, SPLIT_EVERY, TasksRun, _dumps, _near, _new_name, cancelling
+from .threads import n_cores
 from .work import MapChunks, itself, map_blocks, pickled_size
 
 
@@ -32,14 +34,17 @@ def open_split(client, data, workers, options):
     n_panels = len(data.column_blocks)
     if n_panels == 1 or data.target_shape is None or data.dtype is None or options["memory"] not in ("auto", "pinned"):
         return None
+    from distributed import futures_of, wait
+
     X, *rest = _collections(data)
-    panels = X.to_delayed(optimize_graph=False).ravel().tolist()
-    if not held_by_workers(panels) or not _are_apart(_homes(client, panels), n_panels):
+    wait(futures_of(X))  # who holds a panel is known when it is there
+    panels = X.to_delayed().ravel().tolist()
+    homes = _homes(client, panels)
+    if not _are_apart(homes, n_panels):
         return None
     panels = over_chunks(panels, "panel", [functools.partial(_make_panel, dtype=data.dtype)] * len(panels))
-    with cancelling(client) as futures:
-        place(client, panels, workers, futures, mapped=False)
-    run = SplitRun(client, data, workers, futures)
+    run = SplitRun(client, data, workers, _compute_at(client, panels, homes.items()))
+    run.n_threads = options["n_threads"] or n_cores()
     try:
         run.place_targets(*rest)
     except BaseException:
@@ -117,41 +122,26 @@ class SplitRun(TasksRun):
     def _compute_targets(self, y, weight):
         """Return the futures of y and weights by row band, each computed on a worker that holds panels of its rows."""
         given = {name: part for name, part in (("y", y), ("weight", weight)) if part is not None}
-        parts = [part.to_delayed(optimize_graph=False).ravel().tolist() for part in given.values()]
-        make = [functools.partial(_make_targets, i, n) for i, n in enumerate(self._lengths)]
-        chunks = _together(make, list(zip(*parts)), tuple(given))
-        futures = [None] * self.n_chunks
-        with cancelling(self._client) as started:
-            for band_set in self._sets(everything=True):
-                hints = _near(band_set.home)
-                new = compute_chunks(self._client, [chunks[i] for i in band_set.bands], **hints)
-                started += new
-                for i, future in zip(band_set.bands, new):
-                    futures[i] = future
-            wait_for(started)
-        return futures
+        parts = [part.to_delayed().ravel().tolist() for part in given.values()]
+        make = [functools.partial(_make_targets, i, n, tuple(given)) for i, n in enumerate(self._lengths)]
+        chunks = _together(make, list(zip(*parts)))
+        homes = [(band_set.home, band_set.bands) for band_set in self._sets(everything=True)]
+        return _compute_at(self._client, chunks, homes)
 
     def transform_targets(self, fn):
         panels = self._futures[self._n_targets :]
         super().transform_targets(fn)
         self._futures += panels
 
-    def map_reduce(self, fn, combine=None, *, reads_x=True):
-        self._check_phases(fn, reads_x)
-        return super().map_reduce(fn, *([] if combine is None else [combine]), reads_x=reads_x)
+    def map_reduce(self, fn, combine=operator.add, *, reads_x=True):
+        if reads_x and not getattr(fn, "phases", ()):
+            _refuse(fn)
+        return super().map_reduce(fn, combine, reads_x=reads_x)
 
     def map(self, fn, *, reads_x=True):
         if reads_x:
-            self._check_phases(None, reads_x)
+            _refuse(fn)
         return super().map(fn, reads_x=reads_x)
-
-    def _check_phases(self, fn, reads_x):
-        if reads_x and not getattr(fn, "phases", ()):
-            name = getattr(fn, "__qualname__", type(fn).__qualname__) if fn is not None else "map"
-            raise ValueError(
-                f"{name} reads whole rows, but the columns of X are on different workers; bring them together first with "
-                "X = X.rechunk({1: -1}), or pass X before persist()."
-            )
 
     def locate_nonfinite(self):
         args = [(_first_nonfinite, *self._position(i)) for i in range(self.n_chunks) for _ in self._columns]
@@ -281,6 +271,14 @@ class SplitRun(TasksRun):
         return [None if chunk is None else replace(chunk, X=_side_by_side(band)) for chunk, band in zip(found, bands)]
 
 
+def _refuse(fn):
+    name = getattr(fn, "__qualname__", type(fn).__qualname__)
+    raise ValueError(
+        f"{name} needs whole rows, but the columns of X are on different workers; put them side by side first, with "
+        "X = X.rechunk({1: -1})."
+    )
+
+
 class _Set(NamedTuple):
     """Row bands, their (band, panel) by the worker that holds them, and the worker that holds y."""
 
@@ -295,17 +293,26 @@ def _choose(held):
     return tuple(min(some, key=lambda address: (-count[address], str(address))) for some in held)
 
 
-def _together(functions, inputs, named):
-    """Return one Delayed per function, ``functions[i](*inputs[i])`` by name; all share one graph."""
+def _compute_at(client, chunks, homes):
+    """Compute each Delayed chunk on the worker that ``homes`` lists it for; return the futures, finished, in their order."""
+    futures = {}
+    with cancelling(client) as started:
+        for address, numbers in homes:
+            new = compute_chunks(client, _culled([chunks[i] for i in numbers]), **_near(address))
+            started += new
+            futures.update(zip(numbers, new))
+        wait_for(started)
+    return [futures[i] for i in range(len(chunks))]
+
+
+def _together(functions, inputs):
+    """Return one Delayed per function, ``functions[i](*inputs[i])``; all share one graph."""
     from dask.delayed import Delayed
     from dask.highlevelgraph import HighLevelGraph
 
     label = _new_name("targets")
     keys = [(label, i) for i in range(len(functions))]
-    layer = {
-        key: (fn, named, *[part.key for part in parts])
-        for key, fn, parts in itertools.zip_longest(keys, functions, inputs, fillvalue=())
-    }
+    layer = {key: (fn, *[part.key for part in parts]) for key, fn, parts in zip(keys, functions, inputs)}
     graph = HighLevelGraph.from_collections(label, layer, dependencies=[part for parts in inputs for part in parts])
     return [Delayed(key, graph, layer=label) for key in keys]
 

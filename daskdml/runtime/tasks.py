@@ -34,12 +34,16 @@ _plugged = set()
 
 def open_tasks(client, data, options, one_pass):
     """Place partitioned data on the workers of ``client`` and return the run over them."""
+    from .split import open_split
+
     workers = check_cluster(client)
     if client.id not in _plugged:
         client.register_plugin(StopUnwanted())
         _plugged.add(client.id)
     if not data.is_lazy:
         data = data.spread(CHUNKS_PER_THREAD * sum(worker.n_threads for worker in workers.values()))
+    if not one_pass and (run := open_split(client, data, workers, options)) is not None:
+        return run
     mode, n_bytes = _choose(client, data, workers, options["memory"], one_pass)
     futures = None
     if mode != "stream":

@@ -1,10 +1,11 @@
 """Contracts: test classes to subclass, one for each kind of thing a room holds.
 
-A loss, penalty, kernel, solver or estimator of your own is tested by a class with one method, ``make``, in a file pytest
-collects; what it inherits are the promises that the rest of the library relies on. Pytest is imported with the first
-contract, so this module costs nothing where it is not installed.
+A loss, penalty, kernel, solver or estimator of your own is tested by a class with one method, ``make``, in a file that
+pytest collects; what it inherits are the promises that the rest of the library relies on. Pytest is imported with the
+first contract, so this module costs nothing where it is not installed.
 
 >>> from daskdml.losses import Squared
+>>> from daskdml.testing import LossContract
 >>> class TestSquared(LossContract):
 ...     def make(self):
 ...         return Squared()

@@ -45,7 +45,7 @@ class ClassifierContract(EstimatorContract):
         return np.argmax(raw + noise, axis=1)
 
     def test_labels_of_every_type(self):
-        """Strings, booleans, integers, floats and objects are labels; predictions have their type, coefficients do not change."""
+        """Text, booleans, integers, floats and objects are labels, and predictions have their type."""
         X, y = self.rows()
         expected = self.make().fit(X, y)
         names = np.array(["ash", "birch", "cedar", "elm"])[: self.n_classes]
@@ -134,8 +134,9 @@ class ClassifierContract(EstimatorContract):
         given = {k: 1.0 + 2 * k for k in range(self.n_classes)}
         balanced = len(y) / (self.n_classes * np.bincount(y))
         for chosen, by_class in ((given, np.array([given[k] for k in range(self.n_classes)])), ("balanced", balanced)):
-            expected = self.fitted(self.make().fit(X, y, sample_weight=weight * by_class[y] if chosen is given else by_class[y]))
             options = {"sample_weight": weight} if chosen is given else {}
+            by_row = by_class[y] * options.get("sample_weight", 1.0)
+            expected = self.fitted(self.make().fit(X, y, sample_weight=by_row))
             for kind in ("numpy", "dask array", "csr"):
                 found = self.make(class_weight=chosen).fit(self._table(kind, X), y, **options)
                 self._close(self.fitted(found), expected, 1e-8, f"{chosen}, {kind}")

@@ -1,6 +1,4 @@
-"""What every estimator promises, whatever it predicts: scikit-learn's contract, and that chunks, threads and kinds of input
-change nothing.
-"""
+"""What every estimator promises: scikit-learn's contract, and that chunks, threads and kinds of input change nothing."""
 
 import copy
 import pickle
@@ -263,7 +261,7 @@ class EstimatorContract(BadInput):
         model = self.make().fit(wide[::2, ::2], spaced[0], sample_weight=spaced[1])
         self._close(self.fitted(model), first, 1e-12, "strided")
 
-    # Names ------------------------------------------------------------------------------------------------------------
+    # Names -----------------------------------------------------------------------------------------------------------
 
     def test_names_are_kept_and_checked(self):
         """Column names of every kind of frame are recorded; other names, or another order, are refused at predict."""
@@ -290,7 +288,7 @@ class EstimatorContract(BadInput):
             with pytest.raises(ValueError, match="features, but .* is expecting 5 features"):
                 dense(model.predict(self._table(kind, X[:, :3])))
 
-    # Predictions ------------------------------------------------------------------------------------------------------
+    # Predictions -----------------------------------------------------------------------------------------------------
 
     def test_prediction_is_the_same_on_every_kind(self):
         """Every method gives on every kind of input what it gives on NumPy."""
@@ -411,7 +409,7 @@ class EstimatorContract(BadInput):
             assert report.converged and report.passes >= 1 and report.seconds > 0
             assert "in this process" in str(report)
 
-    # What the tests above share -----------------------------------------------------------------------------------------
+    # What the tests above share --------------------------------------------------------------------------------------
 
     def _same_on(self, kinds):
         X, y = self.rows()

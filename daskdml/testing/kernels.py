@@ -25,8 +25,8 @@ def lay_out(X, layout):
     ----------
     X : ndarray of shape (n, p)
     layout : {"rows", "columns", "rows of columns", "strided", "csr", "csr int64", "csr view", "csr array"}
-        "rows of columns" are rows cut from a larger F-ordered array; "csr view" is a slice that shares its source's memory,
-        so that its row pointers do not begin at 0.
+        "rows of columns" are rows cut from a larger F-ordered array; "csr view" is a slice that shares its source's
+        memory, so that its row pointers do not begin at 0.
 
     Returns
     -------
@@ -148,12 +148,13 @@ class KernelContract:
         # A relative error e of the margins moves the loss by e |g| |x||w|, and its derivative by e |h| |x||w|.
         margin = np.abs(X) @ np.abs(w) + np.abs(b)
         moved = np.abs(g) + self._steepness(h, weight) * margin
-        sizes = (abs(value) + weight.sum() + (np.abs(g) * margin).sum(), np.abs(X).T @ moved, moved.sum(axis=0), np.abs(h) + moved)
+        value_size = abs(value) + weight.sum() + (np.abs(g) * margin).sum()
+        sizes = value_size, np.abs(X).T @ moved, moved.sum(axis=0), np.abs(h) + moved
         results = (value, X.T @ g, g.sum(axis=0), h)
         return results[: (1, 3, 4)[order]], sizes
 
     def test_equals_the_definition(self):
-        """Value, gradient and curvature are the definition's on every layout, length, width, order, with and without weights."""
+        """Results are the definition's on every layout, length, width and order, weighted or not."""
         self._compare({})
 
     def test_shift_is_subtracted(self):
@@ -245,7 +246,9 @@ class KernelContract:
         cases = [self._case(n, 17, "float32") for n in range(200, 264, 4)]
         w, b = cases[0][3:]
         kernel = self.make(w, b, 2)
-        blocks = [(lay_out(X, self.layouts[i % len(self.layouts)]), y, weight) for i, (X, y, weight, *_) in enumerate(cases)]
+        blocks = [
+            (lay_out(X, self.layouts[i % len(self.layouts)]), y, weight) for i, (X, y, weight, *_) in enumerate(cases)
+        ]
         alone = [kernel(*block) for block in blocks]
         shared = self.make(w, b, 2)
         with ThreadPoolExecutor(4) as pool:

@@ -55,8 +55,8 @@ class LossContract:
     def second_derivatives(self, curvature, weight):
         """Return the k x k second derivatives of rows from what the tile writes as curvature.
 
-        One output: the curvature itself. More: softmax's ``weight (diag(p) - p p^T)`` from ``weight p``; a loss of another
-        structure overrides it.
+        One output: the curvature itself. More: softmax's ``weight (diag(p) - p p^T)`` from ``weight p``; a loss of
+        another structure overrides it.
 
         Parameters
         ----------
@@ -131,7 +131,7 @@ class LossContract:
                 np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-300, err_msg=f"{what} at raw = +-{size}")
 
     def test_nan_propagates(self):
-        """A NaN raw prediction shows in the value and in its row's gradient, whatever the weight, and in no other row."""
+        """A NaN raw prediction shows in the value and its row's gradient, whatever the weight, and in no other row."""
         loss = self.make()
         for row in (0, 5, 16):
             raw, y, weight = self._rows(17)

@@ -8,8 +8,8 @@ import numpy as np
 class PenaltyContract:
     """Test a penalty of ``coef = scale * u``: derivatives, prox, violation, conjugate and inner solver.
 
-    A subclass defines `make`. Everything is checked at three scalings: all ones, uneven ones, and some zeros (coordinates that
-    are not penalised, such as the intercept).
+    A subclass defines `make`. Everything is checked at three scalings: all ones, uneven ones, and some zeros
+    (coordinates that are not penalised, such as the intercept).
 
     Examples
     --------
@@ -89,7 +89,7 @@ class PenaltyContract:
             np.testing.assert_array_equal(penalty.prox(u, 3.0, scale)[free], u[free])
 
     def test_violation_is_zero_at_the_minimum_and_nowhere_else(self):
-        """`violation` vanishes at the minimum of penalty plus a quadratic, and is the distance to optimality elsewhere."""
+        """`violation` vanishes at the minimum of penalty plus a quadratic; elsewhere it grows with the distance."""
         penalty = self.make()
         for a, scale in self._points():
             for curvature in (0.5, 4.0):
@@ -130,8 +130,8 @@ class PenaltyContract:
                     assert shrunk @ u - penalty.value(np.where(scale > 0, u, 0.0), scale) <= found + 1e-9
                 if 0.0 < factor < 1.0:
                     far = 1e6 * np.sign(v) * (scale > 0)
-                    heights = [1.01 * shrunk[j] * far[j] - penalty.value(_unit(j, far[j], v.size), scale) for j in range(v.size)]
-                    assert max(heights) > 1.0, "v was shrunk more than needed"
+                    price = [penalty.value(_unit(j, far[j], v.size), scale) for j in range(v.size)]
+                    assert (1.01 * shrunk * far - price).max() > 1.0, "v was shrunk more than needed"
 
     def test_minimize_quadratic_meets_the_optimality_conditions(self):
         """The minimum of a quadratic plus the penalty's rest violates nothing, from any start, singular or not."""
@@ -179,7 +179,7 @@ def _difference(function, x, j, step=1e-4):
 
 
 def _highest(function):
-    """Maximise a concave function of one number that is 0 at 0, by golden sections on a bracket that grows until it holds it."""
+    """Maximise a concave function of one number that is 0 at 0: golden sections of a bracket that grows to hold it."""
     low, high = -1.0, 1.0
     while function(low) > function(low / 2) + 1e-14 and low > -1e9:
         low *= 2

@@ -46,7 +46,8 @@ class RegressorContract(EstimatorContract):
             narrow = np.abs(y).astype(kind)
             expected = self.fitted(self.make().fit(X, narrow.astype(np.float64)))
             self._close(self.fitted(self.make().fit(X, narrow)), expected, 1e-12, np.dtype(kind).name)
-        self._close(self.fitted(self.make().fit(X.tolist(), y.tolist())), self.fitted(self.make().fit(X, y)), 1e-12, "lists")
+        lists = self.make().fit(X.tolist(), y.tolist())
+        self._close(self.fitted(lists), self.fitted(self.make().fit(X, y)), 1e-12, "lists")
 
     def test_several_targets_are_single_ones_side_by_side(self):
         """Columns of y are fitted as if each were alone, on every kind of input."""

@@ -19,7 +19,7 @@ class SolverContract:
     takes_l1 : bool, default False
         Whether penalties may have an L1 part.
     gap_is_a_bound : bool, default False
-        Whether the gap it reports is never below the true one (of objectives whose ``gap`` is a bound), not an estimate.
+        Whether the gap it reports is never below the true one (where the objective's ``gap`` is a bound).
     max_iter : int, default 200
 
     Examples
@@ -96,7 +96,7 @@ class SolverContract:
                 np.testing.assert_allclose(ours, best, atol=1e-7 * np.abs(best).max())
 
     def test_ill_scaled_logistic_regression(self):
-        """Columns over eight decades, scaled by their deviations as a fit does, give the coefficients of scaled columns."""
+        """Columns over eight decades, divided by their deviations as in a fit, give the coefficients of equal ones."""
         X, y, _ = _classes(2, False)
         size = 10.0 ** np.linspace(-4, 4, X.shape[1])
         coefs = []

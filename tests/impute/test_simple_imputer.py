@@ -109,6 +109,8 @@ def test_words_are_scikit_learns(missing, strategy):
 
 @pytest.mark.parametrize("dtype", ["str", "string", "category", "Int64", "boolean"])
 def test_pandas_columns_with_missing_values(dtype):
+    if dtype == "str" and int(pd.__version__.partition(".")[0]) < 3:
+        pytest.skip("before pandas 3, dtype='str' has no missing values")
     values = {"Int64": [3, None, 1], "boolean": [True, None, False]}.get(dtype, ["b", None, "a"])
     frame = pd.DataFrame({"c": pd.Series([values[0]] * 12 + values * 3, dtype=dtype), "x": 1.0})
     for lazy in (frame, partitions(frame, (9, 0, 1, 11))):

@@ -50,7 +50,8 @@ def test_sum_rows(dtype, plain):
             out = np.full(padded(p, dtype) + 1, 2.0)
             loop(_between_nans(X), 3, p, n, p, factor, LANES[dtype], out)
             found = gather(out[:-1], p, dtype)
-            np.testing.assert_allclose(found, 2.0 + X.astype(float).T @ factor, atol=3e-5 if dtype == "float32" else 1e-13)
+            expected = 2.0 + X.astype(float).T @ factor
+            np.testing.assert_allclose(found, expected, atol=3e-5 if dtype == "float32" else 1e-13)
             assert out[-1] == 2.0, "wrote beyond its columns"
 
 

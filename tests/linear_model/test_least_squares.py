@@ -19,7 +19,8 @@ def same(ours, theirs, tolerance=1e-6):
     assert np.shape(ours.intercept_) == np.shape(theirs.intercept_)
     scale = np.abs(theirs.coef_).max()
     assert np.abs(ours.coef_ - theirs.coef_).max() <= tolerance * scale
-    np.testing.assert_allclose(ours.intercept_, theirs.intercept_, atol=tolerance * max(1, np.abs(theirs.intercept_).max()))
+    size = max(1, np.abs(theirs.intercept_).max())
+    np.testing.assert_allclose(ours.intercept_, theirs.intercept_, atol=tolerance * size)
 
 
 def rows(n=2000, p=8, targets=None, seed=0, condition=1.0):
@@ -52,7 +53,7 @@ def exact(X, y, alpha=0.0, weight=None, fit_intercept=True):
     return coef.astype(float), float(mean_y - mean_x @ coef) if fit_intercept else 0.0
 
 
-# Plain ------------------------------------------------------------------------------------------------------------------
+# Plain ---------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -99,7 +100,7 @@ def test_real_data(model):
     assert model.score(X, y) == pytest.approx(twin.score(X, y), rel=1e-10)
 
 
-# Hard -------------------------------------------------------------------------------------------------------------------
+# Hard ----------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("condition", [1e3, 1e5, 1e6])
@@ -164,7 +165,7 @@ def test_ridge_with_more_columns_than_rows():
     same(Ridge(alpha=0.1).fit(X, y), reference.Ridge(alpha=0.1, solver="svd").fit(X, y), 1e-7)
 
 
-# Non-negative -----------------------------------------------------------------------------------------------------------
+# Non-negative --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("targets", [None, 2])
@@ -188,7 +189,7 @@ def test_positive_ridge():
     same(ours, reference.Ridge(alpha=10.0, positive=True, tol=1e-12, max_iter=100_000).fit(X, y), 1e-4)
 
 
-# Sparse, wide, long -------------------------------------------------------------------------------------------------------
+# Sparse, wide, long --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix, sparse.csr_array])
@@ -228,7 +229,7 @@ def test_one_pass_over_many_rows(model, dtype, tolerance):
     assert model.fit_report_.passes <= 1.1
 
 
-# Around it ----------------------------------------------------------------------------------------------------------------
+# Around it -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -22,12 +22,20 @@ IRIS = datasets.load_iris(return_X_y=True)
 DIGITS = datasets.load_digits().data[:600] / 16, datasets.load_digits().target[:600]
 
 
+def sklearns(**params):
+    """Make scikit-learn's estimator; before 1.8 its penalty had to be named."""
+    if "l1_ratio" in params and reference.LogisticRegression().penalty == "l2":
+        liblinear = params.get("solver") == "liblinear"
+        params["penalty"] = "l1" if liblinear and params.pop("l1_ratio") == 1 else "elasticnet"
+    return reference.LogisticRegression(**params)
+
+
 def theirs(X, y, sample_weight=None, **params):
     """Fit scikit-learn's to rounding."""
     params = {"solver": "newton-cholesky", "tol": 1e-11, "max_iter": 1000, **params}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return reference.LogisticRegression(**params).fit(X, y, sample_weight)
+        return sklearns(**params).fit(X, y, sample_weight)
 
 
 def same(ours, theirs, tolerance=1e-6):
@@ -58,7 +66,7 @@ def large(n=60_000, p=10, classes=2, seed=0, scale=None):
     return X, raw.argmax(axis=1)
 
 
-# Smooth penalties -----------------------------------------------------------------------------------------------------
+# Smooth penalties ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -126,7 +134,7 @@ def test_other_solver_names_change_nothing(solver):
     )
 
 
-# Hard columns ---------------------------------------------------------------------------------------------------------
+# Hard columns --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("classes", [2, 3])
@@ -206,7 +214,7 @@ def test_random_state_changes_the_answer_within_tol_only():
     same(a, b)
 
 
-# L1 and elastic net ---------------------------------------------------------------------------------------------------
+# L1 and elastic net --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("l1_ratio", [1.0, 0.5, 0.01])
@@ -217,9 +225,7 @@ def test_l1(data, C, l1_ratio):
     ours = LogisticRegression(C=C, l1_ratio=l1_ratio).fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        best = reference.LogisticRegression(
-            C=C, l1_ratio=l1_ratio, solver="saga", tol=1e-7, max_iter=3000, random_state=0
-        ).fit(X, y)
+        best = sklearns(C=C, l1_ratio=l1_ratio, solver="saga", tol=1e-7, max_iter=3000, random_state=0).fit(X, y)
     assert objective(ours, X, y, C, l1_ratio) <= objective(best, X, y, C, l1_ratio) * (1 + 1e-6)
     assert 0 <= ours.fit_report_.gap <= 1e-6
     if l1_ratio == 1.0 and C < 10:
@@ -231,7 +237,7 @@ def test_l1_against_liblinear(fit_intercept):
     X, y = BREAST
     params = {"C": 0.1, "l1_ratio": 1.0, "solver": "liblinear", "fit_intercept": fit_intercept}
     ours = LogisticRegression(**params).fit(X, y)
-    best = reference.LogisticRegression(**params, tol=1e-10, max_iter=10_000, random_state=0).fit(X, y)
+    best = sklearns(**params, tol=1e-10, max_iter=10_000, random_state=0).fit(X, y)
 
     def value(model):
         # liblinear penalises the intercept too.
@@ -262,7 +268,7 @@ def test_l1_above_the_size_of_the_pilot(dtype, l1_ratio):
     np.testing.assert_array_equal(ours.coef_ == 0, best.coef_ == 0)
 
 
-# Too many columns for a Hessian -----------------------------------------------------------------------------------------
+# Too many columns for a Hessian --------------------------------------------------------------------------------------
 
 
 def thin(n=3000, p=2000, per_row=15, seed=0):
@@ -293,7 +299,7 @@ def test_sparse_with_many_columns_and_l1(C, fit_intercept):
     ours = LogisticRegression(**params).fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        best = reference.LogisticRegression(**params, solver="saga", tol=1e-6, max_iter=1000).fit(X, y)
+        best = sklearns(**params, solver="saga", tol=1e-6, max_iter=1000).fit(X, y)
     assert objective(ours, X, y, C, 1.0) <= objective(best, X, y, C, 1.0) * (1 + 1e-6)
     assert ours.fit_report_.gap <= 1e-6
 
@@ -313,7 +319,7 @@ def test_wide_and_short(fit_intercept):
     same(LogisticRegression(**params).fit(X, y), theirs(X, y, **params, solver="newton-cg", tol=1e-13))
 
 
-# Warnings and starts ----------------------------------------------------------------------------------------------------
+# Warnings and starts -------------------------------------------------------------------------------------------------
 
 
 def test_separable_without_penalty_warns():
@@ -359,7 +365,7 @@ def test_warm_start_from_a_far_point():
     same(model.fit(X, y), theirs(X, y))
 
 
-# Parameters -------------------------------------------------------------------------------------------------------------
+# Parameters ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -413,7 +419,7 @@ def test_parameters_are_scikit_learns():
             assert ours[name] == value, name
 
 
-# Around it --------------------------------------------------------------------------------------------------------------
+# Around it -----------------------------------------------------------------------------------------------------------
 
 
 def test_in_scikit_learns_tools():

@@ -170,7 +170,7 @@ def test_block_function_travels_by_pickle():
 
 
 def test_means_far_from_zero_in_float32():
-    """A mean of a thousand deviations: centred row by row, float32 rows give the gradient of the same rows in float64."""
+    """A mean of a thousand deviations: centred row by row, float32 rows give the gradient of their float64 twins."""
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(3000, P)) + 1000).astype(np.float32)
     y = rng.integers(0, 2, 3000).astype(np.float32)

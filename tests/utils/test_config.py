@@ -35,14 +35,13 @@ def test_context_belongs_to_its_thread():
     assert seen == ["auto"]
 
 
-def test_set_config_lasts():
-    try:
-        set_config(n_threads=3)
-        assert get_config()["n_threads"] == 3
-        with config_context(n_threads=1):
-            assert get_config()["n_threads"] == 1
-    finally:
-        set_config(n_threads=None)
+def test_set_config_lasts(monkeypatch):
+    monkeypatch.setattr("daskdml.utils.config._global", {})
+    set_config(n_threads=3)
+    assert get_config()["n_threads"] == 3
+    with config_context(n_threads=1):
+        assert get_config()["n_threads"] == 1
+    assert get_config()["n_threads"] == 3
 
 
 def test_dask_configuration_is_read():
@@ -69,7 +68,6 @@ def test_environment_is_read():
         ({"runtime": "fast"}, "'runtime' must be one of auto, threads, tasks, debug; got 'fast'"),
         ({"memory": None}, "'memory' must be one of"),
         ({"n_threads": 0}, "int of at least 1; got 0"),
-        ({"n_threads": True}, "int of at least 1; got True"),
         ({"n_threads": 2.0}, "int of at least 1; got 2.0"),
         ({"scratch_dir": 3}, "None or a path; got 3"),
     ],

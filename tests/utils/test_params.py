@@ -50,10 +50,13 @@ def test_constraints(constraint, good, bad):
 
 def test_message_names_the_parameter_the_choices_and_the_value():
     constraints = {"x": [Interval(numbers.Real, 0, None, "neither"), Options({"auto", "none"}), None]}
-    message = "The 'x' parameter of Toy must be a float in the range (0, inf) or one of 'auto', 'none' or None. Got -3 instead."
+    message = (
+        "The 'x' parameter of Toy must be a float in the range (0, inf) or one of 'auto', 'none' or None. "
+        "Got -3 instead."
+    )
     with pytest.raises(InvalidParameterError) as error:
         check_params(Toy(-3), constraints)
-    assert str(error.value).replace("inf]", "inf)") == message
+    assert str(error.value) == message
     assert isinstance(error.value, ValueError) and isinstance(error.value, TypeError)
 
 
