@@ -1,5 +1,6 @@
 """Puts chunks on workers as futures, one contiguous range each, with the graph that makes them again."""
 
+import functools
 import uuid
 
 import numpy as np
@@ -49,36 +50,144 @@ def compute_chunks(client, chunks, **hints):
         return client.compute(chunks, **hints)
 
 
-def place(client, chunks, workers, futures, *, mapped):
-    """Compute chunks and leave them on the workers, finished.
+class Placed:
+    """Chunks as futures, each pinned to one worker, with the recipe to make it again.
 
     Parameters
     ----------
     client : distributed.Client
     chunks : list of Delayed
+        Of Chunk.
     workers : dict of str to cluster_check.Worker
-    futures : list
-        Receives the futures, in chunk order.
     mapped : bool
-        Whether each chunk goes to files of its worker's scratch space.
+        Whether each chunk goes to files of its worker's scratch space, as a MappedChunk.
 
     Notes
     -----
     Each worker gets one contiguous range of chunks, in proportion to its threads, so that its partial sums are few.
     A chunk made from data that workers hold already goes to the worker that holds most of its bytes.
+
+    Tasks are pinned strictly. A loosely pinned one (``allow_other_workers``) is stolen together with its rows, and is
+    never run again if no other worker is running at the moment its worker dies. A strictly pinned one waits for ever
+    for its dead worker; `repair` makes such chunks again elsewhere.
     """
-    homes = _homes(client, chunks) if held_by_workers(chunks) else _ranges(len(chunks), workers)
-    if mapped:
-        chunks = over_chunks(chunks, "map", [MappedChunk] * len(chunks))
-    placed = {}
-    for address, numbers in homes.items():
-        part = _culled([chunks[i] for i in numbers])
-        hints = {"workers": [address], "allow_other_workers": True} if address else {}
-        started = compute_chunks(client, part, **hints)
-        futures += started
-        placed.update(zip(numbers, started))
-    futures[:] = [placed[i] for i in range(len(chunks))]
-    wait_for(futures)
+
+    def __init__(self, client, chunks, workers, *, mapped):
+        self.client = client
+        self.workers = workers
+        self._mapped = mapped
+        self._sources = chunks
+        self._target_functions = ()
+        self.futures = [None] * len(chunks)
+        homes = _homes(client, chunks, workers) if held_by_workers(chunks) else _ranges(range(len(chunks)), workers)
+        self._make(homes)
+
+    def transform_targets(self, fn):
+        """Replace every chunk by one with ``fn(y)`` for y, on the same worker, sharing X."""
+
+        def submit(started):
+            order = []
+            for address, numbers in self.held().items():
+                chunks = [self.futures[i] for i in numbers]
+                name = f"{OURS}targets-{uuid.uuid4().hex}"
+                started += self.client.map(with_targets, chunks, fn=fn, key=name, workers=[address])
+                order += numbers
+            return order
+
+        order, made = self.carry_out(submit)
+        self.futures = [future for _, future in sorted(zip(order, made), key=lambda pair: pair[0])]
+        self._target_functions += (fn,)
+
+    def held(self, wanted=None):
+        """Return the numbers of the (wanted) chunks by the worker that holds them; makes lost ones again first."""
+        wanted = range(len(self.futures)) if wanted is None else wanted
+        while True:
+            holders = self.client.who_has([self.futures[i] for i in wanted])
+            held = {}
+            for i in wanted:
+                addresses = holders.get(self.futures[i].key)
+                held.setdefault(min(addresses) if addresses else None, []).append(i)
+            if None not in held:
+                return held
+            self.repair()
+
+    def carry_out(self, submit):
+        """Start tasks and wait for them, again after each death of a worker.
+
+        Parameters
+        ----------
+        submit : callable of a list
+            Appends futures of tasks pinned to the workers of `held`; what it returns is returned first.
+
+        Returns
+        -------
+        object, list of Future
+        """
+        for _ in range(ALLOWED_DEATHS + 1):
+            try:
+                with cancelling(self.client) as started:
+                    answer = submit(started)
+                    wait_for(self.client, started, set(self.workers))
+                    return answer, started
+            except WorkerLost as error:
+                lost = error
+                self.repair()
+        raise too_many_deaths(lost)
+
+    def repair(self):
+        """Make the chunks again that nobody holds, on the workers there are now."""
+        self.workers = check_cluster(self.client)
+        holders = self.client.who_has([future for future in self.futures if future is not None])
+        lost = [i for i, future in enumerate(self.futures) if future is None or not holders.get(future.key)]
+        self.client.cancel([self.futures[i] for i in lost if self.futures[i] is not None], force=True)
+        self._make(_ranges(lost, self.workers))
+
+    def release(self):
+        """Let go of all chunks."""
+        for future in self.futures:
+            if future is not None:
+                future.release()
+        self.futures = []
+
+    def _make(self, homes):
+        """Compute chunks where ``homes`` (numbers by address) says; those that a death interrupts, elsewhere."""
+        for _ in range(ALLOWED_DEATHS + 1):
+            with cancelling(self.client) as started:
+                made = {}
+                for address, numbers in homes.items():
+                    hints = {} if address is None else {"workers": [address]}
+                    new = compute_chunks(self.client, _culled(self._recipes(numbers)), **hints)
+                    started += new
+                    made.update(zip(numbers, new))
+                try:
+                    wait_for(self.client, started, set(homes) - {None})
+                    lost = None
+                except WorkerLost as error:
+                    lost = error
+                _raise_first(started)
+                for i, future in made.items():
+                    self.futures[i] = future if future.status == "finished" else None
+            if lost is None:
+                return
+            self.client.cancel([future for i, future in made.items() if self.futures[i] is None], force=True)
+            self.workers = check_cluster(self.client)
+            homes = _ranges([i for i in made if self.futures[i] is None], self.workers)
+        raise too_many_deaths(lost)
+
+    def _recipes(self, numbers):
+        """Return the Delayed chunks with everything that has been done to them."""
+        chunks = [self._sources[i] for i in numbers]
+        if self._mapped:
+            chunks = over_chunks(chunks, "map", [MappedChunk] * len(chunks))
+        for fn in self._target_functions:
+            chunks = over_chunks(chunks, "targets", [functools.partial(with_targets, fn=fn)] * len(chunks))
+        return chunks
+
+
+def _raise_first(futures):
+    for future in futures:
+        if future.status == "error":
+            future.result()
 
 
 def held_by_workers(chunks):
@@ -101,8 +210,8 @@ def _inputs(task):
     return [future.key for future in futures_of([task])] if found is None else found
 
 
-def _homes(client, chunks):
-    """Return the numbers of chunks by the worker that holds most of the bytes they are made from."""
+def _homes(client, chunks, workers):
+    """Return the numbers of chunks by the worker that holds most of the bytes they are made from, None if nobody."""
     graph = _merged(chunks).to_dict()
     holders, sizes = client.who_has(), client.nbytes(summary=False)
     homes = {}
@@ -111,7 +220,7 @@ def _homes(client, chunks):
         while todo:
             key = todo.pop()
             if key not in graph:
-                for address in holders.get(key, ()):
+                for address in set(holders.get(key, ())) & set(workers):
                     held[address] = held.get(address, 0) + sizes.get(key, 0)
                 continue
             new = set(_inputs(graph[key])) - seen
@@ -132,11 +241,11 @@ def wait_for(futures):
             future.result()
 
 
-def _ranges(n_chunks, workers):
+def _ranges(numbers, workers):
     """Return the numbers of chunks by worker: contiguous ranges in proportion to the workers' threads."""
     threads = np.array([0, *[worker.n_threads for worker in workers.values()]])
-    edges = np.round(np.cumsum(threads) / threads.sum() * n_chunks).astype(int)
-    return {address: list(range(a, b)) for address, a, b in zip(workers, edges[:-1], edges[1:]) if b > a}
+    edges = np.round(np.cumsum(threads) / threads.sum() * len(numbers)).astype(int)
+    return {address: list(numbers[a:b]) for address, a, b in zip(workers, edges[:-1], edges[1:]) if b > a}
 
 
 def _culled(chunks):
@@ -152,8 +261,8 @@ def sets_of(held, workers, chunk_bytes, share):
 
     Parameters
     ----------
-    held : dict of str or None to list of int
-        Chunk numbers by worker; None for those that nobody holds.
+    held : dict of str to list of int
+        Chunk numbers by worker.
     workers : dict of str to cluster_check.Worker
     chunk_bytes : int
         Memory that one chunk takes as the argument of a task.
@@ -162,15 +271,14 @@ def sets_of(held, workers, chunk_bytes, share):
 
     Returns
     -------
-    list of (str or None, list of int)
+    list of (str, list of int)
         In the order of their first chunk; at least as many per worker as it has threads.
     """
     sets = []
     for address, numbers in held.items():
         worker = workers.get(address) or next(iter(workers.values()))
         bound = max(1.0, share * worker.memory_limit / worker.n_threads)
-        threads = worker.n_threads if address in workers else sum(other.n_threads for other in workers.values())
-        n_sets = max(threads, int(np.ceil(len(numbers) * chunk_bytes / bound)))
+        n_sets = max(worker.n_threads, int(np.ceil(len(numbers) * chunk_bytes / bound)))
         pieces = np.array_split(sorted(numbers), min(n_sets, len(numbers)))
         sets += [(address, piece.tolist()) for piece in pieces]
     return sorted(sets, key=lambda item: item[1][0])

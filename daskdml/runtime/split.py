@@ -18,7 +18,7 @@ import numpy as np
 from .blas import one_blas_thread
 from .fold import Fold
 from .memory import format_bytes
-from .placing import _culled, _homes, compute_chunks, over_chunks, wait_for
+from .placing import _culled, _homes, compute_chunks, wait_for
 from .run import _first_nonfinite, _take
 from .tasks import BROADCAST_BYTES, SET_SHARE, SPLIT_EVERY, TasksRun, _dumps, _near, _new_name, cancelling
 from .threads import n_cores
@@ -42,8 +42,12 @@ def open_split(client, data, workers, options):
     homes = _homes(client, panels)
     if not _are_apart(homes, n_panels):
         return None
-    panels = over_chunks(panels, "panel", [functools.partial(_make_panel, dtype=data.dtype)] * len(panels))
-    run = SplitRun(client, data, workers, _compute_at(client, panels, homes.items()))
+    with cancelling(client) as futures:
+        for future, address in zip(_compute_blocks(client, X, homes), _by_number(homes)):
+            make = functools.partial(_make_panel, dtype=data.dtype)
+            futures.append(client.submit(make, future, key=_new_name("panel"), pure=False, **_near(address)))
+        wait_for(futures)
+    run = SplitRun(client, data, workers, futures)
     run.n_threads = options["n_threads"] or n_cores()
     try:
         run.place_targets(*rest)
@@ -122,11 +126,16 @@ class SplitRun(TasksRun):
     def _compute_targets(self, y, weight):
         """Return the futures of y and weights by row band, each computed on a worker that holds panels of its rows."""
         given = {name: part for name, part in (("y", y), ("weight", weight)) if part is not None}
-        parts = [part.to_delayed().ravel().tolist() for part in given.values()]
-        make = [functools.partial(_make_targets, i, n, tuple(given)) for i, n in enumerate(self._lengths)]
-        chunks = _together(make, list(zip(*parts)))
-        homes = [(band_set.home, band_set.bands) for band_set in self._sets(everything=True)]
-        return _compute_at(self._client, chunks, homes)
+        parts = list(zip(*[_compute_blocks(self._client, part, {None: range(self.n_chunks)}) for part in given.values()]))
+        homes = {band_set.home: [] for band_set in self._sets(everything=True)}
+        for band_set in self._sets(everything=True):
+            homes[band_set.home] += band_set.bands
+        with cancelling(self._client) as futures:
+            for i, address in enumerate(_by_number(homes)):
+                make = functools.partial(_make_targets, i, self._lengths[i], tuple(given))
+                futures.append(self._client.submit(make, *parts[i], key=_new_name("targets"), pure=False, **_near(address)))
+            wait_for(futures)
+        return futures
 
     def transform_targets(self, fn):
         panels = self._futures[self._n_targets :]
@@ -293,28 +302,22 @@ def _choose(held):
     return tuple(min(some, key=lambda address: (-count[address], str(address))) for some in held)
 
 
-def _compute_at(client, chunks, homes):
-    """Compute each Delayed chunk on the worker that ``homes`` lists it for; return the futures, finished, in their order."""
-    futures = {}
-    with cancelling(client) as started:
-        for address, numbers in homes:
-            new = compute_chunks(client, _culled([chunks[i] for i in numbers]), **_near(address))
-            started += new
-            futures.update(zip(numbers, new))
-        wait_for(started)
-    return [futures[i] for i in range(len(chunks))]
+def _compute_blocks(client, array, homes):
+    """Return the future of every block of a Dask array; blocks that nobody holds are computed where ``homes`` says."""
+    from distributed import futures_of
+
+    held = {future.key: future for future in futures_of(array)}
+    blocks = array.to_delayed().ravel().tolist()
+    for address, numbers in homes.items():
+        lazy = [blocks[i] for i in numbers if blocks[i].key not in held]
+        if lazy:
+            held.update(zip([block.key for block in lazy], compute_chunks(client, _culled(lazy), **_near(address))))
+    return [held[block.key] for block in blocks]
 
 
-def _together(functions, inputs):
-    """Return one Delayed per function, ``functions[i](*inputs[i])``; all share one graph."""
-    from dask.delayed import Delayed
-    from dask.highlevelgraph import HighLevelGraph
-
-    label = _new_name("targets")
-    keys = [(label, i) for i in range(len(functions))]
-    layer = {key: (fn, *[part.key for part in parts]) for key, fn, parts in zip(keys, functions, inputs)}
-    graph = HighLevelGraph.from_collections(label, layer, dependencies=[part for parts in inputs for part in parts])
-    return [Delayed(key, graph, layer=label) for key in keys]
+def _by_number(homes):
+    """Turn numbers by worker into a list of workers."""
+    return [address for _, address in sorted((i, address) for address, numbers in homes.items() for i in numbers)]
 
 
 def _side_by_side(chunks):

@@ -16,16 +16,25 @@ class GramSolver:
     ----------
     gram : ndarray of shape (p, p)
     alpha : float, >= 0
+    cut : float, default 0.0
+        Leave out directions whose singular value, in the columns as they are, is at most this share of the largest:
+        LAPACK's ``cond``. What a Gram matrix cannot tell from rounding is left out anyway.
 
     Attributes
     ----------
     condition : float
         Condition number of the *design*, the square root of the scaled matrix's.
     rank : int
+    singular : ndarray of shape (p,) or None
+        Singular values of the design, largest first; with ``cut`` only.
     """
 
-    def __init__(self, gram, alpha):
+    def __init__(self, gram, alpha, cut=0.0):
         p = len(gram)
+        self.singular = np.sqrt(np.maximum(linalg.eigvalsh(gram, check_finite=False)[::-1], 0.0)) if cut else None
+        if cut and p and self.singular[-1] <= cut * self.singular[0] and cut**2 > p * np.finfo(float).eps:
+            self._cut_off(gram, cut)
+            return
         matrix = gram + alpha * np.eye(p)
         diagonal = np.diag(matrix)
         self._scale = 1.0 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
@@ -36,17 +45,26 @@ class GramSolver:
         factor, info = lapack.dpotrf(scaled, lower=1)
         rcond = lapack.dpocon(factor, norm, uplo="L")[0] if info == 0 and p else float(p == 0)
         self.condition = 1.0 / np.sqrt(max(rcond, 1e-300))
-        if rcond > 16 * p * np.finfo(float).eps:
+        if rcond > p * np.finfo(float).eps:
             self._solve = lambda b: linalg.cho_solve((factor, True), b, check_finite=False)
             return
         values, vectors = linalg.eigh(scaled, check_finite=False)
         # Below this an eigenvalue is rounding: a Gram matrix knows the design to half the digits.
-        kept = values > 16 * p * np.finfo(float).eps * max(values[-1], 1e-300)
+        kept = values > p * np.finfo(float).eps * max(values[-1], 1e-300)
         self.rank = int(kept.sum())
         root = vectors[:, kept] / np.sqrt(values[kept])
         self._solve = lambda b: root @ (root.T @ b)
         if alpha == 0 and self.rank < p:
             self._null = linalg.qr(vectors[:, ~kept] * self._scale[:, None], mode="economic")[0]
+
+    def _cut_off(self, gram, cut):
+        values, vectors = linalg.eigh(gram, check_finite=False)
+        kept = values > cut**2 * values[-1]
+        self.rank = int(kept.sum())
+        self.condition = np.sqrt(values[-1] / values[kept][0]) if self.rank else 1.0
+        root = vectors[:, kept] / np.sqrt(values[kept])
+        self._scale, self._null = np.ones(len(gram)), np.zeros((len(gram), 0))
+        self._solve = lambda b: root @ (root.T @ b)
 
     def solve(self, b):
         """Return W for one or several right-hand sides, shape (p,) or (p, t)."""

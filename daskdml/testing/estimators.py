@@ -1,4 +1,4 @@
-"""What every estimator promises: scikit-learn's contract, and that chunks, threads and kinds of input change nothing."""
+"""Promises of every estimator: scikit-learn's contract, and that chunks, threads and kinds of input change nothing."""
 
 import copy
 import pickle

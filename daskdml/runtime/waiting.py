@@ -1,0 +1,72 @@
+"""Waits for tasks that are pinned to workers, and cleans up after errors, interrupts and deaths."""
+
+from contextlib import contextmanager, suppress
+
+CHECK_SECONDS = 0.5
+ALLOWED_DEATHS = 3  # in one pass; rows that kill a worker would kill the next one as well
+
+
+class WorkerLost(Exception):
+    """A worker that tasks are pinned to has gone."""
+
+    def __init__(self, addresses):
+        super().__init__(", ".join(sorted(addresses)))
+
+
+@contextmanager
+def cancelling(client):
+    """Cancel the futures put into the list on any error or Ctrl-C, and say in a sentence what became of workers."""
+    import distributed
+
+    started = []
+    try:
+        yield started
+    except BaseException as error:
+        with suppress(Exception):  # the cluster may be gone; the error at hand says more
+            client.cancel(started, force=True)
+        if isinstance(error, distributed.KilledWorker):
+            raise too_many_deaths(error.last_worker.address) from error
+        if isinstance(error, distributed.CancelledError):
+            raise RuntimeError(
+                "The cluster lost part of the data and has no recipe to make it again (scattered data, or a restarted "
+                "scheduler); pass a collection that reads its source."
+            ) from error
+        raise
+
+
+def wait_for(client, futures, pinned):
+    """Wait until all futures are done, or one has failed.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    futures : list of Future
+    pinned : set of str
+        Addresses of the workers that tasks may run on only.
+
+    Raises
+    ------
+    WorkerLost
+        If one of those workers goes while we wait: Dask would wait for ever for it to come back.
+    """
+    from distributed import TimeoutError, wait
+
+    while True:
+        try:
+            wait(futures, timeout=CHECK_SECONDS)
+            return
+        except TimeoutError:
+            if any(future.status == "error" for future in futures):
+                return
+            gone = pinned - set(client.nthreads())
+            if gone:
+                raise WorkerLost(gone) from None
+
+
+def too_many_deaths(address):
+    """Return the error that says that the same rows killed one worker after the other."""
+    return RuntimeError(
+        f"Workers died {ALLOWED_DEATHS + 1} times in one pass over the data, the last one at {address}, most likely "
+        "because they ran out of memory; give the workers more memory, make the chunks smaller, or use "
+        'daskdml.config_context(memory="stream").'
+    )
