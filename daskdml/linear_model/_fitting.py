@@ -90,8 +90,16 @@ class Fit:
 
 
 @contextlib.contextmanager
-def fitting(estimator, X, y, sample_weight, *, verbose=0):
+def fitting(estimator, X, y, sample_weight, *, verbose=0, gap=float("nan")):
     """Open a fit: check names and shapes, align the inputs, choose where to run and say so.
+
+    Parameters
+    ----------
+    estimator : estimator
+    X, y, sample_weight : as given to its ``fit``
+    verbose : int, default 0
+    gap : float, default nan
+        Relative gap at which the fit will stop: it tells the progress bar how far there is to go.
 
     Yields
     ------
@@ -108,7 +116,7 @@ def fitting(estimator, X, y, sample_weight, *, verbose=0):
     check_features(features, X, reset=True)
     with Progress(int(verbose)) as progress, runtime.open(data) as run:
         report = FitReport(run.where, estimator=type(estimator).__name__)
-        progress.start(run.where)
+        progress.start(run.where, gap)
         yield Fit(run, report, progress, features)
 
 

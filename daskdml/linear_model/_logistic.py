@@ -154,7 +154,7 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         check_params(self, self._constraints)
         C, l1_ratio = self._strength()
         y = _one_dimensional(y)
-        with fitting(self, X, y, sample_weight, verbose=self.verbose) as fit:
+        with fitting(self, X, y, sample_weight, verbose=self.verbose, gap=self.tol**2) as fit:
             summary = fit.targets("classes")
             classes = summary.classes
             self._check_classes(classes)
