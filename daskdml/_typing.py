@@ -13,6 +13,7 @@ class Loss(Protocol):
     n_outputs: int
     smooth: bool
     constant_hessian: bool
+    shift_invariant: bool
     infimum: float
     y_domain: tuple[float, float]
     params: np.ndarray

@@ -83,7 +83,7 @@ def as_weight(weight, n):
         raise ValueError(f"Sample weights must be numbers, got values of type {weight.dtype}.")
     if n is not None and weight.shape != (n,):
         raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n,)}!")
-    return weight.astype(np.float64, copy=False)
+    return np.ascontiguousarray(weight, dtype=np.float64)  # kernels take no strides
 
 
 @dataclass(frozen=True, eq=False)

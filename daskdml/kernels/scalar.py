@@ -51,7 +51,7 @@ def _power_of_two_compiled(k):
 
 @register_jitable
 def exp_negative(x):
-    """Return exp(x) for x <= 0, relative error below 1e-14; NaN stays NaN, below -708 it is exp(-708).
+    """Return exp(x) for x <= 0, relative error below 5e-14; NaN stays NaN, below -708 it is exp(-708).
 
     x = k ln 2 + r with |r| <= ln(2) / 2, then a Taylor polynomial of degree 11 in r (next term below 7e-15).
     """

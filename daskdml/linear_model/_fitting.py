@@ -32,6 +32,7 @@ HESSIAN_PARAMS, HESSIAN_PARAMS_CSR = 3_000, 500
 # Rows a parameter below which a pilot's Hessian is no guide.
 PILOT_ROWS_PER_PARAM = 5
 EXACT_FLOPS = 2e10
+PILOT_ROWS_PER_CLASS = 20
 # Means so many deviations from zero that sums over rows must be centred row by row.
 FAR_FROM_ZERO = {np.dtype(np.float32): 8.0, np.dtype(np.float64): 1e4}
 
@@ -173,23 +174,28 @@ def solve_linear(
     moments = (run if small else pilot or run).map_reduce(column_moments)
     if not np.isfinite(moments.total).all():
         fit.refuse_nonfinite()
-    center, deviation, far = _coordinates(moments, run.layout, fit_intercept and not intercept_scale)
+    center, deviation, far = _coordinates(moments, run.layout, run.dtype, fit_intercept and not intercept_scale)
     make = functools.partial(
         LinearObjective, loss, penalty, run.n_features, fit_intercept=fit_intercept, center=center,
         deviation=deviation, class_weight=class_weight, intercept_scale=intercept_scale,
         in_kernel=far > FAR_FROM_ZERO.get(np.dtype(run.dtype), 0.0) and run.layout != "csr",
     )  # fmt: skip
-    objective = make(total_weight, wide=small)
+    # The duality gap of a pure L1 penalty is as wide as the gradient's rounding: float32 leaves 1e-6 of it.
+    objective = make(total_weight, wide=small or not penalty.smooth)
     theta = objective.start(baseline) if start is None else objective.flatten(*start)
     if run.layout != "device":
         run.warm(functools.partial(_warm, objective, run.layout, run.dtype, by_columns(run)))
     solver, model, theta = _choose_solver(fit, make, pilot, objective, theta, tol, warm=start is not None)
     full = _PilotCurvature(objective, run, pilot) if by_columns(run) else Evaluator(objective, run)
     # The Hessian of one pilot is not worth renewing: it is kept, and corrected by secants.
-    result = minimize(
-        solver, full, State(theta, None, model), tol=tol**2, max_iter=max_iter, to_rounding=small,
+    go = functools.partial(
+        minimize, solver, full, tol=tol**2, max_iter=max_iter, to_rounding=small,
         renew_beyond=np.inf if by_columns(run) else 0.25, on_step=functools.partial(_record, fit, "full"),
     )  # fmt: skip
+    result = go(State(theta, None, model))
+    if model is not None and result.stopped_because == "no step along it helps":
+        # The pilot led astray, to where the objective is flat: begin again with a Hessian of all rows.
+        result = go(State(objective.start(baseline), None, None))
     if result.stopped_because == "not finite":
         fit.refuse_nonfinite()
     fit.close(converged=result.converged, stopped_because=result.stopped_because, n_iter=result.n_iter)
@@ -235,10 +241,22 @@ def _choose_solver(fit, make, pilot, objective, theta, tol, warm):
     if not _use_hessian(run, q, pilot.n_samples):
         return NewtonCG(objective, 1e-16 if objective.wide else tol**2), None, theta
     weight = pilot.map_reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
-    if not weight > 0:
-        return NewtonCG(objective, tol**2), None, theta
+    if not weight > 0 or _rarest(pilot, objective.loss) < PILOT_ROWS_PER_CLASS:
+        # A class hardly seen looks separable from the others: the pilot's optimum would lie at infinity.
+        return by_secants, None, theta
     model, theta = _solve_pilot(fit, pilot, make(weight), theta, warm)
     return by_secants, model, theta
+
+
+def _rarest(pilot, loss):
+    """Return the number of rows of the rarest class in the pilot; infinity where targets are no classes."""
+    if not np.isfinite(loss.y_domain[1]):
+        return np.inf
+    return pilot.map_reduce(functools.partial(_class_counts, int(loss.y_domain[1]) + 1), reads_x=False).min()
+
+
+def _class_counts(n_classes, block):
+    return np.bincount(block.y.astype(np.intp), minlength=n_classes)
 
 
 def _solve_pilot(fit, pilot, objective, theta, warm):
@@ -292,12 +310,14 @@ def _total_weight(class_weight, block):
     return float(weight.sum())
 
 
-def _coordinates(moments, layout, may_shift):
+def _coordinates(moments, layout, dtype, may_shift):
     """Return (center, deviation, how many deviations the farthest mean is from zero)."""
     mean, variance = moments.mean, moments.square / max(moments.n, 1)
     if layout == "csr" or not may_shift:
         size = np.sqrt(variance + (0 if layout == "csr" else mean**2))
         return None, size, 0.0
+    # Kernels subtract it in the rows' own precision; what is added back to the intercept must be the same number.
+    mean = mean.astype(dtype or np.float64).astype(np.float64)
     deviation = np.sqrt(variance)
     # A column that varies by rounding only is constant: dividing by its deviation would blow the rounding up.
     deviation[deviation <= 1e-12 * np.abs(mean)] = 0.0

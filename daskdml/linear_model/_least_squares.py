@@ -115,7 +115,7 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
             fit.refuse_nonfinite()
         return moments.mean
 
-    def _by_products(self, fit, alpha, mean_y, tol, max_iter, start):
+    def _by_products(self, fit, alpha, mean_y, tol, max_iter):
         """Solve the normal equations by conjugate gradients: for more features than a Gram matrix can have."""
         run, p, t = fit.run, fit.run.n_features, len(mean_y)
         nothing, no_b = np.zeros((p, t)), np.zeros(t)
@@ -393,7 +393,7 @@ class Ridge(_LeastSquares):
         ----------
         X : array_like, CSR/CSC matrix, DataFrame, dask.array or dask.dataframe, shape (n_samples, n_features)
         y : array_like, Series, DataFrame or Dask collection, shape (n_samples,) or (n_samples, n_targets)
-        sample_weight : float, array_like or Dask collection, shape (n_samples,), optional
+        sample_weight : array_like or Dask collection, shape (n_samples,), optional
 
         Returns
         -------
@@ -413,6 +413,8 @@ class Ridge(_LeastSquares):
                 "set `positive=False`"
             )
         solution = self._fit(X, y, sample_weight, alpha=alpha, tol=self.tol, max_iter=self.max_iter)
+        if self.coef_.shape[:-1] == (1,):
+            self.coef_ = self.coef_[0]  # scikit-learn's Ridge has it so for y of shape (n, 1), its LinearRegression not
         by_products = solution.rank is None
         self.solver_ = "lbfgs" if self.positive else "sparse_cg" if by_products else "cholesky"
         self.n_iter_ = np.full(len(solution.coef), solution.n_iter if by_products else 1, dtype=np.int32)

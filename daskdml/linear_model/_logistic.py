@@ -165,7 +165,7 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
             if np.count_nonzero(weights) < 2:
                 raise ValueError(
                     "This solver needs samples of at least 2 classes in the data, but all the weight is on the class "
-                    f"{classes[int(np.argmax(weights))]!r}."
+                    f"{classes.tolist()[int(np.argmax(weights))]!r}."
                 )
             solution = self._solve(fit, classes, weights, total, by_class, C, l1_ratio)
         self.classes_ = classes
@@ -233,7 +233,7 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
 
     def _check_classes(self, classes):
         if len(classes) < 2:
-            only = classes[0] if len(classes) else "none"
+            only = classes[:1].tolist()[0] if len(classes) else "none"
             raise ValueError(
                 "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
                 f"{only!r}"

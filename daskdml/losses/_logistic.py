@@ -18,6 +18,7 @@ class Logistic:
     name = "logistic"
     n_outputs = 1
     smooth = True
+    shift_invariant = False
     constant_hessian = False
     y_domain = (0.0, 1.0)
     #: Lowest value over raw: what the duality gap subtracts.

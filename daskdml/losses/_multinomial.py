@@ -22,6 +22,8 @@ class Multinomial:
 
     name = "multinomial"
     smooth = True
+    #: The same number added to all raw values of a row changes nothing.
+    shift_invariant = True
     constant_hessian = False
     infimum = 0.0
     params = np.empty(0)

@@ -16,6 +16,7 @@ class Squared:
     name = "squared"
     n_outputs = 1
     smooth = True
+    shift_invariant = False
     constant_hessian = True
     y_domain = (-np.inf, np.inf)
     infimum = 0.0

@@ -72,8 +72,8 @@ def compare(ours, facts):
     if len(cpus) > 1:
         other = next(address for address, found in sorted(facts.items()) if found["cpu"] != ours["cpu"])
         warnings.warn(
-            f"The worker {other} has another CPU ({facts[other]['cpu'][0]}) than this process ({ours['cpu'][0]}): results "
-            "are equal to rounding, but no longer the same bits for any placement of the blocks.",
+            f"The worker {other} has another CPU ({facts[other]['cpu'][0]}) than this process ({ours['cpu'][0]}): "
+            "results are equal to rounding, but no longer the same bits for any placement of the blocks.",
             RuntimeWarning,
             stacklevel=5,
         )

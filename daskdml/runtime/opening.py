@@ -7,10 +7,10 @@ import time
 from daskdml.utils.config import get_config
 
 from .blas import one_blas_thread
+from .graphs import Sources
 from .local import LocalRun, compute
 from .mapped import MappedChunk, resident_bytes
 from .memory import SHARE, choose_mode, format_bytes, free_scratch, process_limit, scratch_folder
-from .placing import held_by_workers
 from .threads import n_cores
 
 
@@ -125,7 +125,7 @@ def _open_local(data, options, one_pass, reason):
 
 def _refuse_futures(data):
     """Refuse collections that a cluster holds when the fit stays in this process: they cannot be read from here."""
-    if "distributed" in sys.modules and held_by_workers(data.chunks):
+    if "distributed" in sys.modules and Sources(data.chunks).from_futures:
         raise ValueError(
             "The data are held by the workers of a cluster (persisted), but this fit runs in process; fit with that "
             'cluster\'s Client current and runtime="auto", or pass the collection before persist().'

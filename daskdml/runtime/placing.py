@@ -1,53 +1,15 @@
-"""Puts chunks on workers as futures, one contiguous range each, with the graph that makes them again."""
+"""Puts chunks on workers as futures, one contiguous range each, and makes lost ones again."""
 
 import functools
+import itertools
 import uuid
 
 import numpy as np
 
-from .mapped import MappedChunk
-
-OURS = "daskdml-"
-
-
-def over_chunks(chunks, name, functions, *shared):
-    """Return one Delayed per chunk, ``functions[i](chunk, *shared)``; all share one graph.
-
-    Parameters
-    ----------
-    chunks : list of Delayed
-    name : str
-        Of the tasks, as Dask's dashboard shows them.
-    functions : sequence of callables, as many as chunks
-    *shared : bytes or Future
-        The same for all chunks, and in the graph once.
-    """
-    from dask.delayed import Delayed
-    from dask.highlevelgraph import HighLevelGraph
-
-    label = f"{OURS}{name}-{uuid.uuid4().hex}"
-    keys = [(label, i) for i in range(len(chunks))]
-    common = {f"{label}-shared-{k}": value for k, value in enumerate(shared)}
-    layer = {key: (fn, chunk.key, *common) for key, fn, chunk in zip(keys, functions, chunks)}
-    graph = HighLevelGraph.from_collections(label, {**layer, **common}, dependencies=chunks)
-    return [Delayed(key, graph, layer=label) for key in keys]
-
-
-def compute_chunks(client, chunks, **hints):
-    """Start computing Delayed chunks on the cluster.
-
-    Tasks that read are tried three times (a file system's hiccup), our own once: an error of theirs is no accident.
-    """
-    import dask
-
-    prefix = OURS
-
-    def retries(key):  # the scheduler calls it, perhaps without daskdml: a local function travels by value
-        name = key[0] if isinstance(key, tuple) else key
-        return 0 if str(name).startswith(prefix) else 2
-
-    with dask.annotate(retries=retries):
-        return client.compute(chunks, **hints)
+from .cluster_check import check_cluster
+from .graphs import OURS, Sources
+from .waiting import ALLOWED_DEATHS, WorkerLost, cancelling, raise_first, too_many_deaths, wait_for
+from .work import apply_steps, itself, with_targets
 
 
 class Placed:
@@ -56,11 +18,10 @@ class Placed:
     Parameters
     ----------
     client : distributed.Client
-    chunks : list of Delayed
-        Of Chunk.
+    sources : Sources
     workers : dict of str to cluster_check.Worker
-    mapped : bool
-        Whether each chunk goes to files of its worker's scratch space, as a MappedChunk.
+    make : callable of a chunk, default itself
+        What is kept of it, such as a MappedChunk.
 
     Notes
     -----
@@ -72,31 +33,40 @@ class Placed:
     for its dead worker; `repair` makes such chunks again elsewhere.
     """
 
-    def __init__(self, client, chunks, workers, *, mapped):
+    def __init__(self, client, sources, workers, make=itself):
         self.client = client
         self.workers = workers
-        self._mapped = mapped
-        self._sources = chunks
-        self._target_functions = ()
-        self.futures = [None] * len(chunks)
-        homes = _homes(client, chunks, workers) if held_by_workers(chunks) else _ranges(range(len(chunks)), workers)
-        self._make(homes)
+        self.futures = []
+        self._recipes = []
+        self.add(sources, make, sources.homes(client, workers) if sources.from_futures else None)
 
-    def transform_targets(self, fn):
-        """Replace every chunk by one with ``fn(y)`` for y, on the same worker, sharing X."""
+    def add(self, sources, make=itself, homes=None):
+        """Compute more chunks and leave them on workers, where ``homes`` (numbers by address) says."""
+        homes = _ranges(range(len(sources)), self.workers) if homes is None else homes
+        first = len(self.futures)
+        self._recipes += [(sources, i, (make,)) for i in range(len(sources))]
+        self.futures += [None] * len(sources)
+        self._make({address: [first + i for i in numbers] for address, numbers in homes.items()})
+
+    def transform_targets(self, fn, numbers=None):
+        """Replace the (numbered) chunks by ones with ``fn(y)`` for y, on the same worker, sharing X."""
+        change = functools.partial(with_targets, fn=fn)
 
         def submit(started):
             order = []
-            for address, numbers in self.held().items():
-                chunks = [self.futures[i] for i in numbers]
+            for address, members in self.held(numbers).items():
+                chunks = [self.futures[i] for i in members]
                 name = f"{OURS}targets-{uuid.uuid4().hex}"
-                started += self.client.map(with_targets, chunks, fn=fn, key=name, workers=[address])
-                order += numbers
+                started += self.client.map(change, chunks, key=name, workers=[address])
+                order += members
             return order
 
         order, made = self.carry_out(submit)
-        self.futures = [future for _, future in sorted(zip(order, made), key=lambda pair: pair[0])]
-        self._target_functions += (fn,)
+        raise_first(made)
+        for i, future in zip(order, made):
+            self.futures[i] = future
+            sources, k, steps = self._recipes[i]
+            self._recipes[i] = sources, k, (*steps, change)
 
     def held(self, wanted=None):
         """Return the numbers of the (wanted) chunks by the worker that holds them; makes lost ones again first."""
@@ -136,109 +106,51 @@ class Placed:
 
     def repair(self):
         """Make the chunks again that nobody holds, on the workers there are now."""
-        self.workers = check_cluster(self.client)
-        holders = self.client.who_has([future for future in self.futures if future is not None])
-        lost = [i for i, future in enumerate(self.futures) if future is None or not holders.get(future.key)]
-        self.client.cancel([self.futures[i] for i in lost if self.futures[i] is not None], force=True)
-        self._make(_ranges(lost, self.workers))
+        self._make(self._lost())
 
     def release(self):
         """Let go of all chunks."""
         for future in self.futures:
-            if future is not None:
-                future.release()
+            future.release()
         self.futures = []
 
     def _make(self, homes):
         """Compute chunks where ``homes`` (numbers by address) says; those that a death interrupts, elsewhere."""
         for _ in range(ALLOWED_DEATHS + 1):
             with cancelling(self.client) as started:
-                made = {}
                 for address, numbers in homes.items():
                     hints = {} if address is None else {"workers": [address]}
-                    new = compute_chunks(self.client, _culled(self._recipes(numbers)), **hints)
+                    new = self.client.compute(self._delayed(numbers), **hints)
                     started += new
-                    made.update(zip(numbers, new))
+                    for i, future in zip(numbers, new):
+                        self.futures[i] = future
                 try:
                     wait_for(self.client, started, set(homes) - {None})
                     lost = None
                 except WorkerLost as error:
                     lost = error
-                _raise_first(started)
-                for i, future in made.items():
-                    self.futures[i] = future if future.status == "finished" else None
+                raise_first(started)
             if lost is None:
                 return
-            self.client.cancel([future for i, future in made.items() if self.futures[i] is None], force=True)
-            self.workers = check_cluster(self.client)
-            homes = _ranges([i for i in made if self.futures[i] is None], self.workers)
+            homes = self._lost()
         raise too_many_deaths(lost)
 
-    def _recipes(self, numbers):
-        """Return the Delayed chunks with everything that has been done to them."""
-        chunks = [self._sources[i] for i in numbers]
-        if self._mapped:
-            chunks = over_chunks(chunks, "map", [MappedChunk] * len(chunks))
-        for fn in self._target_functions:
-            chunks = over_chunks(chunks, "targets", [functools.partial(with_targets, fn=fn)] * len(chunks))
-        return chunks
+    def _delayed(self, numbers):
+        """Return the recipes of some chunks as Delayed objects."""
+        found = []
+        for sources, group in itertools.groupby(numbers, key=lambda i: self._recipes[i][0]):
+            recipes = [self._recipes[i] for i in group]
+            steps = [functools.partial(apply_steps, steps=steps) for _, _, steps in recipes]
+            found += sources.delayed("chunk", [k for _, k, _ in recipes], steps)
+        return found
 
-
-def _raise_first(futures):
-    for future in futures:
-        if future.status == "error":
-            future.result()
-
-
-def held_by_workers(chunks):
-    """Tell whether Delayed chunks are made from futures: results that the workers of a cluster hold."""
-    graph = _merged(chunks).to_dict()
-    return any(key not in graph for task in graph.values() for key in _inputs(task))
-
-
-def _merged(chunks):
-    from dask.highlevelgraph import HighLevelGraph
-
-    return HighLevelGraph.merge(*{id(graph): graph for c in chunks for graph in [c.__dask_graph__()]}.values())
-
-
-def _inputs(task):
-    """Return the keys of a task's inputs; one that is a future is not among the keys of its graph."""
-    from distributed import futures_of
-
-    found = getattr(task, "dependencies", None)
-    return [future.key for future in futures_of([task])] if found is None else found
-
-
-def _homes(client, chunks, workers):
-    """Return the numbers of chunks by the worker that holds most of the bytes they are made from, None if nobody."""
-    graph = _merged(chunks).to_dict()
-    holders, sizes = client.who_has(), client.nbytes(summary=False)
-    homes = {}
-    for i, chunk in enumerate(chunks):
-        held, todo, seen = {}, [chunk.key], {chunk.key}
-        while todo:
-            key = todo.pop()
-            if key not in graph:
-                for address in set(holders.get(key, ())) & set(workers):
-                    held[address] = held.get(address, 0) + sizes.get(key, 0)
-                continue
-            new = set(_inputs(graph[key])) - seen
-            seen |= new
-            todo += new
-        home = max(sorted(held), key=held.get, default=None)
-        homes.setdefault(home, []).append(i)
-    return homes
-
-
-def wait_for(futures):
-    """Wait until all futures are done; raise the error of the first one that failed."""
-    from distributed import wait
-
-    wait(futures)
-    for future in futures:
-        if future.status != "finished":
-            future.result()
+    def _lost(self):
+        """Cancel the chunks that nobody holds; return where to make them again."""
+        self.workers = check_cluster(self.client)
+        holders = self.client.who_has(self.futures)
+        lost = [i for i, future in enumerate(self.futures) if not holders.get(future.key)]
+        self.client.cancel([self.futures[i] for i in lost], force=True)
+        return _ranges(lost, self.workers)
 
 
 def _ranges(numbers, workers):
@@ -246,14 +158,6 @@ def _ranges(numbers, workers):
     threads = np.array([0, *[worker.n_threads for worker in workers.values()]])
     edges = np.round(np.cumsum(threads) / threads.sum() * len(numbers)).astype(int)
     return {address: list(numbers[a:b]) for address, a, b in zip(workers, edges[:-1], edges[1:]) if b > a}
-
-
-def _culled(chunks):
-    """Return the same chunks with a graph that makes only them: other workers' parts are not sent along."""
-    from dask.delayed import Delayed
-
-    needed = _merged(chunks).cull({chunk.key for chunk in chunks}).to_dict()
-    return [Delayed(chunk.key, needed) for chunk in chunks]
 
 
 def sets_of(held, workers, chunk_bytes, share):

@@ -16,41 +16,40 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .blas import one_blas_thread
+from .cluster_check import check_cluster
 from .fold import Fold
+from .graphs import compute_chunks, culled, homes_of
 from .memory import format_bytes
-from .placing import _culled, _homes, compute_chunks, wait_for
+from .placing import Placed, sets_of
 from .run import _first_nonfinite, _take
-from .tasks import BROADCAST_BYTES, SET_SHARE, SPLIT_EVERY, TasksRun, _dumps, _near, _new_name, cancelling
+from .tasks import BROADCAST_BYTES, SET_SHARE, SPLIT_EVERY, TasksRun, _dumps, _new_name
 from .threads import n_cores
-from .work import MapChunks, itself, map_blocks, pickled_size
+from .waiting import cancelling
+from .work import MapChunks, itself, map_blocks, pickled_size, run_set
 
 
-def open_split(client, data, workers, options):
+def open_split(client, data, options, one_pass):
     """Return a `SplitRun`, or None unless panels of the same rows are held by different workers already.
 
     Panels that nobody holds yet are put side by side as they are read, which moves nothing; so the run is another one then. So it is
-    where nothing is fitted to y, and where the user asks for another memory mode than pinned.
+    where nothing is fitted to y, for a single pass, and where the user asks for another memory mode than pinned.
     """
     n_panels = len(data.column_blocks)
-    if n_panels == 1 or data.target_shape is None or data.dtype is None or options["memory"] not in ("auto", "pinned"):
+    if n_panels == 1 or one_pass or data.target_shape is None or options["memory"] not in ("auto", "pinned"):
         return None
     from distributed import futures_of, wait
 
-    X, *rest = _collections(data)
+    X, y, weight = _collections(data)
     wait(futures_of(X))  # who holds a panel is known when it is there
-    panels = X.to_delayed().ravel().tolist()
-    homes = _homes(client, panels)
+    workers = check_cluster(client)
+    homes = homes_of(client, X.to_delayed().ravel().tolist(), workers)
     if not _are_apart(homes, n_panels):
         return None
-    with cancelling(client) as futures:
-        for future, address in zip(_compute_blocks(client, X, homes), _by_number(homes)):
-            make = functools.partial(_make_panel, dtype=data.dtype)
-            futures.append(client.submit(make, future, key=_new_name("panel"), pure=False, **_near(address)))
-        wait_for(futures)
-    run = SplitRun(client, data, workers, futures)
+    panels = [(functools.partial(_make_panel, data.dtype), future) for future in _compute_blocks(client, X, homes)]
+    run = SplitRun(client, data, workers, Placed(client, _delayed("panel", panels), workers, mapped=False))
     run.n_threads = options["n_threads"] or n_cores()
     try:
-        run.place_targets(*rest)
+        run.place_targets(y, weight)
     except BaseException:
         run.close()
         raise
@@ -69,6 +68,28 @@ def _are_apart(homes, n_panels):
     return any(len({address for _, address in group}) > 1 for _, group in itertools.groupby(held, lambda item: item[0]))
 
 
+def _compute_blocks(client, array, homes):
+    """Return the future of every block of a Dask array; blocks that nobody holds are computed where ``homes`` says."""
+    from distributed import futures_of
+
+    held = {future.key: future for future in futures_of(array)}
+    blocks = array.to_delayed().ravel().tolist()
+    for address, numbers in homes.items():
+        lazy = [blocks[i] for i in numbers if blocks[i].key not in held]
+        if lazy:
+            hints = {"workers": [address]} if address else {}
+            held.update(zip([block.key for block in lazy], compute_chunks(client, culled(lazy), **hints)))
+    return [held[block.key] for block in blocks]
+
+
+def _delayed(kind, tasks):
+    """Return a Delayed for every task, a tuple of a function and futures."""
+    from dask.delayed import Delayed
+
+    label = _new_name(kind)
+    return [Delayed((label, i), {(label, i): task}) for i, task in enumerate(tasks)]
+
+
 class SplitRun(TasksRun):
     """A `Run` over row bands whose column panels stay where they are, also on different workers.
 
@@ -77,8 +98,8 @@ class SplitRun(TasksRun):
     client : distributed.Client
     data : Partitioned
     workers : dict of str to cluster_check.Worker
-    panels : list of Future
-        Of one Chunk without y per row band and panel, the panels of a band one after the other.
+    panels : Placed
+        One Chunk without y per row band and panel, the panels of a band one after the other.
 
     Notes
     -----
@@ -92,55 +113,47 @@ class SplitRun(TasksRun):
     as `daskdml.objectives.panels` says. Margins are added in the order of the panels, partials and pieces along the tree of all runs:
     no bit depends on who holds what. What travels is less than X while panels have more columns than raw values have.
 
-    The futures are those of y and weights, one Chunk of no columns per row band, then those of the panels. The workers of a band's
-    panels take turns in holding y.
+    y and weights wait as one Chunk of no columns per row band, in turns on the workers of the band's panels.
     """
 
     by_columns = True
 
     def __init__(self, client, data, workers, panels):
         super().__init__(client, data, workers, panels, mode="pinned", n_bytes=None, one_pass=False)
-        self._widths = data.column_blocks
-        stops = np.cumsum(self._widths).tolist()
-        self._columns = [slice(stop - width, stop) for width, stop in zip(self._widths, stops)]
-        self._n_targets = 0
+        self._panels = panels  # what the base class calls placed are y and weights, as soon as they are
+        stops = np.cumsum(data.column_blocks).tolist()
+        self._columns = [slice(a, b) for a, b in zip([0, *stops], stops)]
+        self._panel_bytes = np.zeros((self.n_chunks, len(stops)), dtype=np.int64)
 
     def place_targets(self, y, weight):
         """Measure the panels, then put y and weights beside them."""
-        sizes = self._map_panels(_measure, [()] * (self.n_chunks * len(self._columns)))
-        self._panel_bytes = [n_bytes for _, n_bytes in sizes]
-        self._chunk_bytes = max(self._panel_bytes)
-        by_band = [[n for n, _ in sizes[i * len(self._columns) : (i + 1) * len(self._columns)]] for i in range(self.n_chunks)]
-        for i, lengths in enumerate(by_band):
-            if len(set(lengths)) > 1:
+        width = len(self._columns)
+        sizes = np.reshape(self._map_panels(_measure, [()] * (self.n_chunks * width)), (self.n_chunks, width, 2))
+        lengths, self._panel_bytes = sizes[:, :, 0], sizes[:, :, 1]
+        for i, found in enumerate(lengths.tolist()):
+            if len(set(found)) > 1:
                 raise ValueError(
-                    f"Chunk {i}: the column blocks of X have {lengths} rows; pass blocks that hold the same rows."
+                    f"Chunk {i}: the column blocks of X have {found} rows; pass blocks that hold the same rows."
                 )
-        self._set_lengths([lengths[0] for lengths in by_band])
-        self._futures = self._compute_targets(y, weight) + self._futures
-        self._n_targets = self.n_chunks
-        workers = f"{self.n_workers} worker" + ("s" if self.n_workers > 1 else "")
-        size = format_bytes(sum(self._panel_bytes))
-        self.where = f"{workers}, {self.n_blocks} blocks, {size}, pinned in {len(self._columns)} column panels"
-
-    def _compute_targets(self, y, weight):
-        """Return the futures of y and weights by row band, each computed on a worker that holds panels of its rows."""
+        self._set_lengths(lengths[:, 0])
         given = {name: part for name, part in (("y", y), ("weight", weight)) if part is not None}
-        parts = list(zip(*[_compute_blocks(self._client, part, {None: range(self.n_chunks)}) for part in given.values()]))
-        homes = {band_set.home: [] for band_set in self._sets(everything=True)}
-        for band_set in self._sets(everything=True):
-            homes[band_set.home] += band_set.bands
-        with cancelling(self._client) as futures:
-            for i, address in enumerate(_by_number(homes)):
+        parts = zip(*[_compute_blocks(self._client, part, {None: range(self.n_chunks)}) for part in given.values()])
+        targets = []
+        with cancelling(self._client) as started:
+            for i, (address, futures) in enumerate(zip(self._homes(), parts)):
                 make = functools.partial(_make_targets, i, self._lengths[i], tuple(given))
-                futures.append(self._client.submit(make, *parts[i], key=_new_name("targets"), pure=False, **_near(address)))
-            wait_for(futures)
-        return futures
+                started.append(
+                    self._client.submit(make, *futures, key=_new_name("targets"), workers=[address], pure=False)
+                )
+                targets.append((itself, started[-1]))
+            self._placed = Placed(self._client, _delayed("beside", targets), self._workers, mapped=False)
+        workers = f"{self.n_workers} worker" + ("s" if self.n_workers > 1 else "")
+        size = format_bytes(int(self._panel_bytes.sum()))
+        self.where = f"{workers}, {self.n_blocks} blocks, {size}, pinned in {width} column panels"
 
-    def transform_targets(self, fn):
-        panels = self._futures[self._n_targets :]
-        super().transform_targets(fn)
-        self._futures += panels
+    def close(self):
+        super().close()
+        self._panels.release()
 
     def map_reduce(self, fn, combine=operator.add, *, reads_x=True):
         if reads_x and not getattr(fn, "phases", ()):
@@ -166,20 +179,23 @@ class SplitRun(TasksRun):
         phases = getattr(fn, "phases", ())
         if not phases:
             return super()._fold(fn, combine)
-        payload = self._broadcast((fn, combine, self.n_blocks))
-        with cancelling(self._client) as started:
+
+        def submit(started):
+            payload = self._broadcast((fn, combine, self.n_blocks))
             ends = []
             for band_set in self._sets():
-                middle = None
-                if "forward" in phases:
-                    middle = self._to_targets(payload, band_set, started)
+                middle = self._to_targets(payload, band_set, started) if "forward" in phases else None
                 ends += self._to_panels(payload, band_set, middle, started) if "backward" in phases else [middle]
             while len(ends) > SPLIT_EVERY:
                 groups = [ends[k : k + SPLIT_EVERY] for k in range(0, len(ends), SPLIT_EVERY)]
                 ends = [self._client.submit(_merge, payload, group, key=_new_name("merge")) for group in groups]
                 started += ends
-            parts = self._client.gather(ends)
-        total = _merge_parts(parts, self.n_blocks, combine)
+            return ends
+
+        ends, done = self._panels.carry_out(submit)
+        with cancelling(self._client) as futures:
+            futures += done
+            total = _merge_parts(self._client.gather(ends), self.n_blocks, combine)
         self.timings["compute"] += total.compute / self._slots
         self.timings["reduce"] += total.reduce / self._slots
         self.bytes_moved += total.n_bytes
@@ -191,64 +207,79 @@ class SplitRun(TasksRun):
     def _to_targets(self, payload, band_set, started):
         """Start the margins of a set of row bands and what is pointwise in them; return the future of the latter."""
         margins = [
-            self._client.submit(
-                _forward, payload, [self._panel(*where) for where in members], self._places(members), pure=False,
-                key=_new_name("forward"), **_near(address),
-            )
+            self._submit_to(address, _forward, payload, self._futures_of(members), self._places(members))
             for address, members in band_set.members.items()
-        ]  # fmt: skip
-        targets = [self._futures[i] for i in band_set.bands]
+        ]
+        targets = [self._placed.futures[i] for i in band_set.bands]
         positions = [self._position(i) for i in band_set.bands]
-        middle = self._client.submit(
-            _pointwise, payload, targets, band_set.bands, positions, margins, key=_new_name("pointwise"), pure=False,
-            **_near(band_set.home),
-        )  # fmt: skip
+        middle = self._submit_to(band_set.home, _pointwise, payload, targets, band_set.bands, positions, margins)
         started += [*margins, middle]
         return middle
 
     def _to_panels(self, payload, band_set, middle, started):
         """Start what the panels of a set of row bands contribute; return the futures."""
         new = [
-            self._client.submit(
-                _backward, payload, [self._panel(*where) for where in members], self._places(members), middle, k == 0,
-                key=_new_name("backward"), pure=False, **_near(address),
-            )
+            self._submit_to(address, _backward, payload, self._futures_of(members), self._places(members), middle, k == 0)
             for k, (address, members) in enumerate(band_set.members.items())
-        ]  # fmt: skip
+        ]
         started += new
         return new
 
-    def _panel(self, i, j):
-        """Return the future of panel ``j`` of row band ``i``."""
-        return self._futures[self._n_targets + i * len(self._columns) + j]
+    def _submit_to(self, address, fn, *args):
+        key = _new_name(fn.__name__.strip("_"))
+        return self._client.submit(fn, *args, key=key, workers=[address], pure=False)
+
+    def _futures_of(self, members):
+        return [self._panels.futures[i * len(self._columns) + j] for i, j in members]
 
     def _places(self, members):
         return [(i, j, self._columns[j], self._position(i)) for i, j in members]
 
-    def _sets(self, *, everything=False):
-        """Cut the row bands into sets of bands whose panels the same workers hold, one task per worker and step each.
-
-        Empty bands are in no set, unless ``everything``.
-        """
-        width = len(self._columns)
-        holders = self._client.who_has(self._futures[self._n_targets :])
-        groups = {}
+    def _placements(self):
+        """Return the row bands by the workers that hold their panels, a tuple of one address per panel."""
+        held = sorted((number, address) for address, numbers in self._panels.held().items() for number in numbers)
+        width, groups = len(self._columns), {}
         for i in range(self.n_chunks):
-            if everything or self._lengths[i]:
-                held = [holders.get(self._panel(i, j).key) or (None,) for j in range(width)]
-                groups.setdefault(_choose(held), []).append(i)
-        sets = []
-        for placement, bands in groups.items():
+            placement = tuple(address for _, address in held[i * width : (i + 1) * width])
+            groups.setdefault(placement, []).append(i)
+        return groups
+
+    def _homes(self):
+        """Return the worker that y of each row band goes to: in turns those that hold panels of it."""
+        homes = [None] * self.n_chunks
+        for placement, bands in self._placements().items():
             addresses = list(dict.fromkeys(placement))
-            needed = sum(self._workers[a].n_threads if a in self._workers else 1 for a in addresses)
-            for address in addresses:
-                n_bytes = sum(self._panel_bytes[i * width + j] for i in bands for j in range(width) if placement[j] == address)
-                worker = self._workers.get(address) or next(iter(self._workers.values()))
-                needed = max(needed, -int(-n_bytes * worker.n_threads // (SET_SHARE * worker.memory_limit)))
-            for k, part in enumerate(np.array_split(bands, min(needed, len(bands)))):
-                members = {a: [(int(i), j) for i in part for j in range(width) if placement[j] == a] for a in addresses}
-                sets.append(_Set(part.tolist(), members, addresses[k % len(addresses)]))
+            for address, part in zip(addresses, np.array_split(bands, len(addresses))):
+                for i in part:
+                    homes[i] = address
+        return homes
+
+    def _sets(self):
+        """Cut the row bands into sets of bands whose panels and y the same workers hold: a task per worker and step each."""
+        homes = {i: address for address, numbers in self._placed.held().items() for i in numbers}
+        sets = []
+        for placement, bands in self._placements().items():
+            by_home = {}
+            for i in bands:
+                if self._lengths[i]:
+                    by_home.setdefault(homes[i], []).append(i)
+            for home, own in by_home.items():
+                for part in np.array_split(own, min(self._n_sets(placement, own, len(by_home)), len(own))):
+                    members = {}
+                    for i, (j, address) in itertools.product(part.tolist(), enumerate(placement)):
+                        members.setdefault(address, []).append((i, j))
+                    sets.append(_Set(part.tolist(), members, home))
         return sets
+
+    def _n_sets(self, placement, bands, n_homes):
+        """Return into how many sets to cut bands: enough for all threads, few enough bytes at once to stay in memory."""
+        needed = 1
+        for address in set(placement):
+            worker = self._panels.workers[address]
+            here = [j for j, other in enumerate(placement) if other == address]
+            n_bytes = self._panel_bytes[np.ix_(bands, here)].sum() * worker.n_threads
+            needed = max(needed, -(-worker.n_threads // n_homes), -int(-n_bytes // (SET_SHARE * worker.memory_limit)))
+        return needed
 
     def _broadcast(self, work):
         payload = _dumps(work)
@@ -259,15 +290,22 @@ class SplitRun(TasksRun):
 
     def _map_panels(self, fn, args):
         """Return ``fn(panel, *args[i])`` of every panel, band by band; None where ``args[i]`` is None."""
-        args = [None] * self._n_targets + args
         wanted = [i for i, arg in enumerate(args) if arg is not None]
+        n_bytes = int(self._panel_bytes.max())
+
+        def submit(started):
+            payload, numbers = self._broadcast(MapChunks(fn)), []
+            for address, members in sets_of(self._panels.held(wanted), self._panels.workers, n_bytes, SET_SHARE):
+                chunks = [self._panels.futures[i] for i in members]
+                started.append(self._submit_to(address, run_set, payload, chunks, [args[i] for i in members]))
+                numbers += members
+            return numbers
+
+        numbers, parts = self._carry_out(submit)
         values = [None] * len(args)
-        with cancelling(self._client) as started:
-            numbers = self._submit(MapChunks(fn), wanted, args, started)
-            found = [value for part in self._gather(started) for value in part.value]
-        for i, value in zip(numbers, found):
+        for i, value in zip(numbers, [value for part in parts for value in part.value]):
             values[i] = value
-        return values[self._n_targets :]
+        return values
 
     def _map_chunks(self, fn, args):
         found = super()._map_chunks(fn, args)
@@ -294,30 +332,6 @@ class _Set(NamedTuple):
     bands: list
     members: dict
     home: Any
-
-
-def _choose(held):
-    """Return one holder of each panel, of several the one that holds most panels of these rows."""
-    count = {address: sum(address in some for some in held) for some in held for address in some}
-    return tuple(min(some, key=lambda address: (-count[address], str(address))) for some in held)
-
-
-def _compute_blocks(client, array, homes):
-    """Return the future of every block of a Dask array; blocks that nobody holds are computed where ``homes`` says."""
-    from distributed import futures_of
-
-    held = {future.key: future for future in futures_of(array)}
-    blocks = array.to_delayed().ravel().tolist()
-    for address, numbers in homes.items():
-        lazy = [blocks[i] for i in numbers if blocks[i].key not in held]
-        if lazy:
-            held.update(zip([block.key for block in lazy], compute_chunks(client, _culled(lazy), **_near(address))))
-    return [held[block.key] for block in blocks]
-
-
-def _by_number(homes):
-    """Turn numbers by worker into a list of workers."""
-    return [address for _, address in sorted((i, address) for address, numbers in homes.items() for i in numbers)]
 
 
 def _side_by_side(chunks):
@@ -351,7 +365,7 @@ class _Middle(NamedTuple):
     n_bytes: int
 
 
-def _make_panel(X, dtype):
+def _make_panel(dtype, X):
     from daskdml.data.lazy import make_chunk
 
     return make_chunk(0, X, {}, dtype)

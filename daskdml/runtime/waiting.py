@@ -63,6 +63,13 @@ def wait_for(client, futures, pinned):
                 raise WorkerLost(gone) from None
 
 
+def raise_first(futures):
+    """Raise the error of the first future that failed."""
+    for future in futures:
+        if future.status == "error":
+            future.result()
+
+
 def too_many_deaths(address):
     """Return the error that says that the same rows killed one worker after the other."""
     return RuntimeError(

@@ -108,6 +108,13 @@ def with_targets(chunk, fn):
     return type(chunk)(chunk.X, fn(chunk.y), chunk.weight)
 
 
+def apply_steps(chunk, steps):
+    """Apply functions of a chunk one after the other."""
+    for step in steps:
+        chunk = step(chunk)
+    return chunk
+
+
 def map_blocks(chunk, fn, first_block, first_row, rows_per_block):
     """List ``fn(block)`` of a chunk's blocks."""
     return [fn(block) for block in chunk.blocks(first_block, first_row, rows_per_block)]

@@ -5,6 +5,7 @@ order: an enclosing `config_context`, `set_config`, Dask's configuration (``dask
 """
 
 import contextlib
+import numbers
 import os
 import sys
 from contextvars import ContextVar
@@ -82,7 +83,8 @@ def _check(options):
             raise ValueError(f"daskdml has no option {name!r}; it has {', '.join(DEFAULTS)}.")
         if name in ALLOWED and value not in ALLOWED[name]:
             raise ValueError(f"The option {name!r} must be one of {', '.join(ALLOWED[name])}; got {value!r}.")
-        if name == "n_threads" and value is not None and (not isinstance(value, int) or value < 1):
+        is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+        if name == "n_threads" and value is not None and not (is_count and value >= 1):
             raise ValueError(f"The option 'n_threads' must be None or an int of at least 1; got {value!r}.")
         if name == "scratch_dir" and value is not None and not isinstance(value, (str, os.PathLike)):
             raise ValueError(f"The option 'scratch_dir' must be None or a path; got {value!r}.")

@@ -23,20 +23,12 @@ IRIS = datasets.load_iris(return_X_y=True)
 DIGITS = datasets.load_digits().data[:600] / 16, datasets.load_digits().target[:600]
 
 
-def sklearns(**params):
-    """Make scikit-learn's estimator; before 1.8 its penalty had to be named."""
-    if "l1_ratio" in params and reference.LogisticRegression().penalty == "l2":
-        liblinear = params.get("solver") == "liblinear"
-        params["penalty"] = "l1" if liblinear and params.pop("l1_ratio") == 1 else "elasticnet"
-    return reference.LogisticRegression(**params)
-
-
 def theirs(X, y, sample_weight=None, **params):
     """Fit scikit-learn's to rounding."""
     params = {"solver": "newton-cholesky", "tol": 1e-11, "max_iter": 1000, **params}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return sklearns(**params).fit(X, y, sample_weight)
+        return reference.LogisticRegression(**params).fit(X, y, sample_weight)
 
 
 def same(ours, theirs, tolerance=1e-6):
@@ -99,13 +91,7 @@ def test_weights(class_weight, weighted):
     X, y = BREAST
     weight = np.random.default_rng(0).uniform(0, 3, len(y)) if weighted else None
     ours = LogisticRegression(class_weight=class_weight).fit(X, y, sample_weight=weight)
-    same(ours, theirs(X, y, weight, class_weight=spelled_out(class_weight, y, weight)))
-
-
-def spelled_out(class_weight, y, weight):
-    """Return what "balanced" stands for: scikit-learn leaves row weights out of it before 1.7."""
-    total = np.bincount(y, weight)
-    return dict(enumerate(total.sum() / (len(total) * total))) if class_weight == "balanced" else class_weight
+    same(ours, theirs(X, y, weight, class_weight=class_weight))
 
 
 @pytest.mark.parametrize("class_weight", [{0: 0.3, 2: 2.0}, "balanced"])
@@ -113,7 +99,7 @@ def test_weights_of_three_classes(class_weight):
     X, y = IRIS
     weight = np.random.default_rng(0).integers(0, 3, len(y))
     ours = LogisticRegression(class_weight=class_weight).fit(X, y, sample_weight=weight)
-    same(ours, theirs(X, y, weight, class_weight=spelled_out(class_weight, y, weight)))
+    same(ours, theirs(X, y, weight, class_weight=class_weight))
 
 
 @pytest.mark.parametrize("intercept_scaling", [0.1, 1.0, 30.0])
@@ -256,7 +242,9 @@ def test_l1(data, C, l1_ratio):
     ours = LogisticRegression(C=C, l1_ratio=l1_ratio).fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        best = sklearns(C=C, l1_ratio=l1_ratio, solver="saga", tol=1e-7, max_iter=3000, random_state=0).fit(X, y)
+        best = reference.LogisticRegression(
+            C=C, l1_ratio=l1_ratio, solver="saga", tol=1e-7, max_iter=3000, random_state=0
+        ).fit(X, y)
     assert objective(ours, X, y, C, l1_ratio) <= objective(best, X, y, C, l1_ratio) * (1 + 1e-6)
     assert 0 <= ours.fit_report_.gap <= 1e-6
     if l1_ratio == 1.0 and C < 10:
@@ -268,7 +256,7 @@ def test_l1_against_liblinear(fit_intercept):
     X, y = BREAST
     params = {"C": 0.1, "l1_ratio": 1.0, "solver": "liblinear", "fit_intercept": fit_intercept}
     ours = LogisticRegression(**params).fit(X, y)
-    best = sklearns(**params, tol=1e-10, max_iter=10_000, random_state=0).fit(X, y)
+    best = reference.LogisticRegression(**params, tol=1e-10, max_iter=10_000, random_state=0).fit(X, y)
 
     def value(model):
         # liblinear penalises the intercept too.
@@ -330,7 +318,7 @@ def test_sparse_with_many_columns_and_l1(C, fit_intercept):
     ours = LogisticRegression(**params).fit(X, y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        best = sklearns(**params, solver="saga", tol=1e-6, max_iter=1000).fit(X, y)
+        best = reference.LogisticRegression(**params, solver="saga", tol=1e-6, max_iter=1000).fit(X, y)
     assert objective(ours, X, y, C, 1.0) <= objective(best, X, y, C, 1.0) * (1 + 1e-6)
     assert ours.fit_report_.gap <= 1e-6
 
@@ -443,11 +431,9 @@ def test_liblinear_refuses_three_classes():
 
 def test_parameters_are_scikit_learns():
     ours, best = LogisticRegression().get_params(), reference.LogisticRegression().get_params()
-    assert best.keys() <= ours.keys() | {"multi_class"}
+    assert best.keys() <= ours.keys()
     for name, value in best.items():
-        # Since 1.8 penalty is a marker and l1_ratio a number.
-        if name in ours and name not in ("penalty", "l1_ratio"):
-            assert ours[name] == value, name
+        assert ours[name] == value, name
 
 
 # Around it -----------------------------------------------------------------------------------------------------------
