@@ -238,12 +238,13 @@ def _choose_solver(fit, make, pilot, objective, theta, tol, warm):
         limit = HESSIAN_PARAMS_CSR if run.layout == "csr" else HESSIAN_PARAMS
         affordable = q <= limit and run.n_samples * q**2 <= 10 * EXACT_FLOPS
         return (exact if affordable else NewtonCG(objective, 1e-16)), None, theta
+    by_products = NewtonCG(objective, 1e-16 if _is_small(run, q) else tol**2)
     if not _use_hessian(run, q, pilot.n_samples):
-        return NewtonCG(objective, 1e-16 if objective.wide else tol**2), None, theta
+        return by_products, None, theta
     weight = pilot.map_reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
     if not weight > 0 or _rarest(pilot, objective.loss) < PILOT_ROWS_PER_CLASS:
         # A class hardly seen looks separable from the others: the pilot's optimum would lie at infinity.
-        return by_secants, None, theta
+        return by_products if by_columns(run) else by_secants, None, theta
     model, theta = _solve_pilot(fit, pilot, make(weight), theta, warm)
     return by_secants, model, theta
 

@@ -113,7 +113,9 @@ class SlopePass:
             s = slice(start, start + step)
             # Rows are shifted once for both phases.
             rows = _rows(block.X, None, s, self.center)
-            partial, g = self.pointwise(times(rows, self.W), block.y[s], None if block.weight is None else block.weight[s])
+            partial, g = self.pointwise(
+                times(rows, self.W), block.y[s], None if block.weight is None else block.weight[s]
+            )
             partial = self.join(partial, [times(rows.T, g)])
             total = partial if total is None else total + partial
         return total

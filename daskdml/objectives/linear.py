@@ -232,7 +232,7 @@ class LinearObjective:
 
 
 class _BlockPass:
-    """One block's contribution at fixed parameters, also in phases; made on the driver, pickled once, called per block."""
+    """One block's contribution at fixed parameters, also in phases; made on the driver, called per block."""
 
     def __init__(self, objective, coef, b, order, direction=None, direction_b=None, diagonal=False):
         self.objective, self.coef, self.order, self.diagonal = objective, coef, order, diagonal
@@ -324,7 +324,7 @@ class _BlockPass:
         return self.objective.center[columns] if self.objective.in_kernel else None
 
     def _loss(self, raw, y, weight):
-        """Return (value, gradient, hessian) of the loss at margins that still lack b; the latter two of shape (n, k)."""
+        """Return (value, gradient, hessian) of the loss at margins that still lack b; arrays of shape (n, k)."""
         o = self.objective
         raw = raw + self.b
         raw = np.ascontiguousarray(raw[:, 0] if o.n_outputs == 1 else raw)
@@ -339,7 +339,7 @@ class _BlockPass:
         return g
 
     def _curvature(self, h, weight):
-        """Return the diagonal of the loss's Hessian; the multinomial loss gives weight * p, whose is weight * p * (1 - p)."""
+        """Return the diagonal of the loss's Hessian: weight * p * (1 - p), where the multinomial loss gives weight * p."""
         return h if self.objective.n_outputs == 1 else h * (1 - _shares(h, weight))
 
     def _csr_product(self, X, y, weight):

@@ -1,15 +1,17 @@
 """A pass in two phases, for rows whose columns lie in several panels: margins forward, gradients backward.
 
-Conventions. A function of panels is a function of one block that can also be asked for its steps, by whoever holds each panel:
+Conventions. A function of panels is a function of one block that can also be asked for its steps, by whoever holds
+each panel:
 
     raw = sum of fn.forward(panel, columns)      (n, k)     margins of the panel's own columns
     partial, g = fn.pointwise(raw, y, weight)               all that needs no X; g of shape (n, m), or None
     piece = fn.backward(panel, columns, g)                  what the panel's columns contribute
     result = fn.join(partial, pieces)                       pieces in the order of the panels
 
-Its ``phases`` say which steps there are: ``("forward",)`` has no g (a value alone), ``("backward",)`` needs no margins (each column
-for itself; partial and g are None), ``()`` is no function of panels after all. ``columns`` is the panel's slice of all columns.
-Partials and pieces add up over disjoint rows, block by block in one tree, so it does not matter whether they are joined before or after.
+Its ``phases`` say which steps there are: ``("forward",)`` has no g (a value alone), ``("backward",)`` needs no margins
+(each column for itself; partial and g are None), ``()`` is no function of panels after all. ``columns`` is the panel's
+slice of all columns. Partials and pieces add up over disjoint rows, block by block in one tree, so it does not matter
+whether they are joined before or after.
 """
 
 import numpy as np
@@ -95,7 +97,7 @@ def dense_rows(X):
 
 
 def times(X, W):
-    """Return X @ W; a few columns one by one, since BLAS multiplies two at once four times as slowly as one after the other."""
+    """Return X @ W; a few columns one by one, since BLAS takes four times as long for two at once as for one."""
     if W.shape[1] > 3 or sparse.issparse(X):
         return X @ W
     return np.stack([X @ np.ascontiguousarray(W[:, k]) for k in range(W.shape[1])], axis=1)

@@ -1,6 +1,7 @@
 """Lazy chunks as one Dask task each: what they are made from, who holds that, and what is done with them."""
 
 import functools
+import itertools
 import sys
 import uuid
 
@@ -29,7 +30,7 @@ class Sources:
         self.chunks = chunks
         self._graph = merged(chunks)
         self._inputs = {key: inputs(self._graph, key) for key in self._graph}
-        self.from_futures = any(key not in self._graph for found in self._inputs.values() for key in found)
+        self.from_futures = any(map(self._is_held, {*self._inputs, *itertools.chain(*self._inputs.values())}))
         self._own = self._find_own()
 
     def __len__(self):
@@ -66,7 +67,7 @@ class Sources:
         for i, chunk in enumerate(self.chunks):
             held = {}
             for key in self._ancestors(chunk.key):
-                for address in set(holders.get(key, ())) & set(workers) if key not in self._graph else ():
+                for address in set(holders.get(key, ())) & set(workers) if self._is_held(key) else ():
                     held[address] = held.get(address, 0) + sizes.get(key, 0)
             homes.setdefault(max(sorted(held), key=held.get, default=None), []).append(i)
         return homes
@@ -75,9 +76,13 @@ class Sources:
         """Return what makes chunk ``i`` from the values of the keys returned with it."""
         own = self._own[i]
         needed = dict.fromkeys(key for k in own for key in self._inputs[k] if key not in own)
-        if not own or any(key not in self._graph for key in needed):  # a future cannot stand in a pickled graph
+        if not own or any(map(self._is_held, [*own, *needed])):  # a future cannot stand in a pickled graph
             return None, [self.chunks[i].key]
         return OwnGraph({key: self._graph[key] for key in own}, self.chunks[i].key, list(needed)), list(needed)
+
+    def _is_held(self, key):
+        """Tell whether a key is a future: the graph has it as one, or inside another task and not at all."""
+        return key not in self._graph or is_future(self._graph[key])
 
     def _add(self, layer, keys):
         """Add the tasks behind some keys to a graph."""
@@ -170,6 +175,14 @@ def inputs(graph, key):
     from dask.core import get_dependencies
 
     task = graph[key]
+    if is_future(task):
+        return set()
     found = get_dependencies(graph, key) | set(getattr(task, "dependencies", ()))
     distributed = sys.modules.get("distributed")
     return found if distributed is None else found | {future.key for future in distributed.futures_of([task])}
+
+
+def is_future(task):
+    """Tell whether what stands in a graph is a future, importing nothing."""
+    distributed = sys.modules.get("distributed")
+    return distributed is not None and isinstance(task, distributed.Future)

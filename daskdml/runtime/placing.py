@@ -7,7 +7,7 @@ import uuid
 import numpy as np
 
 from .cluster_check import check_cluster
-from .graphs import OURS, Sources
+from .graphs import OURS
 from .waiting import ALLOWED_DEATHS, WorkerLost, cancelling, raise_first, too_many_deaths, wait_for
 from .work import apply_steps, itself, with_targets
 
@@ -38,23 +38,25 @@ class Placed:
         self.workers = workers
         self.futures = []
         self._recipes = []
-        self.add(sources, make, sources.homes(client, workers) if sources.from_futures else None)
+        self.add(sources, make)
 
     def add(self, sources, make=itself, homes=None):
-        """Compute more chunks and leave them on workers, where ``homes`` (numbers by address) says."""
-        homes = _ranges(range(len(sources)), self.workers) if homes is None else homes
+        """Compute more chunks; ``homes`` (numbers by address) may say where."""
+        if homes is None:
+            spread = _ranges(range(len(sources)), self.workers)
+            homes = sources.homes(self.client, self.workers) if sources.from_futures else spread
         first = len(self.futures)
         self._recipes += [(sources, i, (make,)) for i in range(len(sources))]
         self.futures += [None] * len(sources)
         self._make({address: [first + i for i in numbers] for address, numbers in homes.items()})
 
-    def transform_targets(self, fn, numbers=None):
-        """Replace the (numbered) chunks by ones with ``fn(y)`` for y, on the same worker, sharing X."""
+    def transform_targets(self, fn):
+        """Replace every chunk by one with ``fn(y)`` for y, on the same worker, sharing X."""
         change = functools.partial(with_targets, fn=fn)
 
         def submit(started):
             order = []
-            for address, members in self.held(numbers).items():
+            for address, members in self.held().items():
                 chunks = [self.futures[i] for i in members]
                 name = f"{OURS}targets-{uuid.uuid4().hex}"
                 started += self.client.map(change, chunks, key=name, workers=[address])

@@ -1,8 +1,8 @@
 """Passes over rows whose column panels lie on different workers: margins travel, X does not.
 
-A pass has up to three steps (see `SplitRun`): every worker multiplies the panels it holds by their coefficients; the worker that holds
-y adds these margins up and evaluates what is pointwise in them; the workers multiply their panels by what came back. Only margins and
-what goes back, n x k numbers each, move between workers.
+A pass has up to three steps (see `SplitRun`): every worker multiplies the panels it holds by their coefficients; the
+worker that holds y adds these margins up and evaluates what is pointwise in them; the workers multiply their panels by
+what came back. Only margins and what goes back, n x k numbers each, move between workers.
 """
 
 import functools
@@ -16,9 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .blas import one_blas_thread
-from .cluster_check import check_cluster
 from .fold import Fold
-from .graphs import compute_chunks, culled, homes_of
+from .graphs import Sources
 from .memory import format_bytes
 from .placing import Placed, sets_of
 from .run import _first_nonfinite, _take
@@ -28,25 +27,24 @@ from .waiting import cancelling
 from .work import MapChunks, itself, map_blocks, pickled_size, run_set
 
 
-def open_split(client, data, options, one_pass):
+def open_split(client, data, workers, options):
     """Return a `SplitRun`, or None unless panels of the same rows are held by different workers already.
 
-    Panels that nobody holds yet are put side by side as they are read, which moves nothing; so the run is another one then. So it is
-    where nothing is fitted to y, for a single pass, and where the user asks for another memory mode than pinned.
+    Panels that nobody holds yet are put side by side as they are read, which moves nothing; so the run is another one
+    then. So it is where nothing is fitted to y, and where the user asks for another memory mode than pinned.
     """
     n_panels = len(data.column_blocks)
-    if n_panels == 1 or one_pass or data.target_shape is None or options["memory"] not in ("auto", "pinned"):
+    if n_panels == 1 or data.target_shape is None or options["memory"] not in ("auto", "pinned"):
         return None
     from distributed import futures_of, wait
 
     X, y, weight = _collections(data)
     wait(futures_of(X))  # who holds a panel is known when it is there
-    workers = check_cluster(client)
-    homes = homes_of(client, X.to_delayed().ravel().tolist(), workers)
-    if not _are_apart(homes, n_panels):
+    n_bands = data.n_chunks
+    sources = _over_blocks("panel", [functools.partial(_make_panel, data.dtype)] * (n_bands * n_panels), X)
+    if not _are_apart(sources.homes(client, workers), n_panels):
         return None
-    panels = [(functools.partial(_make_panel, data.dtype), future) for future in _compute_blocks(client, X, homes)]
-    run = SplitRun(client, data, workers, Placed(client, _delayed("panel", panels), workers, mapped=False))
+    run = SplitRun(client, data, workers, Placed(client, sources, workers))
     run.n_threads = options["n_threads"] or n_cores()
     try:
         run.place_targets(y, weight)
@@ -62,32 +60,28 @@ def _collections(data):
     return X, y, weight
 
 
+def _over_blocks(name, functions, *arrays):
+    """Return `Sources` of ``functions[i](block i of each array)``."""
+    from dask.delayed import Delayed
+    from dask.highlevelgraph import HighLevelGraph
+    from distributed import futures_of
+
+    blocks = [array.to_delayed().ravel().tolist() for array in arrays]
+    held = {future.key: future for array in arrays for future in futures_of(array)}
+    lazy = [block for some in blocks for block in some if block.key not in held]
+    label = _new_name(name)
+    layer = {
+        (label, i): (fn, *[held.get(block.key, block.key) for block in own])
+        for i, (fn, own) in enumerate(zip(functions, zip(*blocks)))
+    }
+    graph = HighLevelGraph.from_collections(label, layer, dependencies=lazy)
+    return Sources([Delayed(key, graph, layer=label) for key in layer])
+
+
 def _are_apart(homes, n_panels):
     """Tell whether panels of the same rows are on different workers; ``homes`` lists panel numbers by worker."""
     held = sorted((i // n_panels, address) for address, numbers in homes.items() if address for i in numbers)
     return any(len({address for _, address in group}) > 1 for _, group in itertools.groupby(held, lambda item: item[0]))
-
-
-def _compute_blocks(client, array, homes):
-    """Return the future of every block of a Dask array; blocks that nobody holds are computed where ``homes`` says."""
-    from distributed import futures_of
-
-    held = {future.key: future for future in futures_of(array)}
-    blocks = array.to_delayed().ravel().tolist()
-    for address, numbers in homes.items():
-        lazy = [blocks[i] for i in numbers if blocks[i].key not in held]
-        if lazy:
-            hints = {"workers": [address]} if address else {}
-            held.update(zip([block.key for block in lazy], compute_chunks(client, culled(lazy), **hints)))
-    return [held[block.key] for block in blocks]
-
-
-def _delayed(kind, tasks):
-    """Return a Delayed for every task, a tuple of a function and futures."""
-    from dask.delayed import Delayed
-
-    label = _new_name(kind)
-    return [Delayed((label, i), {(label, i): task}) for i, task in enumerate(tasks)]
 
 
 class SplitRun(TasksRun):
@@ -110,10 +104,11 @@ class SplitRun(TasksRun):
         piece = fn.backward(panel, columns, g)       on the workers that hold the panels
         fn.join(partial, pieces)                     here, on what is summed over all rows
 
-    as `daskdml.objectives.panels` says. Margins are added in the order of the panels, partials and pieces along the tree of all runs:
-    no bit depends on who holds what. What travels is less than X while panels have more columns than raw values have.
+    as `daskdml.objectives.panels` says. Margins are added in the order of the panels, partials and pieces along the
+    tree of all runs: no bit depends on who holds what. What travels is less than X while panels have more columns than
+    raw values have.
 
-    y and weights wait as one Chunk of no columns per row band, in turns on the workers of the band's panels.
+    y and weights wait as one Chunk of no columns per row band, in turns on the workers that hold the band's panels.
     """
 
     by_columns = True
@@ -123,13 +118,13 @@ class SplitRun(TasksRun):
         self._panels = panels  # what the base class calls placed are y and weights, as soon as they are
         stops = np.cumsum(data.column_blocks).tolist()
         self._columns = [slice(a, b) for a, b in zip([0, *stops], stops)]
-        self._panel_bytes = np.zeros((self.n_chunks, len(stops)), dtype=np.int64)
 
     def place_targets(self, y, weight):
         """Measure the panels, then put y and weights beside them."""
         width = len(self._columns)
         sizes = np.reshape(self._map_panels(_measure, [()] * (self.n_chunks * width)), (self.n_chunks, width, 2))
         lengths, self._panel_bytes = sizes[:, :, 0], sizes[:, :, 1]
+        self._chunk_bytes = int(self._panel_bytes.max())
         for i, found in enumerate(lengths.tolist()):
             if len(set(found)) > 1:
                 raise ValueError(
@@ -137,16 +132,9 @@ class SplitRun(TasksRun):
                 )
         self._set_lengths(lengths[:, 0])
         given = {name: part for name, part in (("y", y), ("weight", weight)) if part is not None}
-        parts = zip(*[_compute_blocks(self._client, part, {None: range(self.n_chunks)}) for part in given.values()])
-        targets = []
-        with cancelling(self._client) as started:
-            for i, (address, futures) in enumerate(zip(self._homes(), parts)):
-                make = functools.partial(_make_targets, i, self._lengths[i], tuple(given))
-                started.append(
-                    self._client.submit(make, *futures, key=_new_name("targets"), workers=[address], pure=False)
-                )
-                targets.append((itself, started[-1]))
-            self._placed = Placed(self._client, _delayed("beside", targets), self._workers, mapped=False)
+        make = [functools.partial(_make_targets, i, n, tuple(given)) for i, n in enumerate(self._lengths)]
+        self._placed = Placed(self._client, Sources([]), self._workers)
+        self._placed.add(_over_blocks("targets", make, *given.values()), homes=self._homes())
         workers = f"{self.n_workers} worker" + ("s" if self.n_workers > 1 else "")
         size = format_bytes(int(self._panel_bytes.sum()))
         self.where = f"{workers}, {self.n_blocks} blocks, {size}, pinned in {width} column panels"
@@ -218,10 +206,10 @@ class SplitRun(TasksRun):
 
     def _to_panels(self, payload, band_set, middle, started):
         """Start what the panels of a set of row bands contribute; return the futures."""
-        new = [
-            self._submit_to(address, _backward, payload, self._futures_of(members), self._places(members), middle, k == 0)
-            for k, (address, members) in enumerate(band_set.members.items())
-        ]
+        new = []
+        for address, members in band_set.members.items():
+            panels, places, first = self._futures_of(members), self._places(members), not new
+            new.append(self._submit_to(address, _backward, payload, panels, places, middle, first))
         started += new
         return new
 
@@ -245,19 +233,17 @@ class SplitRun(TasksRun):
         return groups
 
     def _homes(self):
-        """Return the worker that y of each row band goes to: in turns those that hold panels of it."""
-        homes = [None] * self.n_chunks
+        """Return the row bands by the worker that y of them goes to: in turns those that hold panels of them."""
+        homes = {}
         for placement, bands in self._placements().items():
             addresses = list(dict.fromkeys(placement))
             for address, part in zip(addresses, np.array_split(bands, len(addresses))):
-                for i in part:
-                    homes[i] = address
+                homes.setdefault(address, []).extend(part.tolist())
         return homes
 
     def _sets(self):
-        """Cut the row bands into sets of bands whose panels and y the same workers hold: a task per worker and step each."""
-        homes = {i: address for address, numbers in self._placed.held().items() for i in numbers}
-        sets = []
+        """Cut the row bands into sets whose panels and y the same workers hold: a task per worker and step each."""
+        homes, sets = {i: address for address, numbers in self._placed.held().items() for i in numbers}, []
         for placement, bands in self._placements().items():
             by_home = {}
             for i in bands:
@@ -272,7 +258,7 @@ class SplitRun(TasksRun):
         return sets
 
     def _n_sets(self, placement, bands, n_homes):
-        """Return into how many sets to cut bands: enough for all threads, few enough bytes at once to stay in memory."""
+        """Return into how many sets to cut bands: enough for all threads, and for their bytes to stay in memory."""
         needed = 1
         for address in set(placement):
             worker = self._panels.workers[address]
@@ -291,13 +277,14 @@ class SplitRun(TasksRun):
     def _map_panels(self, fn, args):
         """Return ``fn(panel, *args[i])`` of every panel, band by band; None where ``args[i]`` is None."""
         wanted = [i for i, arg in enumerate(args) if arg is not None]
-        n_bytes = int(self._panel_bytes.max())
+        work = self._broadcast(MapChunks(fn))
 
         def submit(started):
-            payload, numbers = self._broadcast(MapChunks(fn)), []
-            for address, members in sets_of(self._panels.held(wanted), self._panels.workers, n_bytes, SET_SHARE):
+            numbers = []
+            held = self._panels.held(wanted)
+            for address, members in sets_of(held, self._panels.workers, self._chunk_bytes, SET_SHARE):
                 chunks = [self._panels.futures[i] for i in members]
-                started.append(self._submit_to(address, run_set, payload, chunks, [args[i] for i in members]))
+                started.append(self._submit_to(address, run_set, work, chunks, [args[i] for i in members]))
                 numbers += members
             return numbers
 
@@ -343,7 +330,7 @@ def _side_by_side(chunks):
     return np.concatenate(panels, axis=1)
 
 
-# What tasks do ----------------------------------------------------------------------------------------------------------
+# What tasks do --------------------------------------------------------------------------------------------------------
 
 
 class _Margins(NamedTuple):
@@ -410,7 +397,7 @@ def _pointwise(payload, targets, bands, positions, margins):
             blocks = chunk.blocks(*position)
             for block in blocks:
                 first = block.start - position[1]
-                partial, own = fn.pointwise(raw[first : first + len(block.X)], block.y, block.weight)
+                partial, own = fn.pointwise(raw[first : first + block.n_rows], block.y, block.weight)
                 fold.add(block.index, partial)
                 g.append(own)
             back[i] = None if g[0] is None else np.concatenate(g)
@@ -429,7 +416,7 @@ def _backward(payload, panels, places, middle, carry):
             fold = folds.setdefault(j, Fold(n_blocks, combine))
             for block in chunk.blocks(*position):
                 first = block.start - position[1]
-                g = None if middle is None else middle.back[i][first : first + len(block.X)]
+                g = None if middle is None else middle.back[i][first : first + block.n_rows]
                 fold.add(block.index, fn.backward(block.X, columns, g))
     reduce = sum(fold.seconds for fold in folds.values())
     compute, nodes, moved = time.perf_counter() - start - reduce, {j: fold.nodes for j, fold in folds.items()}, 0

@@ -1,4 +1,4 @@
-"""Columns that lie on different workers: margins travel, X does not, and the answers are those of the rows in one place."""
+"""Columns on different workers: margins travel, X does not, and answers are those of the rows in one place."""
 
 import operator
 import os
@@ -211,6 +211,16 @@ def test_empty_and_one_row_bands(cluster_client, unknown):
     found = LogisticRegression().fit(apart, y if unknown else da.from_array(y, chunks=N))
     np.testing.assert_allclose(found.coef_, expected.coef_, rtol=0, atol=1e-8 * np.abs(expected.coef_).max())
     assert "column panels" in found.fit_report_.where
+
+
+@pytest.mark.slow
+def test_a_class_that_the_pilot_misses(cluster_client):
+    X, raw = problem()
+    y = np.where(raw[:, 0] > np.sort(raw[:, 0])[-4], 2, raw[:, 1] > 0).astype(int)
+    expected = in_memory(LogisticRegression(tol=1e-10), X, y)
+    found = LogisticRegression(tol=1e-10).fit(columns_apart(cluster_client, X)[0], da.from_array(y, chunks=N))
+    # Solved by conjugate gradients, a pass per product.
+    np.testing.assert_allclose(found.coef_, expected.coef_, rtol=0, atol=1e-7 * np.abs(expected.coef_).max())
 
 
 def test_pilot_is_that_of_the_rows_in_memory(cluster_client):
