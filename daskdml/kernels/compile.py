@@ -6,8 +6,11 @@ process. Named fast-math flags only: ``fastmath=True`` makes ``isnan`` false, an
 sums.
 """
 
+import contextlib
 import functools
+import hashlib
 import os
+import pathlib
 import tempfile
 import threading
 import time
@@ -74,16 +77,39 @@ def build_tile(body, signature):
 def _timed(decorator, signature, body, **options):
     with _lock:
         started = time.perf_counter()
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = _cache_folder(before)
         try:
-            built = decorator(signature, cache=True, **options)(body)
-        except RuntimeError as error:
-            if "cannot cache" not in str(error):
-                raise
-            # Neither the package's folder nor the home can be written: keep the cache beside other temporary files.
-            numba.config.CACHE_DIR = os.path.join(tempfile.gettempdir(), f"daskdml-numba-{os.getuid()}")
-            built = decorator(signature, cache=True, **options)(body)
-        _seconds[0] += time.perf_counter() - started
-        return built
+            return decorator(signature, cache=True, **options)(body)
+        finally:
+            numba.config.CACHE_DIR = before
+            _seconds[0] += time.perf_counter() - started
+
+
+@functools.cache
+def _cache_folder(chosen):
+    """Return where compiled code is kept: a folder named by the sources of all kernels and losses.
+
+    numba watches the file of the function it caches, not those of the functions inlined into it: after an edit of one of
+    those it would run old machine code on arrays laid out by new Python code.
+    """
+    package = pathlib.Path(__file__).parent.parent
+    sources = sorted([*package.glob("kernels/*.py"), *package.glob("losses/*.py")])
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    user = os.getuid() if hasattr(os, "getuid") else None
+    # A home that cannot be written to (containers, services) leaves the system's temporary folder.
+    shared = os.path.join(tempfile.gettempdir(), f"daskdml-{user}")
+    for place in [chosen] if chosen else [os.path.join(home, "daskdml"), shared]:
+        folder = os.path.join(place, digest)
+        with contextlib.suppress(OSError):
+            os.makedirs(place, mode=0o700, exist_ok=True)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+            # In a folder that is shared somebody else may have made it first, with code of theirs in it.
+            ours = user is None or os.stat(place).st_uid == os.stat(folder).st_uid == user
+            if os.access(folder, os.W_OK) and (ours or chosen):
+                return folder
+    return tempfile.mkdtemp(prefix="daskdml-")
 
 
 def compile_seconds():

@@ -121,8 +121,7 @@ class Placed:
         for _ in range(ALLOWED_DEATHS + 1):
             with cancelling(self.client) as started:
                 for address, numbers in homes.items():
-                    hints = {} if address is None else {"workers": [address]}
-                    new = self.client.compute(self._delayed(numbers), **hints)
+                    new = compute_on(self.client, address, self._delayed(numbers))
                     started += new
                     for i, future in zip(numbers, new):
                         self.futures[i] = future
@@ -153,6 +152,24 @@ class Placed:
         lost = [i for i, future in enumerate(self.futures) if not holders.get(future.key)]
         self.client.cancel([self.futures[i] for i in lost], force=True)
         return _ranges(lost, self.workers)
+
+
+def compute_on(client, address, chunks):
+    """Start computing chunks on one worker (None: on any) and what several chunks share wherever Dask likes.
+
+    Were the latter pinned as well, they could not be made again once that worker has died: they keep their keys.
+    """
+    import dask
+
+    if address is None:
+        return client.compute(chunks)
+    prefix = OURS
+
+    def workers(key):  # the scheduler calls it, perhaps without daskdml: a local function travels by value
+        return [address] if isinstance(key, tuple) and str(key[0]).startswith(prefix) else []
+
+    with dask.annotate(workers=workers):
+        return client.compute(chunks)
 
 
 def _ranges(numbers, workers):

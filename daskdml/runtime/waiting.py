@@ -25,7 +25,7 @@ def cancelling(client):
         with suppress(Exception):  # the cluster may be gone; the error at hand says more
             client.cancel(started, force=True)
         if isinstance(error, distributed.KilledWorker):
-            raise too_many_deaths(error.last_worker.address) from error
+            raise too_many_deaths(error.last_worker.address, error.allowed_failures + 1) from error
         if isinstance(error, distributed.CancelledError):
             raise RuntimeError(
                 "The cluster lost part of the data and has no recipe to make it again (scattered data, or a restarted "
@@ -70,10 +70,10 @@ def raise_first(futures):
             future.result()
 
 
-def too_many_deaths(address):
-    """Return the error that says that the same rows killed one worker after the other."""
+def too_many_deaths(address, n_deaths=ALLOWED_DEATHS + 1):
+    """Return the error that says that one worker after the other died of the same work."""
     return RuntimeError(
-        f"Workers died {ALLOWED_DEATHS + 1} times in one pass over the data, the last one at {address}, most likely "
+        f"Workers died {n_deaths} times in one pass over the data, the last one at {address}, most likely "
         "because they ran out of memory; give the workers more memory, make the chunks smaller, or use "
         'daskdml.config_context(memory="stream").'
     )
