@@ -90,8 +90,8 @@ def _timed(decorator, signature, body, **options):
 def _cache_folder(chosen):
     """Return where compiled code is kept: a folder named by the sources of all kernels and losses.
 
-    numba watches the file of the function it caches, not those of the functions inlined into it: after an edit of one of
-    those it would run old machine code on arrays laid out by new Python code.
+    numba watches the file of the function it caches, not those of the functions inlined into it: after an edit of one
+    of those it would run old machine code on arrays laid out by new Python code.
     """
     package = pathlib.Path(__file__).parent.parent
     sources = sorted([*package.glob("kernels/*.py"), *package.glob("losses/*.py")])

@@ -1,6 +1,5 @@
 """Least squares and ridge regression: one pass over X through the Gram matrix."""
 
-import functools
 import numbers
 import warnings
 from typing import NamedTuple
@@ -142,8 +141,8 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
         fit.close(converged=converged, stopped_because="tol" if converged else "max_iter", n_iter=found.n_iter)
         if not converged:
             warnings.warn(
-                f"{type(self).__name__} stopped after {found.n_iter} steps of conjugate gradients with a relative residual "
-                f"of {found.residual:.0e}; raise max_iter, raise tol, or scale the columns of X.",
+                f"{type(self).__name__} stopped after {found.n_iter} steps of conjugate gradients with a relative "
+                f"residual of {found.residual:.0e}; raise max_iter, raise tol, or scale the columns of X.",
                 ConvergenceWarning, stacklevel=4,
             )  # fmt: skip
         intercept = mean_y - center @ found.W if self.fit_intercept else no_b
@@ -253,8 +252,8 @@ class LinearRegression(_LeastSquares):
     Notes
     -----
     One pass over X for the Gram matrix, a second one where the condition number exceeds 1e5, a few where it exceeds 1e6
-    (iterative refinement: the Gram matrix squares it). n * p^2 multiplications; p^2 numbers travel per worker. Directions of X below
-    1e-7 of the largest are left out whatever ``tol``.
+    (iterative refinement: the Gram matrix squares it). n * p^2 multiplications; p^2 numbers travel per worker.
+    Directions of X below 1e-7 of the largest are left out whatever ``tol``.
 
     Examples
     --------
@@ -409,8 +408,8 @@ class Ridge(_LeastSquares):
             )
         if self.positive and self.solver not in ("auto", "lbfgs"):
             raise ValueError(
-                f"solver='{self.solver}' does not support positive fitting. Please set the solver to 'auto' or 'lbfgs', or "
-                "set `positive=False`"
+                f"solver='{self.solver}' does not support positive fitting. Please set the solver to 'auto' or "
+                "'lbfgs', or set `positive=False`"
             )
         solution = self._fit(X, y, sample_weight, alpha=alpha, tol=self.tol, max_iter=self.max_iter)
         if self.coef_.shape[:-1] == (1,):

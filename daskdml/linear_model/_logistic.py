@@ -241,7 +241,8 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         if self.solver == "liblinear" and len(classes) > 2:
             raise ValueError(
                 "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Either use "
-                "another solver or wrap the estimator in a OneVsRestClassifier to keep applying a one-versus-rest scheme."
+                "another solver or wrap the estimator in a OneVsRestClassifier to keep applying a one-versus-rest "
+                "scheme."
             )
 
     def _class_weights(self, classes, summary):

@@ -339,7 +339,7 @@ class _BlockPass:
         return g
 
     def _curvature(self, h, weight):
-        """Return the diagonal of the loss's Hessian: weight * p * (1 - p), where the multinomial loss gives weight * p."""
+        """Return the diagonal of the loss's Hessian: weight * p * (1 - p) where the loss gives weight * p."""
         return h if self.objective.n_outputs == 1 else h * (1 - _shares(h, weight))
 
     def _csr_product(self, X, y, weight):

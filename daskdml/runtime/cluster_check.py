@@ -41,14 +41,16 @@ def check_cluster(client):
     -----
     One question to the scheduler; the workers themselves are asked once per client and set of workers.
     """
-    threads = _threads(client)
-    known = (client.id, frozenset(threads.items()))
-    if known not in _checked:
+    while True:
+        threads = _threads(client)
+        known = (client.id, frozenset(threads.items()))
+        if known in _checked:
+            return _checked[known]
         facts = client.run(_probe(), packages=PACKAGES, on_error="return")
-        compare(_probe()(None, PACKAGES), facts)
-        _checked.clear()
-        _checked[known] = _describe(threads, facts)
-    return _checked[known]
+        if _threads(client) == threads:  # else a worker went or came while we asked
+            compare(_probe()(None, PACKAGES), facts)
+            _checked.clear()
+            _checked[known] = _describe(threads, facts)
 
 
 def compare(ours, facts):
@@ -155,5 +157,4 @@ def _describe(threads, facts):
             threads[address], found["memory_limit"] or found["host_memory"] // hosts.count(found["host"])
         )
         for address, found in sorted(facts.items())
-        if address in threads
     }

@@ -87,16 +87,29 @@ def greedy_once(block, index, marker):
     return blocks.column_sums(block)
 
 
-def test_rows_that_kill_every_worker_are_a_sentence():
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        client.run_on_scheduler(allow_failures, 1)
-        with runtime.open(Partitioned.from_any(*collections())) as run:
-            with pytest.raises(RuntimeError, match="Workers died 2 times over the same rows.*give the workers more memory"):
+@pytest.mark.parametrize("mode", ["pinned", "stream"])
+def test_rows_that_kill_every_worker_are_a_sentence(mode):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        with config_context(memory=mode), runtime.open(Partitioned.from_any(*collections())) as run:
+            with pytest.raises(RuntimeError, match="Workers died 4 times in one pass.*give the workers more memory"):
                 run.map_reduce(functools.partial(kill_on, index=3))
 
 
-def allow_failures(n, dask_scheduler):
-    dask_scheduler.allowed_failures = n
+@pytest.mark.parametrize("mode", ["pinned", "mmap"])
+def test_the_death_of_all_workers_at_once_is_survived(mode):
+    expected = reference()
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        with config_context(memory=mode), runtime.open(Partitioned.from_any(*collections())) as run:
+            run.transform_targets(blocks.itself)
+            killer = threading.Timer(0.5, kill_all, (client.run(os.getpid).values(),))
+            killer.start()
+            assert run.map_reduce(blocks.slowly(0.1)).tobytes() == expected
+            assert not killer.is_alive()
+
+
+def kill_all(pids):
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
 
 
 def kill_on(block, index):

@@ -148,7 +148,10 @@ def test_closing_lets_go_of_everything(cluster_client, rows, mode):
 
 def no_tasks_left(client):
     deadline = time.time() + 10
-    while (left := client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.tasks))) and time.time() < deadline:
+    def tasks(dask_scheduler):
+        return list(dask_scheduler.tasks)
+
+    while (left := client.run_on_scheduler(tasks)) and time.time() < deadline:
         time.sleep(0.05)
     assert left == []
 
@@ -234,7 +237,8 @@ def test_persisted_input_cannot_be_read_in_process(cluster_client, rows):
 
 def test_a_fit_inside_a_task_stays_in_process(cluster_client, rows):
     def fit(X, y):
-        with runtime.open(Partitioned.from_any(da.from_array(X, chunks=(1000, P)), da.from_array(y, chunks=1000))) as run:
+        data = Partitioned.from_any(da.from_array(X, chunks=(1000, P)), da.from_array(y, chunks=1000))
+        with runtime.open(data) as run:
             return run.where, run.map_reduce(blocks.column_sums)
 
     where, sums = cluster_client.submit(fit, *rows).result()

@@ -2,8 +2,6 @@
 
 import gc
 import operator
-import os
-import pickle
 import subprocess
 import sys
 import textwrap
@@ -191,7 +189,10 @@ def test_sparse_chunks(kind, mode):
         np.testing.assert_array_equal(block.X.toarray(), X[block.y].toarray())
 
 
-@pytest.mark.parametrize("value, text", [(np.nan, "NaN"), (-np.inf, "infinity or a value too large for dtype('float32')")])
+TOO_LARGE = "infinity or a value too large for dtype('float32')"
+
+
+@pytest.mark.parametrize("value, text", [(np.nan, "NaN"), (-np.inf, TOO_LARGE)])
 @pytest.mark.parametrize("as_sparse", [False, True])
 def test_the_first_bad_row_is_named(value, text, as_sparse):
     X = np.ones((200_000, 3), dtype=np.float32)

@@ -86,7 +86,8 @@ with config_context(memory=mode, scratch_dir=scratch), runtime.open(data) as run
     assert (total == again).all()
     lines = open("/proc/self/status").read().splitlines()
     status = dict(line.split(":", 1) for line in lines)
-    print(run.where, "|", float(total.sum()), "| RssAnon", status["RssAnon"].split()[0], "VmHWM", status["VmHWM"].split()[0])
+    anonymous, peak = status["RssAnon"].split()[0], status["VmHWM"].split()[0]
+    print(run.where, "|", float(total.sum()), "| RssAnon", anonymous, "VmHWM", peak)
 """
 
 
@@ -102,7 +103,8 @@ def test_data_beyond_the_limit_of_the_process(kind, mode, tmp_path):
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     command = [sys.executable, "-c", PROGRAM, kind, str(tmp_path / "X"), str(limit), mode, str(scratch)]
-    out = subprocess.run(command, capture_output=True, text=True, timeout=280, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    out = subprocess.run(command, capture_output=True, text=True, timeout=280, env=environment)
     assert out.returncode == 0, out.stderr[-2000:]
     print(out.stdout)
     where, found, memory = out.stdout.split("|")
