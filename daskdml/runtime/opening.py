@@ -150,7 +150,10 @@ def _place_lazy(data, options, one_pass, n_threads):
     else:
         handles = compute([dask.delayed(MappedChunk, pure=False)(c, folder) for c in data.chunks], n_threads)
         chunks = [handle.open() for handle in handles]
-    return mode, chunks, sum(chunk.nbytes for chunk in chunks)
+    n_bytes = sum(chunk.nbytes for chunk in chunks)
+    if sum(map(resident_bytes, chunks)) < n_bytes / 2:
+        mode = "mmap"  # the chunks are views of the user's own files already
+    return mode, chunks, n_bytes
 
 
 def _measure(data, n_threads):

@@ -51,11 +51,12 @@ def open_tasks(client, data, options, one_pass):
     placed = None
     if mode != "stream":
         placed = Placed(client, sources, workers, MappedChunk if mode == "mmap" else itself)
-    run = TasksRun(client, data, workers, placed, mode=mode, n_bytes=n_bytes, one_pass=one_pass)
-    run.sources = sources
+    run = TasksRun(client, data, workers, placed, mode=mode, n_bytes=n_bytes, one_pass=one_pass, sources=sources)
     run.n_threads = options["n_threads"] or n_cores()
     try:
         n_parts = f"{data.n_chunks} chunks" if one_pass and data.known_lengths is None else f"{run.n_blocks} blocks"
+        if n_bytes is None and placed is not None:
+            n_bytes = sum(run._map_chunks(n_bytes_of, [()] * run.n_chunks))
     except BaseException:
         run.close()
         raise
@@ -92,15 +93,17 @@ class TasksRun(Run):
         The chunks on their workers; None streams: the graph of each chunk is computed again in every pass.
     n_bytes : int or None
         Of all chunks.
+    sources : Sources, optional
+        What streams.
     """
 
-    def __init__(self, client, data, workers, placed, *, mode, n_bytes, one_pass):
+    def __init__(self, client, data, workers, placed, *, mode, n_bytes, one_pass, sources=None):
         super().__init__(data, mode=mode, n_workers=len(workers), n_chunks=data.n_chunks, lengths=data.known_lengths)
         self._client = client
         self._workers = workers
         self._slots = sum(worker.n_threads for worker in workers.values())
         self._placed = placed
-        self.sources = None
+        self._sources = sources
         self._chunk_bytes = (n_bytes or 0) // max(1, data.n_chunks) if mode == "pinned" else 0
         self._target_functions = ()
         self._one_pass = one_pass
@@ -127,7 +130,7 @@ class TasksRun(Run):
     def close(self):
         if self._placed is not None:
             self._placed.release()
-        self._placed = self.sources = None
+        self._placed = self._sources = None
 
     def _fold(self, fn, combine):
         positions = [self._position(i) for i in range(self.n_chunks)]
@@ -180,7 +183,7 @@ class TasksRun(Run):
     def _submit_stream(self, payload, wanted, args):
         """Start one task per chunk, which reads it, does its work and lets go of it."""
         calls = [functools.partial(run_chunk, args=args[i], target_functions=self._target_functions) for i in wanted]
-        return self._client.compute(self.sources.delayed("pass", wanted, calls, payload))
+        return self._client.compute(self._sources.delayed("pass", wanted, calls, payload))
 
     def _carry_out(self, submit):
         """Start tasks, wait for them and account for their costs; return what ``submit`` does, and the parts."""

@@ -112,7 +112,4 @@ def test_data_beyond_the_limit_of_the_process(kind, mode, tmp_path):
     words = memory.split()
     assert int(words[1]) * 1024 <= limit
     assert list(scratch.iterdir()) == []
-    if mode == "stream":
-        assert where.strip().endswith("stream")
-    elif kind == "parquet":
-        assert where.strip().endswith("mmap")
+    assert where.strip().endswith("stream" if mode == "stream" else "mmap")

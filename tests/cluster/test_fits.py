@@ -1,0 +1,55 @@
+"""Whole fits on a cluster that loses a worker between two passes: the coefficients have the bits of a fit in process."""
+
+import os
+import signal
+
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from daskdml import config_context
+from daskdml.linear_model import LogisticRegression, Ridge, _fitting
+
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
+N, P = 40_000, 20
+
+
+def collections():
+    X = da.random.default_rng(0).normal(size=(N, P), chunks=(4000, P))
+    return X, (X[:, 0] + da.random.default_rng(1).logistic(size=N, chunks=5000) > 0).astype(int)
+
+
+@pytest.mark.parametrize("mode", ["pinned", "mmap", "stream"])
+def test_a_worker_killed_between_passes_does_not_change_a_bit(mode, monkeypatch):
+    expected = LogisticRegression(tol=1e-8).fit(*collections())
+    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        pids, killed = sorted(client.run(os.getpid).values()), []
+        record = _fitting.Fit.record
+
+        def record_and_kill(self, stage, step, state, proposal):
+            if stage == "full" and not killed:
+                killed.append(pids[0])
+                os.kill(pids[0], signal.SIGKILL)
+            record(self, stage, step, state, proposal)
+
+        monkeypatch.setattr(_fitting.Fit, "record", record_and_kill)
+        with config_context(memory=mode):
+            found = LogisticRegression(tol=1e-8).fit(*collections())
+        assert killed and found.fit_report_.where.startswith("3 workers")
+        assert found.coef_.tobytes() == expected.coef_.tobytes()
+        assert found.intercept_.tobytes() == expected.intercept_.tobytes()
+        assert found.n_iter_ == expected.n_iter_ and found.n_iter_ >= 2
+
+
+def test_number_of_workers_does_not_change_a_bit():
+    X, y = collections()
+    local = [LogisticRegression(tol=1e-8).fit(X, y), Ridge().fit(X, y)]
+    for n_workers in (1, 2, 3):
+        with (
+            LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster),
+        ):
+            remote = [LogisticRegression(tol=1e-8).fit(X, y), Ridge().fit(X, y)]
+        for a, b in zip(local, remote):
+            assert np.asarray(a.coef_).tobytes() == np.asarray(b.coef_).tobytes()
