@@ -30,7 +30,9 @@ class Sources:
         self.chunks = chunks
         self._graph = merged(chunks)
         self._inputs = {key: inputs(self._graph, key) for key in self._graph}
-        self.from_futures = any(map(self._is_held, {*self._inputs, *itertools.chain(*self._inputs.values())}))
+        keys = {*self._inputs, *itertools.chain(*self._inputs.values())}
+        self._held = set(filter(self._is_held, keys))
+        self.from_futures = bool(self._held)
         self._own = self._find_own()
 
     def __len__(self):
@@ -61,13 +63,19 @@ class Sources:
         return [Delayed((label, i), layer) for i in numbers]
 
     def homes(self, client, workers):
-        """Return the numbers of chunks by the worker that holds most of the bytes they are made from, None if none."""
+        """Return the numbers of chunks by the worker that holds most of the bytes they are made from, None if none.
+
+        Waits until these are there: a collection that is still being persisted is held by nobody yet.
+        """
+        from distributed import Future, wait
+
+        wait([Future(key, client) for key in self._held])
         holders, sizes = client.who_has(), client.nbytes(summary=False)
         homes = {}
         for i, chunk in enumerate(self.chunks):
             held = {}
             for key in self._ancestors(chunk.key):
-                for address in set(holders.get(key, ())) & set(workers) if self._is_held(key) else ():
+                for address in set(holders.get(key, ())) & set(workers) if key in self._held else ():
                     held[address] = held.get(address, 0) + sizes.get(key, 0)
             homes.setdefault(max(sorted(held), key=held.get, default=None), []).append(i)
         return homes
@@ -76,7 +84,7 @@ class Sources:
         """Return what makes chunk ``i`` from the values of the keys returned with it."""
         own = self._own[i]
         needed = dict.fromkeys(key for k in own for key in self._inputs[k] if key not in own)
-        if not own or any(map(self._is_held, [*own, *needed])):  # a future cannot stand in a pickled graph
+        if not own or not self._held.isdisjoint([*own, *needed]):  # a future cannot stand in a pickled graph
             return None, [self.chunks[i].key]
         return OwnGraph({key: self._graph[key] for key in own}, self.chunks[i].key, list(needed)), list(needed)
 

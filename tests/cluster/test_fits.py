@@ -1,4 +1,4 @@
-"""Whole fits on a cluster that loses a worker between two passes: the coefficients have the bits of a fit in process."""
+"""Whole fits on a cluster that loses a worker between two passes keep the bits of a fit in process."""
 
 import os
 import signal
