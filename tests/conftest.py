@@ -3,11 +3,20 @@
 import hashlib
 import math
 import os
+import pathlib
+import sys
+import tempfile
 
 # Before NumPy is imported: kernels are single-threaded and threads take blocks, so BLAS pools would only fight over
 # cores.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+
+# Worker processes take over this path: functions defined in tests reach them by name, and it must lead to the tests
+# alone, since the package under test may be a wheel installed elsewhere.
+_link = tempfile.TemporaryDirectory(prefix="daskdml-tests-")
+os.symlink(pathlib.Path(__file__).parent, os.path.join(_link.name, "tests"), target_is_directory=True)
+sys.path.append(_link.name)
 
 import pytest  # noqa: E402
 
