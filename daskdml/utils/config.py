@@ -55,6 +55,9 @@ def set_config(**options):
     """
     _check(options)
     _global.update(options)
+    # None gives an option back to Dask's configuration and the defaults.
+    for name in [name for name, value in _global.items() if value is None]:
+        del _global[name]
 
 
 @contextlib.contextmanager
