@@ -172,7 +172,8 @@ def solve_linear(
     seed = 0 if random_state is None else as_seed(random_state)
     pilot = run.pilot(n_pilot, seed) if n_pilot < run.n_samples else None
     moments = (run if small else pilot or run).map_reduce(column_moments)
-    if not np.isfinite(moments.total).all():
+    # Squares that overflow would make every column look infinitely wide, and every coefficient zero.
+    if not (np.isfinite(moments.total).all() and np.isfinite(moments.square).all()):
         fit.refuse_nonfinite()
     center, deviation, far = _coordinates(moments, run.layout, run.dtype, fit_intercept and not intercept_scale)
     make = functools.partial(

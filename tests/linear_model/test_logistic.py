@@ -505,3 +505,10 @@ def test_on_a_cluster(cluster_client):
     np.testing.assert_array_equal(there.coef_, here.coef_)
     np.testing.assert_array_equal(there.intercept_, here.intercept_)
     assert (there.predict(lazy[0]).compute() == here.predict(X)).all()
+
+
+def test_values_whose_squares_overflow_are_refused():
+    """Zero coefficients would be a wrong answer without a word."""
+    X, y = np.random.default_rng(0).normal(size=(300, 4)), np.arange(300) % 2
+    with pytest.raises(ValueError, match="too large for float64"):
+        LogisticRegression().fit(X * 1e200, y)
