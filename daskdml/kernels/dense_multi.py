@@ -4,12 +4,13 @@ For rows i and outputs k, with ``raw_ik = (x_i - shift) @ W[:, k] + b_k``: value
 ``G_ik = weight_i * d loss / d raw_ik``, and, when asked for, what the loss says of its curvature per row.
 
 Tiles go through BLAS twice: with ten classes the products do twenty operations per number read, so there is arithmetic
-to be saved and no bandwidth.
+to be saved and no bandwidth. float32 rows are multiplied in float32 and summed in float64: sums in float32 are 1.4 times
+as fast, but another chunking would change an answer by 5e-8.
 """
 
 import numpy as np
 from numba import types
-from numba.extending import register_jitable
+from numba.extending import overload, register_jitable
 
 from daskdml.kernels.compile import TILE_MULTI, TILE_ROWS, build, f4, f8, i8, matrix, vector
 
@@ -72,13 +73,27 @@ class DenseMultiPass:
         return value, gradient, gradient_sum, per_row if self.order == 2 else None
 
 
+def _transposed_product(X, g, rows):
+    return X.T.astype(np.float64) @ g
+
+
+@overload(_transposed_product)
+def _transposed_product_compiled(X, g, rows):
+    def widened(X, g, rows):
+        rows = rows[: X.shape[0]]
+        rows[:] = X
+        return np.dot(rows.T, g)
+
+    return (lambda X, g, rows: np.dot(X.T, g)) if X.dtype == types.float64 else widened
+
+
 def _walk(X, y, weight, W, b, shift, by_rows, tile, params, order, gradient, gradient_sum, per_row):
     n = X.shape[0]
     k = b.size
     raw = np.empty((TILE_ROWS, k))
     g = np.empty((TILE_ROWS, k))
     h = np.empty((TILE_ROWS, k))
-    factor = np.empty((TILE_ROWS, k), dtype=W.dtype)
+    rows = np.empty((TILE_ROWS if X.itemsize < 8 else 0, X.shape[1]))
     y_tile = np.empty(TILE_ROWS)
     weight_tile = np.ones(TILE_ROWS)
     value = 0.0
@@ -100,8 +115,7 @@ def _walk(X, y, weight, W, b, shift, by_rows, tile, params, order, gradient, gra
         for i in range(m):
             for c in range(k):
                 gradient_sum[c] += g[i, c]
-                factor[i, c] = g[i, c]
-        gradient += np.dot(X[start : start + m].T, factor[:m])
+        gradient += _transposed_product(X[start : start + m], g[:m], rows)
     return value
 
 

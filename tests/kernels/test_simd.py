@@ -7,7 +7,8 @@ from numba import types
 from daskdml.kernels.compile import build, f4, f8, i8, vector
 from daskdml.kernels.simd import LANES, dot_rows, gather, padded, spread, sum_rows
 
-WIDTHS = {"float32": (16, 17, 31, 32, 33, 128, 130, 145), "float64": (8, 9, 15, 16, 17, 64, 65, 130)}
+# Each number of column vectors that has code of its own, with and without overlap, and beyond.
+WIDTHS = dict.fromkeys(LANES, (8, 9, 15, 16, 17, 24, 31, 32, 39, 41, 48, 50, 56, 63, 64, 65, 72, 130))
 ROWS = (1, 7, 8, 9, 16, 35)
 
 
@@ -21,7 +22,8 @@ def add(X, start, ld, n_rows, p, factor, lanes, out):
 
 def compiled(body, dtype):
     x = vector(f4 if dtype == "float32" else f8)
-    return build(body, types.void(x, i8, i8, i8, i8, x, i8, vector(f8)))
+    factor = vector(f8) if body is add else x
+    return build(body, types.void(x, i8, i8, i8, i8, factor, i8, vector(f8)))
 
 
 @pytest.mark.parametrize("dtype", LANES)
@@ -46,13 +48,27 @@ def test_sum_rows(dtype, plain):
     loop = add if plain else compiled(add, dtype)
     for p in WIDTHS[dtype]:
         for n in ROWS:
-            X, factor = rng.normal(size=(n, p)).astype(dtype), rng.normal(size=n).astype(dtype)
+            X, factor = rng.normal(size=(n, p)).astype(dtype), rng.normal(size=n)
             out = np.full(padded(p, dtype) + 1, 2.0)
             loop(_between_nans(X), 3, p, n, p, factor, LANES[dtype], out)
             found = gather(out[:-1], p, dtype)
             expected = 2.0 + X.astype(float).T @ factor
-            np.testing.assert_allclose(found, expected, atol=3e-5 if dtype == "float32" else 1e-13)
+            np.testing.assert_allclose(found, expected, atol=1e-13)
             assert out[-1] == 2.0, "wrote beyond its columns"
+
+
+@pytest.mark.parametrize("dtype", LANES)
+def test_a_row_gives_the_same_bits_wherever_it_stands(dtype):
+    """Rows are multiplied in groups, those left over one by one: another chunking moves them between the two."""
+    loop = compiled(dot, dtype)
+    for p in WIDTHS[dtype]:
+        rng = np.random.default_rng(p)
+        X, w = rng.normal(size=(11, p)).astype(dtype), spread(rng.normal(size=p), p, dtype)
+        together, apart = np.empty(11), np.empty(11)
+        loop(X.ravel(), 0, p, 11, p, w, LANES[dtype], together)
+        for i in range(11):
+            loop(X[i], 0, p, 1, p, w, LANES[dtype], apart[i : i + 1])
+        np.testing.assert_array_equal(together, apart)
 
 
 @pytest.mark.parametrize("dtype", LANES)
