@@ -19,7 +19,7 @@ PUBLIC = {
     "daskdml.linear_model": "LinearRegression LogisticRegression Ridge",
     "daskdml.preprocessing": "OneHotEncoder StandardScaler TableEncoder",
     "daskdml.impute": "SimpleImputer",
-    "daskdml.model_selection": "train_test_split",
+    "daskdml.model_selection": "GridSearchCV cross_val_score train_test_split",
     "daskdml.metrics": "accuracy_score log_loss mean_squared_error r2_score roc_auc_score",
     "daskdml.wrappers": "ParallelPostFit",
     "daskdml.testing": """

@@ -4,8 +4,8 @@ For rows i and outputs k, with ``raw_ik = (x_i - shift) @ W[:, k] + b_k``: value
 ``G_ik = weight_i * d loss / d raw_ik``, and, when asked for, what the loss says of its curvature per row.
 
 Tiles go through BLAS twice: with ten classes the products do twenty operations per number read, so there is arithmetic
-to be saved and no bandwidth. float32 rows are multiplied in float32 and summed in float64: sums in float32 are 1.4 times
-as fast, but another chunking would change an answer by 5e-8.
+to be saved and no bandwidth. float32 rows are multiplied in float32 and summed in float64: sums in float32 are faster,
+but another chunking would change an answer by 5e-8.
 """
 
 import numpy as np
