@@ -30,6 +30,7 @@ SPLIT_EVERY = 8
 SET_SHARE = 0.25  # of a worker's memory: a task that takes futures brings all of them back from disk at once
 BROADCAST_BYTES = 1 << 20  # a larger function is a task of its own, and travels once per worker
 CHUNKS_PER_THREAD = 4
+WARM_SECONDS = 15.0  # that a fit waits for kernels to be compiled everywhere before its first pass
 _warmed = set()
 _plugged = set()
 
@@ -122,9 +123,11 @@ class TasksRun(Run):
             name = _new_name("warm")
             started += [self._client.submit(timed, payload, key=f"{name}-{a}", workers=[a]) for a in cold]
             fn()
-            wait_for(self._client, started, set(cold))
+            wait_for(self._client, started, set(cold), WARM_SECONDS - (time.perf_counter() - start))
             raise_first(started)
-        _warmed.update((self._client.id, address, payload) for address in cold)
+            # A worker that is not ready goes on by itself, and its first block waits for it: others begin meanwhile.
+            ready = [address for address, future in zip(cold, started) if future.done()]
+            _warmed.update((self._client.id, address, payload) for address in ready)
         self.timings["compile"] += time.perf_counter() - start
 
     def close(self):

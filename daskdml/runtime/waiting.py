@@ -1,5 +1,7 @@
 """Waits for tasks that are pinned to workers, and cleans up after errors, interrupts and deaths."""
 
+import math
+import time
 from contextlib import contextmanager, suppress
 
 CHECK_SECONDS = 0.5
@@ -34,8 +36,8 @@ def cancelling(client):
         raise
 
 
-def wait_for(client, futures, pinned):
-    """Wait until all futures are done, or one has failed.
+def wait_for(client, futures, pinned, at_most=math.inf):
+    """Wait until all futures are done, one has failed, or ``at_most`` seconds have passed.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ def wait_for(client, futures, pinned):
     futures : list of Future
     pinned : set of str
         Addresses of the workers that tasks may run on only.
+    at_most : float, default infinity
+        Seconds.
 
     Raises
     ------
@@ -51,12 +55,14 @@ def wait_for(client, futures, pinned):
     """
     from distributed import TimeoutError, wait
 
+    end = time.monotonic() + at_most
     while True:
+        left = end - time.monotonic()
         try:
-            wait(futures, timeout=CHECK_SECONDS)
+            wait(futures, timeout=max(min(CHECK_SECONDS, left), 0))
             return
         except TimeoutError:
-            if any(future.status == "error" for future in futures):
+            if left <= 0 or any(future.status == "error" for future in futures):
                 return
             gone = pinned - set(client.nthreads())
             if gone:

@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import os
 import sys
 import time
 
@@ -16,6 +17,7 @@ from scipy import sparse
 
 from daskdml import config_context, runtime
 from daskdml.data import Partitioned
+from daskdml.runtime import tasks
 
 from ..runtime import blocks
 
@@ -218,6 +220,19 @@ def test_kernels_are_warmed_once_per_worker(cluster_client, rows):
         assert first >= 0.05
         run.warm(warm)
         assert run.timings["compile"] - first < first + 0.05
+
+
+def test_a_worker_slow_to_compile_is_not_waited_for(cluster_client, rows, monkeypatch):
+    monkeypatch.setattr(tasks, "WARM_SECONDS", 0.2)
+    here = os.getpid()
+
+    def warm():
+        time.sleep(0 if os.getpid() == here else 2)
+
+    with runtime.open(Partitioned.from_any(*lazy(*rows))) as run:
+        run.warm(warm)
+        assert 0.2 <= run.timings["compile"] < 1.5
+        assert run.map_reduce(blocks.gram).shape == (P, P)
 
 
 def test_in_memory_input_stays_in_process(cluster_client, rows):
