@@ -78,6 +78,7 @@ class Run(Protocol):
     n_samples: int
     n_features: int
     passes: float
+    by_columns: bool
 
     def map_reduce(self, fn: Callable[[Any], Any], combine=..., *, reads_x: bool = True) -> Any: ...
     def map(self, fn: Callable[[Any], Any], *, reads_x: bool = True) -> list: ...

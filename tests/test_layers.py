@@ -32,7 +32,9 @@ LAYERS = {
     "objectives": ("losses penalties kernels utils", "numpy scipy"),
     "solvers": ("utils", "numpy scipy"),
     "data": ("utils", "numpy scipy pandas narwhals pyarrow dask distributed"),
-    "runtime": ("data kernels utils", "numpy scipy dask distributed threadpoolctl psutil cloudpickle llvmlite"),
+    "runtime": (
+        "data kernels utils", "numpy scipy dask distributed threadpoolctl psutil cloudpickle llvmlite",
+    ),
     "report": ("utils", "numpy rich matplotlib jinja2 pandas IPython"),
     "metrics": ("data runtime kernels utils", "numpy scipy sklearn"),
     **{room: (CORE, "numpy scipy sklearn pandas narwhals") for room in ESTIMATORS},

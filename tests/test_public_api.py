@@ -24,7 +24,7 @@ PUBLIC = {
     "daskdml.wrappers": "ParallelPostFit",
     "daskdml.testing": """
         ClassifierContract EstimatorContract KernelContract LossContract PenaltyContract RegressorContract
-        SolverContract
+        SolverContract TransformerContract
     """,
 }
 

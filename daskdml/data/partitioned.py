@@ -21,6 +21,9 @@ class Partitioned:
 
     Attributes
     ----------
+    aligned : tuple (X, y, weight)
+        What chunks are cut from, None where not given. If X is a Dask collection, y and weight are ones of as many
+        chunks, but of one column panel; arrays else.
     is_lazy : bool
         Whether chunks are Dask Delayed objects.
     chunks : list of Chunk or of Delayed
@@ -44,9 +47,10 @@ class Partitioned:
     """
 
     def __init__(
-        self, chunks, *, n_chunks, known_lengths, X, dtype, layout, column_blocks, nbytes, target_shape, is_lazy
-    ):
-        self._chunks, self.n_chunks = chunks, n_chunks
+        self, aligned, chunks, *, n_chunks, known_lengths, X, dtype, layout, column_blocks, nbytes, target_shape,
+        is_lazy,
+    ):  # fmt: skip
+        self.aligned, self._chunks, self.n_chunks = aligned, chunks, n_chunks
         self.known_lengths = known_lengths
         self.n_features = int(X.shape[1]) if len(X.shape) == 2 else None
         self.feature_names = feature_names(X)
@@ -153,6 +157,7 @@ def _from_memory(cls, X, y, weight, matrix):
     layout = _layout(X, matrix)
     chunk = Chunk(X, y, weight)
     return cls(
+        (X, y, weight),
         [chunk],
         n_chunks=1,
         known_lengths=(n,),
@@ -181,6 +186,7 @@ def _from_dask(cls, X, y, weight, matrix):
     dtype = None if layout == "frame" else getattr(meta, "dtype", None)
     width = X.chunks[1] if hasattr(X, "chunks") and len(X.shape) == 2 else tuple(X.shape[1:]) or (1,)
     return cls(
+        (X, y, weight),
         functools.partial(lazy.build_chunks, X, y, weight, dtype if matrix else None),
         n_chunks=lazy.count_chunks(X),
         known_lengths=known,

@@ -1,6 +1,8 @@
 """One function over the rows of any input: at once in memory, lazily per chunk on Dask."""
 
 import functools
+import itertools
+import operator
 import pickle
 
 import numpy as np
@@ -11,7 +13,7 @@ from daskdml.data.kinds import is_dask, is_dask_array, is_pandas, is_sparse, n_r
 SHARED_BYTES = 1 << 20
 
 
-def apply_rows(fn, X, *, kind="vector", columns=None, dtype=float, name=None, sparse=False):
+def apply_rows(fn, X, *, kind="vector", columns=None, dtype=float, name=None, sparse=False, by_panel=None):
     """Apply a row-wise function to X: directly in memory, lazily chunk by chunk on Dask.
 
     Parameters
@@ -30,6 +32,10 @@ def apply_rows(fn, X, *, kind="vector", columns=None, dtype=float, name=None, sp
         Name of a resulting Series.
     sparse : bool, default False
         Whether a "matrix" has CSR chunks; a Dask array then, for a DataFrame too.
+    by_panel : tuple of two callables, optional
+        ``fn(chunk)`` of a Dask array chunked by columns as ``finish(sum over panels of part_of(columns)(panel))``,
+        where ``columns`` is the panel's slice of all: parts travel then, panels do not. Without it they are put side by
+        side.
 
     Returns
     -------
@@ -54,7 +60,7 @@ def apply_rows(fn, X, *, kind="vector", columns=None, dtype=float, name=None, sp
     if not is_dask(X):
         return fn(X)
     if is_dask_array(X):
-        return _over_array(fn, X, kind, columns, dtype, sparse)
+        return _over_array(fn, X, kind, columns, dtype, sparse, by_panel)
     if sparse:
         return _frame_to_sparse(fn, X, columns, dtype)
     return _over_frame(fn, X, kind, columns, dtype, name)
@@ -82,31 +88,64 @@ def _empty_like(meta, n_columns, dtype):
     return np.empty_like(meta, shape=(0, n_columns), dtype=dtype)
 
 
-def _over_array(fn, X, kind, columns, dtype, sparse):
+def _over_array(fn, X, kind, columns, dtype, sparse, by_panel):
     import dask
     import dask.array as da
     from dask.array.utils import meta_from_array
 
+    apart = len(X.shape) == 2 and X.numblocks[1] > 1
+    if apart and by_panel is None:
+        X, apart = X.rechunk({1: -1}), False
+    empty = _empty_array(meta_from_array(X), kind, X.shape[-1] if columns is None else len(columns), dtype, sparse)
+    chunks = (X.chunks[0], *((k,) for k in empty.shape[1:]))
+    if apart:
+        return _over_panels(*by_panel, X, empty, chunks)
     if _is_big(fn):
         fn = dask.delayed(fn, pure=False, traverse=False)
-    if len(X.shape) == 2 and X.numblocks[1] > 1:
-        X = X.rechunk({1: -1})
-    meta = meta_from_array(X)
+    drop = list(range(empty.ndim, X.ndim))
+    return da.map_blocks(_call, X, fn=fn, empty=empty, dtype=empty.dtype, chunks=chunks, drop_axis=drop, meta=empty)
+
+
+def _empty_array(meta, kind, n_columns, dtype, sparse):
+    """Return the result for no rows of a chunk like meta."""
     if kind == "vector":
-        empty = np.empty_like(meta, shape=(0,), dtype=dtype) if not is_sparse(meta) else np.empty(0, dtype)
-        drop = list(range(1, X.ndim))
-        return da.map_blocks(
-            _call, X, fn=fn, empty=empty, dtype=empty.dtype, chunks=(X.chunks[0],), drop_axis=drop, meta=empty
-        )
-    n_columns = X.shape[1] if columns is None else len(columns)
+        return np.empty(0, dtype) if is_sparse(meta) else np.empty_like(meta, shape=(0,), dtype=dtype)
     empty = _empty_like(meta, n_columns, dtype)
     if sparse and not is_sparse(empty):
-        empty = _empty_csr(n_columns, dtype)
-    elif kind == "matrix" and not sparse and is_sparse(empty):
-        empty = np.empty((0, n_columns), dtype)
-    return da.map_blocks(
-        _call, X, fn=fn, empty=empty, dtype=empty.dtype, chunks=(X.chunks[0], (n_columns,)), meta=empty
-    )
+        return _empty_csr(n_columns, dtype)
+    if kind == "matrix" and not sparse and is_sparse(empty):
+        return np.empty((0, n_columns), dtype)
+    return empty
+
+
+def _over_panels(part_of, finish, X, empty, chunks):
+    """Map over the panels where they are, then over the sums of what they give."""
+    import dask
+    import dask.array as da
+    from dask.base import tokenize
+    from dask.highlevelgraph import HighLevelGraph
+
+    stops = np.cumsum(X.chunks[1]).tolist()
+    parts = [part_of(slice(a, b)) for a, b in itertools.pairwise([0, *stops])]
+    token = tokenize(X.name, parts, finish)
+    big = {
+        j: dask.delayed(part, name=f"function-{token}-{j}", traverse=False)
+        for j, part in enumerate(parts)
+        if _is_big(part)
+    }
+    functions = [big[j].key if j in big else part for j, part in enumerate(parts)]
+    # Not `map_blocks`: Dask would fuse the panels of a row band into one task, and send them all to one worker.
+    name, layer = f"from-panels-{token}", {}
+    for i, panels in enumerate(X.__dask_keys__()):
+        own = {(f"part-{token}", i, j): (_call, key, fn, None) for j, (key, fn) in enumerate(zip(panels, functions))}
+        layer |= own
+        layer[name, i, *(0,) * (empty.ndim - 1)] = (_finish_sum, list(own), finish, empty)
+    graph = HighLevelGraph.from_collections(name, layer, dependencies=[X, *big.values()])
+    return da.Array(graph, name, chunks, meta=empty)
+
+
+def _finish_sum(parts, finish, empty):
+    return empty if parts[0] is None else finish(functools.reduce(operator.add, parts))
 
 
 def _empty_csr(n_columns, dtype):
@@ -184,4 +223,5 @@ def _as_table(values, index, columns):
         return values if list(values.columns) == columns else values.set_axis(columns, axis=1)
     if is_sparse(values):
         values = values.toarray()
-    return pd.DataFrame(values, index=index, columns=columns)
+    # With the dtype said: from words among objects pandas 3 makes a column of strings, chunk by chunk.
+    return pd.DataFrame(values, index=index, columns=columns, dtype=values.dtype)

@@ -24,6 +24,7 @@ from daskdml.data.statistics import (
     joined,
     refuse_infinite,
 )
+from daskdml.utils.atomic import all_or_nothing
 from daskdml.utils.params import InvalidParameterError, Options, check_params
 
 
@@ -108,6 +109,7 @@ class SimpleImputer(LazyOutputMixin, TransformerMixin, BaseEstimator):
         self.add_indicator = add_indicator
         self.keep_empty_features = keep_empty_features
 
+    @all_or_nothing
     def fit(self, X, y=None):
         """Find what fills each feature.
 

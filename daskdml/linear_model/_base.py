@@ -33,8 +33,9 @@ class LinearPredictor:
             check_features(self, X, reset=False)
         elif X.shape[1] != self.n_features_in_ or X.shape[0] == 0 or X.dtype.kind == "c":
             check_features(self, X, reset=False)
-        fn = functools.partial(_decide, self._weights(), np.asarray(self.intercept_), finish)
-        return apply_rows(fn, X, **result) if is_dask(X) else fn(X)
+        coef, end = self._weights(), functools.partial(_finish, np.asarray(self.intercept_), finish)
+        fn = functools.partial(_decide, coef, end)
+        return apply_rows(fn, X, by_panel=(functools.partial(_part_of, coef), end), **result) if is_dask(X) else fn(X)
 
     def _weights(self):
         """Return coefficients as (p,) for one output, (p, k) for several."""
@@ -42,21 +43,35 @@ class LinearPredictor:
         return coef if coef.ndim == 1 else coef.T
 
 
-def _decide(coef, intercept, finish, X):
-    plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.char in "fd"
-    raw = _linear_map(X if plain else as_matrix(X), coef, intercept)
-    # A NaN anywhere in a row makes its margin NaN: the check costs no read of X.
-    if not np.isfinite(raw.sum()) and not np.isfinite(raw).all():
-        as_matrix(X, ensure_finite=True)
+def _decide(coef, end, X):
+    return end(_margins(coef, X))
+
+
+def _part_of(coef, columns):
+    """Return the function of a column panel that gives its share of the margins."""
+    return functools.partial(_margins, coef[columns])
+
+
+def _finish(intercept, finish, raw):
+    raw = raw + intercept
     return raw if finish is None else finish(raw)
 
 
-def _linear_map(X, coef, intercept):
-    """Return ``X @ coef + intercept`` in float64, whatever X is, without a float64 copy of all of it."""
+def _margins(coef, X):
+    plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.char in "fd"
+    raw = _product(X if plain else as_matrix(X), coef)
+    # A NaN anywhere in a row makes its margin NaN: the check costs no read of X.
+    if not np.isfinite(raw.sum()) and not np.isfinite(raw).all():
+        as_matrix(X, ensure_finite=True)
+    return raw
+
+
+def _product(X, coef):
+    """Return ``X @ coef`` in float64, whatever X is, without a float64 copy of all of it."""
     if X.dtype == np.float64 or not isinstance(X, np.ndarray):
-        return X @ coef + intercept
+        return X @ coef
     parts = [X[s : s + _SLAB].astype(np.float64) @ coef for s in range(0, X.shape[0], _SLAB)]
-    return (parts[0] if len(parts) == 1 else np.concatenate(parts)) + intercept
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def to_sklearn(estimator, sklearn_class):

@@ -168,7 +168,7 @@ def solve_linear(
     q = loss.n_outputs * (run.n_features + fit_intercept)
     small = _is_small(run, q)
     # Where columns lie apart nobody can form a Hessian of all rows, however few they are.
-    n_pilot = run.n_samples if small and not by_columns(run) else _pilot_size(run)
+    n_pilot = run.n_samples if small and not run.by_columns else _pilot_size(run)
     seed = 0 if random_state is None else as_seed(random_state)
     pilot = run.pilot(n_pilot, seed) if n_pilot < run.n_samples else None
     moments = (run if small else pilot or run).map_reduce(column_moments)
@@ -185,13 +185,13 @@ def solve_linear(
     objective = make(total_weight, wide=small or not penalty.smooth)
     theta = objective.start(baseline) if start is None else objective.flatten(*start)
     if run.layout != "device":
-        run.warm(functools.partial(_warm, objective, run.layout, run.dtype, by_columns(run)))
+        run.warm(functools.partial(_warm, objective, run.layout, run.dtype, run.by_columns))
     solver, model, theta = _choose_solver(fit, make, pilot, objective, theta, tol, warm=start is not None)
-    full = _PilotCurvature(objective, run, pilot) if by_columns(run) else Evaluator(objective, run)
+    full = _PilotCurvature(objective, run, pilot) if run.by_columns else Evaluator(objective, run)
     # The Hessian of one pilot is not worth renewing: it is kept, and corrected by secants.
     go = functools.partial(
         minimize, solver, full, tol=tol**2, max_iter=max_iter, to_rounding=small,
-        renew_beyond=np.inf if by_columns(run) else 0.25, on_step=functools.partial(_record, fit, "full"),
+        renew_beyond=np.inf if run.by_columns else 0.25, on_step=functools.partial(_record, fit, "full"),
     )  # fmt: skip
     result = go(State(theta, None, model))
     if model is not None and result.stopped_because == "no step along it helps":
@@ -207,11 +207,6 @@ def solve_linear(
 
 def _record(fit, stage, step, state, proposal):
     fit.record(stage, step, state, proposal)
-
-
-def by_columns(run):
-    """Tell whether the columns of a row lie apart: what needs products of all pairs of them cannot be had then."""
-    return getattr(run, "by_columns", False)
 
 
 def _is_small(run, q):
@@ -245,7 +240,7 @@ def _choose_solver(fit, make, pilot, objective, theta, tol, warm):
     weight = pilot.map_reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
     if not weight > 0 or _rarest(pilot, objective.loss) < PILOT_ROWS_PER_CLASS:
         # A class hardly seen looks separable from the others: the pilot's optimum would lie at infinity.
-        return by_products if by_columns(run) else by_secants, None, theta
+        return by_products if run.by_columns else by_secants, None, theta
     model, theta = _solve_pilot(fit, pilot, make(weight), theta, warm)
     return by_secants, model, theta
 

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 
 from daskdml.linear_model._base import LinearPredictor, to_sklearn
-from daskdml.linear_model._fitting import by_columns, column_moments, fitting
+from daskdml.linear_model._fitting import column_moments, fitting
 from daskdml.objectives.least_squares import GramPass, SlopePass
 from daskdml.solvers.gram import GramSolver, solve_nonnegative, solve_products
 from daskdml.utils.params import Interval, Options, check_params
@@ -45,7 +45,7 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
             mean_y = np.reshape(summary.total, -1) / summary.weight
             width = fit.run.n_features
             limit = GRAM_FEATURES_CSR if fit.run.layout == "csr" else GRAM_FEATURES
-            if self.positive or (width <= limit and not by_columns(fit.run)):
+            if self.positive or (width <= limit and not fit.run.by_columns):
                 solution = self._by_gram(fit, alpha, mean_y, cut)
             else:
                 solution = self._by_products(fit, alpha, mean_y, tol, max_iter)

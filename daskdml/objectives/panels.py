@@ -14,6 +14,9 @@ slice of all columns. Partials and pieces add up over disjoint rows, block by bl
 whether they are joined before or after.
 """
 
+import functools
+import operator
+
 import numpy as np
 from scipy import sparse
 
@@ -31,8 +34,14 @@ def panels_of(X):
 
 
 def margins(fn, X):
-    """Return the sum of ``fn.forward`` over the panels of X."""
-    return sum(fn.forward(panel, columns) for panel, columns in panels_of(X))
+    """Return the sum of ``fn.forward`` over the panels of X.
+
+    Neighbours are added in pairs, then neighbouring sums: the order in which workers that hold panels add them.
+    """
+    parts = [fn.forward(panel, columns) for panel, columns in panels_of(X)]
+    while len(parts) > 1:
+        parts = [functools.reduce(operator.add, parts[k : k + 2]) for k in range(0, len(parts), 2)]
+    return parts[0]
 
 
 def in_phases(fn, block):

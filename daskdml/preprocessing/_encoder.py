@@ -16,6 +16,7 @@ from daskdml.data.lazy_output import LazyOutputMixin
 from daskdml.data.statistics import columns_of, count_values, factorize, is_nan, joined, locate, merge_columns
 from daskdml.preprocessing._categories import keep_frequent, sorted_categories
 from daskdml.preprocessing._input import check_table
+from daskdml.utils.atomic import all_or_nothing
 from daskdml.utils.params import Interval, Options, check_params
 
 
@@ -135,6 +136,7 @@ class OneHotEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
         self.max_categories = max_categories
         self.feature_name_combiner = feature_name_combiner
 
+    @all_or_nothing
     def fit(self, X, y=None):
         """Find the categories of each feature.
 

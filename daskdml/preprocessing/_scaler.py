@@ -12,6 +12,7 @@ from daskdml import runtime
 from daskdml.data import Partitioned, apply_rows, as_matrix, check_features, is_dask, is_frame
 from daskdml.data.lazy_output import LazyOutputMixin
 from daskdml.data.statistics import Moments, block_moments
+from daskdml.utils.atomic import all_or_nothing
 from daskdml.utils.params import check_params
 
 _FLOATS = (np.float64, np.float32)
@@ -70,6 +71,7 @@ class StandardScaler(LazyOutputMixin, OneToOneFeatureMixin, TransformerMixin, Ba
         self.with_mean = with_mean
         self.with_std = with_std
 
+    @all_or_nothing
     def fit(self, X, y=None, sample_weight=None):
         """Compute mean and standard deviation of each feature.
 
@@ -90,6 +92,7 @@ class StandardScaler(LazyOutputMixin, OneToOneFeatureMixin, TransformerMixin, Ba
         """
         return self._update(X, sample_weight, before=None)
 
+    @all_or_nothing
     def partial_fit(self, X, y=None, sample_weight=None):
         """Update mean and standard deviation with more rows.
 

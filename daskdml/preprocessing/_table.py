@@ -18,6 +18,7 @@ from daskdml.data.statistics import Moments, column_moments, count_values, joine
 from daskdml.preprocessing._columns import kinds_of, matrix_panel, panel, split
 from daskdml.preprocessing._input import check_table
 from daskdml.preprocessing._plans import encode, encode_sparse, numbers_in, output_names, plan_column
+from daskdml.utils.atomic import all_or_nothing
 from daskdml.utils.params import Interval, Options, check_params
 
 MAX_DISTINCT = 1_000_000
@@ -130,6 +131,7 @@ class TableEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
         self.dtype = dtype
         self.verbose = verbose
 
+    @all_or_nothing
     def fit(self, X, y=None):
         """Learn kinds, categories and moments of the columns.
 

@@ -3,8 +3,10 @@
 import functools
 import threading
 import time
+import uuid
 
-from .fold import Fold
+from daskdml.utils.fold import Fold
+
 from .run import Run
 from .threads import for_each
 
@@ -123,12 +125,13 @@ def stream(sources, visit, n_threads):
     """Call ``visit(i, chunk)`` on each lazy chunk as it is read, and let go of it before the next is read.
 
     Dask's own order is depth first, so a thread holds one chunk at a time, and what several chunks share (the row group
-    of a Parquet file) is read once.
+    of a Parquet file) is read once. Between equals it goes by name: numbers as names let sums fold as they arrive.
     """
     import dask
 
     gate = _Gate()
-    visited = [dask.delayed(gate.enter, pure=False)(chunk, i, visit) for i, chunk in enumerate(sources)]
+    enter, name, n = dask.delayed(gate.enter, pure=False), uuid.uuid4().hex, len(sources)
+    visited = [enter(chunk, i, visit, dask_key_name=f"visit-{name}-{n - i:09}") for i, chunk in enumerate(sources)]
     try:
         compute(visited, n_threads)
     finally:

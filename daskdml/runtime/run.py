@@ -6,9 +6,8 @@ import time
 import numpy as np
 
 from daskdml.data import count_blocks
+from daskdml.utils.fold import Fold
 from daskdml.utils.random import row_hash
-
-from .fold import Fold
 
 PILOT_STREAM = 1
 
@@ -31,6 +30,8 @@ class Run:
         Where it runs and why: ``"4 workers, 48 blocks, 3.1 GB, pinned"``, ``"in this process: 40 MB"``.
     n_workers : int
         Worker processes; 1 in process.
+    by_columns : bool
+        Whether the columns of a row lie apart: what needs products of all pairs of them cannot be had then.
     rows_read : int
         Rows of X read so far, those of the pilot included.
     timings : dict of str to float
@@ -44,6 +45,8 @@ class Run:
     ``fn`` takes one `daskdml.data.Block`, must be picklable and must not change it. When ``passes="one"`` and chunk
     lengths are unknown, the pass that discovers them has blocks with ``start = None``.
     """
+
+    by_columns = False
 
     def __init__(self, data, *, mode, n_workers, n_chunks, lengths, parent=None):
         self.n_features = data.n_features

@@ -8,23 +8,20 @@ what came back. Only margins and what goes back, n x k numbers each, move betwee
 import functools
 import itertools
 import operator
-import pickle
-import time
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from .blas import one_blas_thread
-from .fold import Fold
 from .graphs import Sources
 from .memory import format_bytes
+from .phases import PanelPass, backward, forward, make_panel, make_targets, measure, merge, merge_all, pointwise
 from .placing import Placed, sets_of
 from .run import _first_nonfinite, _take
 from .tasks import BROADCAST_BYTES, SET_SHARE, SPLIT_EVERY, TasksRun, _dumps, _new_name
 from .threads import n_cores
 from .waiting import cancelling
-from .work import MapChunks, itself, map_blocks, pickled_size, run_set
+from .work import MapChunks, itself, map_blocks, run_set
 
 
 def open_split(client, data, workers, options):
@@ -38,10 +35,10 @@ def open_split(client, data, workers, options):
         return None
     from distributed import futures_of, wait
 
-    X, y, weight = _collections(data)
+    X, y, weight = data.aligned
     wait(futures_of(X))  # who holds a panel is known when it is there
     n_bands = data.n_chunks
-    sources = _over_blocks("panel", [functools.partial(_make_panel, data.dtype)] * (n_bands * n_panels), X)
+    sources = _over_blocks("panel", [functools.partial(make_panel, data.dtype)] * (n_bands * n_panels), X)
     if not _are_apart(sources.homes(client, workers), n_panels):
         return None
     run = SplitRun(client, data, workers, Placed(client, sources, workers))
@@ -52,12 +49,6 @@ def open_split(client, data, workers, options):
         run.close()
         raise
     return run
-
-
-def _collections(data):
-    """Return X and the y and weights that were cut to its chunks, as Dask arrays or None."""
-    X, y, weight, _ = data._chunks.args
-    return X, y, weight
 
 
 def _over_blocks(name, functions, *arrays):
@@ -104,9 +95,10 @@ class SplitRun(TasksRun):
         piece = fn.backward(panel, columns, g)       on the workers that hold the panels
         fn.join(partial, pieces)                     here, on what is summed over all rows
 
-    as `daskdml.objectives.panels` says. Margins are added in the order of the panels, partials and pieces along the
-    tree of all runs: no bit depends on who holds what. What travels is less than X while panels have more columns than
-    raw values have.
+    as `daskdml.objectives.panels` says. Margins are added along a binary tree over the panels of a row band, partials
+    and pieces along the tree of all runs: no bit depends on who holds what. A worker adds up the
+    branches that it holds whole and sends one vector for each. What travels is less than X while panels have more
+    columns than raw values have.
 
     y and weights wait as one Chunk of no columns per row band, in turns on the workers that hold the band's panels.
     """
@@ -122,7 +114,7 @@ class SplitRun(TasksRun):
     def place_targets(self, y, weight):
         """Measure the panels, then put y and weights beside them."""
         width = len(self._columns)
-        sizes = np.reshape(self._map_panels(_measure, [()] * (self.n_chunks * width)), (self.n_chunks, width, 2))
+        sizes = np.reshape(self._map_panels(measure, [()] * (self.n_chunks * width)), (self.n_chunks, width, 2))
         lengths, self._panel_bytes = sizes[:, :, 0], sizes[:, :, 1]
         self._chunk_bytes = int(self._panel_bytes.max())
         for i, found in enumerate(lengths.tolist()):
@@ -132,7 +124,7 @@ class SplitRun(TasksRun):
                 )
         self._set_lengths(lengths[:, 0])
         given = {name: part for name, part in (("y", y), ("weight", weight)) if part is not None}
-        make = [functools.partial(_make_targets, i, n, tuple(given)) for i, n in enumerate(self._lengths)]
+        make = [functools.partial(make_targets, i, n, tuple(given)) for i, n in enumerate(self._lengths)]
         self._placed = Placed(self._client, Sources([]), self._workers)
         self._placed.add(_over_blocks("targets", make, *given.values()), homes=self._homes())
         workers = f"{self.n_workers} worker" + ("s" if self.n_workers > 1 else "")
@@ -169,21 +161,21 @@ class SplitRun(TasksRun):
             return super()._fold(fn, combine)
 
         def submit(started):
-            payload = self._broadcast((fn, combine, self.n_blocks))
+            payload = self._broadcast(PanelPass(fn, combine, self.n_blocks, len(self._columns)))
             ends = []
             for band_set in self._sets():
                 middle = self._to_targets(payload, band_set, started) if "forward" in phases else None
                 ends += self._to_panels(payload, band_set, middle, started) if "backward" in phases else [middle]
             while len(ends) > SPLIT_EVERY:
                 groups = [ends[k : k + SPLIT_EVERY] for k in range(0, len(ends), SPLIT_EVERY)]
-                ends = [self._client.submit(_merge, payload, group, key=_new_name("merge")) for group in groups]
+                ends = [self._client.submit(merge, payload, group, key=_new_name("merge")) for group in groups]
                 started += ends
             return ends
 
         ends, done = self._panels.carry_out(submit)
         with cancelling(self._client) as futures:
             futures += done
-            total = _merge_parts(self._client.gather(ends), self.n_blocks, combine)
+            total = merge_all(self._client.gather(ends), self.n_blocks, combine)
         self.timings["compute"] += total.compute / self._slots
         self.timings["reduce"] += total.reduce / self._slots
         self.bytes_moved += total.n_bytes
@@ -195,12 +187,12 @@ class SplitRun(TasksRun):
     def _to_targets(self, payload, band_set, started):
         """Start the margins of a set of row bands and what is pointwise in them; return the future of the latter."""
         margins = [
-            self._submit_to(address, _forward, payload, self._futures_of(members), self._places(members))
+            self._submit_to(address, forward, payload, self._futures_of(members), self._places(members))
             for address, members in band_set.members.items()
         ]
         targets = [self._placed.futures[i] for i in band_set.bands]
         positions = [self._position(i) for i in band_set.bands]
-        middle = self._submit_to(band_set.home, _pointwise, payload, targets, band_set.bands, positions, margins)
+        middle = self._submit_to(band_set.home, pointwise, payload, targets, band_set.bands, positions, margins)
         started += [*margins, middle]
         return middle
 
@@ -209,12 +201,12 @@ class SplitRun(TasksRun):
         new = []
         for address, members in band_set.members.items():
             panels, places, first = self._futures_of(members), self._places(members), not new
-            new.append(self._submit_to(address, _backward, payload, panels, places, middle, first))
+            new.append(self._submit_to(address, backward, payload, panels, places, middle, first))
         started += new
         return new
 
     def _submit_to(self, address, fn, *args):
-        key = _new_name(fn.__name__.strip("_"))
+        key = _new_name(fn.__name__)
         return self._client.submit(fn, *args, key=key, workers=[address], pure=False)
 
     def _futures_of(self, members):
@@ -328,120 +320,3 @@ def _side_by_side(chunks):
 
         return sparse.hstack(panels, format="csr")
     return np.concatenate(panels, axis=1)
-
-
-# What tasks do --------------------------------------------------------------------------------------------------------
-
-
-class _Margins(NamedTuple):
-    """Margins by (band, panel), and where they were computed."""
-
-    found: dict
-    address: str
-    compute: float
-
-
-class _Middle(NamedTuple):
-    """Nodes of the sums that need no X, what goes back to the columns by band, and where it is."""
-
-    nodes: dict
-    back: dict
-    address: str
-    compute: float
-    reduce: float
-    n_bytes: int
-
-
-def _make_panel(dtype, X):
-    from daskdml.data.lazy import make_chunk
-
-    return make_chunk(0, X, {}, dtype)
-
-
-def _make_targets(i, n, named, *parts):
-    from daskdml.data.lazy import make_chunk
-
-    return make_chunk(i, np.empty((n, 0)), dict(zip(named, parts)), None)
-
-
-def _measure(chunk):
-    return len(chunk), chunk.nbytes
-
-
-def _here():
-    from distributed import get_worker
-
-    return get_worker().address
-
-
-def _forward(payload, panels, places):
-    """Compute the margins of some panels."""
-    start = time.perf_counter()
-    fn, _, _ = pickle.loads(payload)
-    found = {}
-    with one_blas_thread():
-        for chunk, (i, j, columns, position) in zip(panels, places):
-            found[i, j] = np.concatenate([fn.forward(block.X, columns) for block in chunk.blocks(*position)])
-    return _Margins(found, _here(), time.perf_counter() - start)
-
-
-def _pointwise(payload, targets, bands, positions, margins):
-    """Add up the margins of some row bands, evaluate what is pointwise in them and fold it over the blocks."""
-    start = time.perf_counter()
-    fn, combine, n_blocks = pickle.loads(payload)
-    parts = dict(sorted(item for some in margins for item in some.found.items()))
-    fold, back, here = Fold(n_blocks, combine), {}, _here()
-    with one_blas_thread():
-        for chunk, i, position in zip(targets, bands, positions):
-            raw, g = sum(part for (band, _), part in parts.items() if band == i), []
-            blocks = chunk.blocks(*position)
-            for block in blocks:
-                first = block.start - position[1]
-                partial, own = fn.pointwise(raw[first : first + block.n_rows], block.y, block.weight)
-                fold.add(block.index, partial)
-                g.append(own)
-            back[i] = None if g[0] is None else np.concatenate(g)
-    moved = sum(part.nbytes for some in margins if some.address != here for part in some.found.values())
-    compute = sum(some.compute for some in margins) + time.perf_counter() - start - fold.seconds
-    return _Middle({"partial": fold.nodes}, back, here, compute, fold.seconds, moved)
-
-
-def _backward(payload, panels, places, middle, carry):
-    """Fold what some panels contribute over their blocks; ``carry`` passes the sums that need no X on."""
-    start = time.perf_counter()
-    fn, combine, n_blocks = pickle.loads(payload)
-    folds = {}
-    with one_blas_thread():
-        for chunk, (i, j, columns, position) in zip(panels, places):
-            fold = folds.setdefault(j, Fold(n_blocks, combine))
-            for block in chunk.blocks(*position):
-                first = block.start - position[1]
-                g = None if middle is None else middle.back[i][first : first + block.n_rows]
-                fold.add(block.index, fn.backward(block.X, columns, g))
-    reduce = sum(fold.seconds for fold in folds.values())
-    compute, nodes, moved = time.perf_counter() - start - reduce, {j: fold.nodes for j, fold in folds.items()}, 0
-    if middle is not None:
-        moved = sum(g.nbytes for g in middle.back.values()) if middle.address != _here() else 0
-        if carry:
-            nodes.update(middle.nodes)
-            compute, reduce, moved = compute + middle.compute, reduce + middle.reduce, moved + middle.n_bytes
-    return _Middle(nodes, {}, "", compute, reduce, moved + pickled_size(nodes))
-
-
-def _merge(payload, parts):
-    _, combine, n_blocks = pickle.loads(payload)
-    return _merge_parts(parts, n_blocks, combine)
-
-
-def _merge_parts(parts, n_blocks, combine):
-    """Merge the partial folds of several tasks, label by label."""
-    start, folds = time.perf_counter(), {}
-    for part in parts:
-        for label, nodes in part.nodes.items():
-            other = Fold(n_blocks)
-            other.nodes = nodes
-            folds.setdefault(label, Fold(n_blocks, combine)).merge(other)
-    reduce = sum(part.reduce for part in parts) + time.perf_counter() - start
-    moved = sum(part.n_bytes for part in parts)
-    nodes = {label: fold.nodes for label, fold in folds.items()}
-    return _Middle(nodes, {}, "", sum(part.compute for part in parts), reduce, moved)

@@ -4,8 +4,9 @@ import pickle
 import time
 from typing import Any, NamedTuple
 
+from daskdml.utils.fold import Fold
+
 from .blas import one_blas_thread
-from .fold import Fold
 from .mapped import MappedChunk
 from .stopping import Wanted
 

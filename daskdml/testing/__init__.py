@@ -1,8 +1,8 @@
 """Contracts: test classes to subclass, one for each kind of thing a room holds.
 
-A loss, penalty, kernel, solver or estimator of your own is tested by a class with one method, ``make``, in a file that
-pytest collects; what it inherits are the promises that the rest of the library relies on. Pytest is imported with the
-first contract, so this module costs nothing where it is not installed.
+A loss, penalty, kernel, solver, estimator or transformer of your own is tested by a class with one method, ``make``,
+in a file that pytest collects; what it inherits are the promises that the rest of the library relies on. Pytest is
+imported with the first contract, so this module costs nothing where it is not installed.
 
 >>> from daskdml.losses import Squared
 >>> from daskdml.testing import LossContract
@@ -23,6 +23,7 @@ _HOMES = {
     "PenaltyContract": "penalties",
     "RegressorContract": "regressors",
     "SolverContract": "solvers",
+    "TransformerContract": "transformers",
 }
 
 __all__ = sorted(_HOMES)

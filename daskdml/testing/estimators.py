@@ -1,23 +1,15 @@
 """Promises of every estimator: scikit-learn's contract, and that chunks, threads and kinds of input change nothing."""
 
-import copy
-import pickle
-import warnings
-
 import numpy as np
 import pytest
-from scipy import sparse
-from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.utils.estimator_checks import check_estimator
+from sklearn.exceptions import ConvergenceWarning
 
-from daskdml import config_context
-from daskdml.testing import tables
 from daskdml.testing.bad_input import BadInput
-from daskdml.testing.tables import DENSE, LAZY, SPARSE, cuts, dense
+from daskdml.testing.fitting import FittingContract
+from daskdml.testing.tables import DENSE, LAZY, SPARSE, dense
 
 
-class EstimatorContract(BadInput):
+class EstimatorContract(BadInput, FittingContract):
     """Test an estimator that fits X and y; `ClassifierContract` and `RegressorContract` add what is theirs.
 
     A subclass defines `make` and `targets`. Answers on different kinds of input are compared through `fitted`.
@@ -50,27 +42,12 @@ class EstimatorContract(BadInput):
     >>> TestRidge().test_input_is_left_alone()
     """
 
-    configurations = ({},)
     starved = None
     tight = {}
     chunk_tolerance = 1e-9
     float32_tolerance = 1e-5
     single = ("predict",)
     several = ()
-
-    def make(self, **params):
-        """Return an unfitted estimator.
-
-        Parameters
-        ----------
-        **params
-            Parameters of its constructor.
-
-        Returns
-        -------
-        estimator
-        """
-        raise NotImplementedError
 
     def targets(self, X):
         """Return targets that go with rows of X, a function of each row alone.
@@ -114,27 +91,7 @@ class EstimatorContract(BadInput):
         X = np.round(rng.normal(size=(n, p)) * 256) / 256 * (rng.random((n, p)) < 0.67)
         return X, self.targets(X)
 
-    # scikit-learn's own checks ---------------------------------------------------------------------------------------
-
-    def test_scikit_learns_checks(self):
-        """`check_estimator` has nothing to object to, in any configuration."""
-        for params in self.configurations:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                found = check_estimator(self.make(**params), on_skip=None, on_fail=None)
-            failed = [f"{one['check_name']}: {one['exception']}" for one in found if one["status"] == "failed"]
-            assert not failed, f"{params}\n" + "\n".join(failed)
-
-    def test_parameters_survive(self):
-        """`clone` and `set_params` keep every parameter; `fit` changes none."""
-        X, y = self.rows()
-        for params in self.configurations:
-            model = clone(self.make(**params))
-            before = copy.deepcopy(model.get_params())
-            model.fit(X, y)
-            assert str(model.get_params()) == str(before)
-
-    # Chunks, threads, kinds of input ---------------------------------------------------------------------------------
+    # Chunks, kinds of input -----------------------------------------------------------------------------------------
 
     def test_kind_of_input_does_not_matter(self):
         """Every dense kind of table, chunked in every way, gives the coefficients of NumPy's."""
@@ -174,32 +131,6 @@ class EstimatorContract(BadInput):
                     weights = self._beside(lazy, weight)
                 model = self.make().fit(lazy, targets, sample_weight=weights)
                 self._close(self.fitted(model), expected, self.chunk_tolerance, f"{kind}, y {type(targets).__name__}")
-
-    def test_threads_do_not_matter(self):
-        """One thread, two, three and the plain loop of ``runtime="debug"`` give the same bits, over several blocks."""
-        import dask.array as da
-
-        n, p = 60_000, 40
-        rng = np.random.default_rng(0)
-        X = rng.normal(size=(n, p))
-        y = self.targets(X)
-        lazy = da.from_array(X, chunks=(n // 5, p)), da.from_array(y, chunks=n // 5)
-        for data in ((X, y), lazy):
-            answers = []
-            for options in ({"n_threads": 1}, {"n_threads": 2}, {"n_threads": 3}, {"runtime": "debug"}):
-                with config_context(**options):
-                    answers.append(self.fitted(self.make().fit(*data)))
-            for answer in answers[1:]:
-                np.testing.assert_array_equal(answer, answers[0])
-
-    def test_second_fit_gives_the_same_bits(self):
-        """Nothing is left over from a fit, on the estimator or elsewhere."""
-        X, y = self.rows()
-        model = self.make()
-        first = self.fitted(model.fit(X, y))
-        model.fit(X[:50], y[:50])
-        np.testing.assert_array_equal(self.fitted(model.fit(X, y)), first)
-        np.testing.assert_array_equal(self.fitted(self.make().fit(X, y)), first)
 
     def test_order_of_rows_does_not_matter(self):
         """Shuffled rows give the same answer to nine digits."""
@@ -261,40 +192,13 @@ class EstimatorContract(BadInput):
         model = self.make().fit(wide[::2, ::2], spaced[0], sample_weight=spaced[1])
         self._close(self.fitted(model), first, 1e-12, "strided")
 
-    # Names -----------------------------------------------------------------------------------------------------------
-
-    def test_names_are_kept_and_checked(self):
-        """Column names of every kind of frame are recorded; other names, or another order, are refused at predict."""
-        X, y = self.rows()
-        names = [f"f{j}" for j in range(X.shape[1])]
-        for kind in ("pandas", "polars", "dask frame"):
-            frame = self._table(kind, X)
-            model = self.make().fit(frame, self._beside(frame, y))
-            assert list(model.feature_names_in_) == names, kind
-            assert model.n_features_in_ == X.shape[1]
-            turned = frame[names[::-1]]
-            with pytest.raises(ValueError, match="feature names should match"):
-                model.predict(turned)
-            with pytest.warns(UserWarning, match="does not have valid feature names"):
-                model.predict(X)
-            model.fit(X, y)
-            assert not hasattr(model, "feature_names_in_")
-
-    def test_another_number_of_features_is_refused(self):
-        """Prediction on more or fewer columns says how many were expected."""
-        X, y = self.rows()
-        model = self.make().fit(X, y)
-        for kind in ("numpy", "dask array", "csr"):
-            with pytest.raises(ValueError, match="features, but .* is expecting 5 features"):
-                dense(model.predict(self._table(kind, X[:, :3])))
-
     # Predictions -----------------------------------------------------------------------------------------------------
 
     def test_prediction_is_the_same_on_every_kind(self):
         """Every method gives on every kind of input what it gives on NumPy."""
         X, y = self.rows()
         kinds = {**DENSE, **SPARSE}
-        for name in (*self.single, *self.several):
+        for name in self.methods:
             for kind in kinds:
                 table = self._table(kind, X)
                 # Fitted on the same kind, for the names.
@@ -313,7 +217,7 @@ class EstimatorContract(BadInput):
         for kind in LAZY:
             table = self._table(kind, X)
             model = self.make().fit(table, self._beside(table, y))
-            for name in (*self.single, *self.several):
+            for name in self.methods:
                 out = getattr(model, name)(self._exploding(table))
                 assert hasattr(out, "dask"), f"{name} on {kind} is a {type(out).__name__}"
                 out = getattr(model, name)(table)
@@ -329,7 +233,7 @@ class EstimatorContract(BadInput):
         """A row alone gets the prediction it has among others; no rows are refused as scikit-learn does."""
         X, y = self.rows()
         model = self.make().fit(X, y)
-        for name in (*self.single, *self.several):
+        for name in self.methods:
             together = getattr(model, name)(X)
             for i in (0, 7, len(X) - 1):
                 alone = getattr(model, name)(X[i : i + 1])[0]
@@ -364,32 +268,13 @@ class EstimatorContract(BadInput):
                 assert isinstance(found, float)
                 assert found == pytest.approx(expected, rel=1e-9)
 
-    def test_unfitted_estimator_says_so(self):
-        """Every method of an unfitted estimator raises `NotFittedError`, on Dask input too."""
-        X, _ = self.rows()
-        for name in (*self.single, *self.several):
-            for kind in ("numpy", "dask array"):
-                with pytest.raises(NotFittedError):
-                    getattr(self.make(), name)(self._table(kind, X))
-
-    def test_fitted_estimator_pickles(self):
-        """A pickle of a fit on Dask is small, holds no rows, and predicts the same."""
-        X, y = self.rows(2000, 5)
-        table = self._table("dask array", X)
-        model = self.make().fit(table, y)
-        stored = pickle.dumps(model)
-        assert len(stored) < 20_000
-        twin = pickle.loads(stored)
-        for name in (*self.single, *self.several):
-            np.testing.assert_array_equal(getattr(twin, name)(X), getattr(model, name)(X))
-
     def test_scikit_learns_twin_predicts_the_same(self):
         """`to_sklearn` gives scikit-learn's own estimator with the same parameters, attributes and predictions."""
         X, y = self.rows()
         model = self.make().fit(X, y)
         twin = model.to_sklearn()
         assert type(twin).__module__.startswith("sklearn.") and type(twin).__name__ == type(model).__name__
-        for name in (*self.single, *self.several):
+        for name in self.methods:
             np.testing.assert_allclose(*(_numeric(getattr(m, name)(X)) for m in (twin, model)), rtol=1e-10, atol=1e-12)
 
     def test_too_few_steps_warn(self):
@@ -409,7 +294,16 @@ class EstimatorContract(BadInput):
             assert report.converged and report.passes >= 1 and report.seconds > 0
             assert "in this process" in str(report)
 
-    # What the tests above share --------------------------------------------------------------------------------------
+    # What the tests share --------------------------------------------------------------------------------------------
+
+    @property
+    def methods(self):
+        """Return the names of all methods that predict."""
+        return (*self.single, *self.several)
+
+    def _many_rows(self):
+        X = np.random.default_rng(0).normal(size=(60_000, 40))
+        return X, self.targets(X)
 
     def _same_on(self, kinds):
         X, y = self.rows()
@@ -419,41 +313,11 @@ class EstimatorContract(BadInput):
             model = self.make().fit(table, self._beside(table, y))
             self._close(self.fitted(model), expected, self.chunk_tolerance, kind)
 
-    def _table(self, kind, X):
-        return {**DENSE, **SPARSE}[kind](X)
-
-    def _beside(self, table, values):
-        """Return values as what usually stands beside such a table: chunks of the same rows for Dask input."""
-        import dask.array as da
-
-        if not hasattr(table, "dask"):
-            return values
-        if hasattr(table, "npartitions") and not hasattr(table, "chunks"):
-            import pandas as pd
-
-            frame = pd.DataFrame({"y": values}, index=np.arange(len(values)) * 10)
-            return tables.partitions(frame, cuts(len(values)))["y"]
-        if np.isnan(table.shape[0]):
-            return self._beside(tables.DENSE["dask frame"](np.zeros((len(values), 1))), values).to_dask_array()
-        return da.from_array(values, chunks=(cuts(len(values)), *values.shape[1:]))
-
-    def _exploding(self, table):
-        """Return a twin of a Dask table that raises when any part of it is computed."""
-        if hasattr(table, "npartitions") and not hasattr(table, "chunks"):
-            return table.map_partitions(_explode, meta=table.meta if hasattr(table, "meta") else table._meta)
-        return table.map_blocks(_explode, dtype=table.dtype, meta=table._meta)
-
     @staticmethod
     def _close(found, expected, tolerance, where):
         assert found.shape == expected.shape, where
         error = np.abs(found - expected).max() / np.abs(expected).max()
         assert error <= tolerance, f"{where}: differs by {error:.1e} of the largest coefficient"
-
-
-def _explode(part):
-    if len(part) if not sparse.issparse(part) else part.shape[0]:
-        raise AssertionError("rows were computed")
-    return part
 
 
 def _numeric(values):

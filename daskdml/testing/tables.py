@@ -1,4 +1,7 @@
-"""One matrix as every kind of table the library takes, cut into uneven chunks, empty and one-row ones among them."""
+"""One table as every kind that the library takes, cut into uneven chunks, empty and one-row ones among them.
+
+The table is a matrix of numbers, or a pandas DataFrame with columns of several types: arrays made of that hold objects.
+"""
 
 import numpy as np
 from scipy import sparse
@@ -10,16 +13,14 @@ def cuts(n):
 
 
 def _dask_array(X):
-    import dask.array as da
-
-    return da.from_array(X, chunks=(cuts(X.shape[0]), X.shape[1]))
+    return lazily(np.asarray(X), cuts(X.shape[0]))
 
 
 def _dask_columns(X):
     import dask.array as da
 
     p = X.shape[1]
-    return da.from_array(X, chunks=(cuts(X.shape[0]), (1, p - 1) if p > 1 else 1))
+    return da.from_array(np.asarray(X), chunks=(cuts(X.shape[0]), (1, p - 1) if p > 1 else 1))
 
 
 def _dask_unknown(X):
@@ -33,12 +34,16 @@ def _dask_csr(X):
 def _frame(X):
     import pandas as pd
 
+    if isinstance(X, pd.DataFrame):
+        return X
     return pd.DataFrame(X, columns=[f"f{j}" for j in range(X.shape[1])], index=np.arange(len(X)) * 10)
 
 
 def _polars(X):
     import polars as pl
 
+    if hasattr(X, "columns"):
+        return pl.from_pandas(X)
     return pl.DataFrame(X, schema=[f"f{j}" for j in range(X.shape[1])])
 
 
@@ -49,6 +54,35 @@ def partitions(frame, lengths):
     ends = np.cumsum(lengths)
     pieces = [frame.iloc[end - length : end] for end, length in zip(ends, lengths)]
     return dd.from_map(_take, list(range(len(pieces))), pieces=pieces, meta=frame.iloc[:0])
+
+
+def lazily(part, lengths):
+    """Cut an ndarray or a pandas DataFrame into a Dask collection of these numbers of rows."""
+    import dask.array as da
+
+    if hasattr(part, "columns"):
+        return partitions(part, lengths)
+    return da.from_array(part, chunks=(tuple(lengths), *part.shape[1:]))
+
+
+def mixed(n):
+    """Return a pandas DataFrame of five columns: numbers with gaps and without, words, flags, a category.
+
+    Numbers and words are few, so that they may be categories too. The index is 0, 10, 20, ...
+    """
+    import pandas as pd
+
+    rng = np.random.default_rng(n)
+    return pd.DataFrame(
+        {
+            "gap": np.where(rng.random(n) < 0.33, np.nan, rng.integers(0, 6, n) / 2),
+            "count": rng.integers(0, 4, n),
+            "word": rng.choice(["ash", "birch", "cedar"], n),
+            "flag": rng.random(n) < 0.4,
+            "category": pd.Categorical(rng.choice(["x", "y"], n)),
+        },
+        index=np.arange(n) * 10,
+    )
 
 
 def _take(i, pieces):

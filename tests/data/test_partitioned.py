@@ -128,6 +128,9 @@ def test_dask_arrays(array, weight, kind):
         assert all(sp.issparse(panel) == (data.layout == "csr") for panel in panels)
     if data.layout == "dense" and data.known_lengths is not None:
         assert data.nbytes == sum(chunk.nbytes for chunk in chunks)
+    same, beside, weighing = data.aligned
+    assert same is array and beside.numblocks == (data.n_chunks,)
+    assert (weighing is None) == (weight is None)
 
 
 def test_dask_frames(parquet):

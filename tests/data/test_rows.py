@@ -86,6 +86,46 @@ def test_arrays(array):
     np.testing.assert_allclose(out.toarray() if sp.issparse(out) else out, 2 * X)
 
 
+def total_of(columns):
+    return total
+
+
+def add(names, sums):
+    assert len(sums) > 0
+    return sums if names is None else names[(sums > 0).astype(int)]
+
+
+PANELS = {
+    "dense": da.from_array(X, chunks=(7, 2)),
+    "one row and none": da.from_array(X, chunks=((1, 0, 22), 1)),
+    "unknown": unknown(da.from_array(X, chunks=(7, 2))),
+    "csr": csr_chunks((7, (1, 2))),
+}
+
+
+@pytest.mark.parametrize("n_bytes", [0, rows.SHARED_BYTES])
+@pytest.mark.parametrize("array", PANELS.values(), ids=PANELS)
+def test_panel_by_panel(array, n_bytes):
+    def big_total_of(columns):
+        return functools.partial(weighted, np.arange(3 + n_bytes // 8, dtype=float)[columns], np.ones(n_bytes))
+
+    def weighted(w, ballast, panel):
+        assert panel.shape == (panel.shape[0], len(w))
+        return panel @ w
+
+    one = apply_rows(never, array, by_panel=(big_total_of, functools.partial(add, None)))
+    np.testing.assert_allclose(one.compute(), X @ np.arange(3.0), rtol=1e-12)
+    assert one.chunks == array.chunks[:1] or np.isnan(one.shape[0])
+    names = np.array(["no", "yes"], dtype=object)
+    words = apply_rows(never, array, dtype=object, by_panel=(total_of, functools.partial(add, names)))
+    assert words.dtype == object and words.compute().tolist() == labels(X, names).tolist()
+    two = apply_rows(
+        never, array, kind="matrix", columns=["p", "q"], by_panel=(lambda columns: pair, functools.partial(add, None))
+    )
+    assert two.chunks[1] == (2,)
+    np.testing.assert_allclose(two.compute(), pair(X), rtol=1e-12)
+
+
 def test_array_to_csr():
     out = apply_rows(sp.csr_matrix, ARRAYS["dense"], kind="matrix", columns=range(3), sparse=True)
     assert sp.issparse(out._meta)

@@ -1,6 +1,4 @@
-"""StandardScaler against scikit-learn's, on every kind of table."""
-
-import pickle
+"""StandardScaler beyond the contract: scales, weights, pieces, inverse, refusals."""
 
 import numpy as np
 import pytest
@@ -8,16 +6,10 @@ from scipy import sparse
 from sklearn import preprocessing as reference
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from daskdml import config_context
 from daskdml.preprocessing import StandardScaler
-from daskdml.testing.tables import DENSE, LAZY, SPARSE, dense, partitions
-
-
-@parametrize_with_checks([StandardScaler(), StandardScaler(with_mean=False), StandardScaler(with_std=False)])
-def test_scikit_learns_checks(estimator, check):
-    check(estimator)
+from daskdml.testing.tables import DENSE, LAZY, SPARSE, dense
 
 
 def table(n=200, dtype=np.float64, holes=True):
@@ -39,30 +31,24 @@ def same(ours, theirs, rtol=1e-12):
 
 
 @pytest.mark.parametrize("options", [{}, {"with_mean": False}, {"with_std": False}])
-@pytest.mark.parametrize("kind", DENSE)
-def test_is_scikit_learns_on_every_dense_kind(kind, options):
+@pytest.mark.parametrize("kind", ["numpy", "dask array"])
+def test_is_scikit_learns_at_every_scale(kind, options):
     X = table()
     theirs = reference.StandardScaler(**options).fit(X)
     ours = StandardScaler(**options).fit(DENSE[kind](X))
     # The column with a mean of a million deviations: scikit-learn's own rounding allows 1e-9 of the variance.
     same(ours, theirs, rtol=1e-9)
-    out = ours.transform(DENSE[kind](X))
-    assert hasattr(out, "compute") == (kind in LAZY)
-    np.testing.assert_allclose(dense(out), theirs.transform(X), rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(dense(ours.inverse_transform(out)), X, rtol=1e-12)
+    np.testing.assert_allclose(dense(ours.transform(DENSE[kind](X))), theirs.transform(X), rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("kind", SPARSE)
-def test_is_scikit_learns_on_every_sparse_kind(kind):
-    X = table(holes=False) * (np.random.default_rng(1).random((200, 5)) < 0.3)
-    X[3, 0] = np.nan
-    theirs = reference.StandardScaler(with_mean=False).fit(sparse.csr_matrix(X))
-    ours = StandardScaler(with_mean=False).fit(SPARSE[kind](X))
-    same(ours, theirs, rtol=1e-10)
-    out = ours.transform(SPARSE[kind](X))
-    assert sparse.issparse(out.compute() if kind in LAZY else out)
-    np.testing.assert_allclose(dense(out), theirs.transform(sparse.csr_matrix(X)).toarray(), rtol=1e-10)
-    np.testing.assert_allclose(dense(ours.inverse_transform(out)), X, rtol=1e-12)
+@pytest.mark.parametrize("kind", {**DENSE, **SPARSE})
+def test_inverse_transform_gives_back(kind):
+    X = {**DENSE, **SPARSE}[kind](table() * (np.random.default_rng(1).random((200, 5)) < 0.3))
+    scaler = StandardScaler(with_mean=kind in DENSE).fit(X)
+    back = scaler.inverse_transform(scaler.transform(X))
+    assert hasattr(back, "compute") == (kind in LAZY)
+    assert sparse.issparse(back.compute() if kind in LAZY else back) == (kind in SPARSE)
+    np.testing.assert_allclose(dense(back), dense(X), rtol=1e-12, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", sorted(SPARSE))
@@ -70,14 +56,6 @@ def test_centring_sparse_data_is_refused(kind):
     X = SPARSE[kind](table(holes=False))
     with pytest.raises(ValueError, match="Cannot center sparse matrices: pass `with_mean=False` instead"):
         StandardScaler().fit(X)
-
-
-@pytest.mark.parametrize("kind", LAZY[:-1])
-def test_dask_equals_numpy(kind):
-    X = table()
-    whole, chunked = StandardScaler().fit(X), StandardScaler().fit(DENSE[kind](X))
-    same(chunked, whole)
-    np.testing.assert_allclose(dense(chunked.transform(DENSE[kind](X))), whole.transform(X), rtol=1e-9, atol=1e-9)
 
 
 def test_weights_are_scikit_learns():
@@ -129,28 +107,10 @@ def test_float32_stays_float32():
     assert StandardScaler().fit(X).mean_.dtype == np.float64
 
 
-def test_dask_output_keeps_chunks_index_and_names():
+def test_in_place_is_for_memory_only():
     import dask.array as da
-
-    X = table()
-    array = DENSE["dask array"](X)
-    out = StandardScaler().fit(array).transform(array)
-    assert isinstance(out, da.Array) and out.chunks == array.chunks
-    frame = DENSE["dask frame"](X)
-    out = StandardScaler().fit(frame).transform(frame)
-    assert list(out.columns) == [f"f{j}" for j in range(5)] and out.npartitions == frame.npartitions
-    assert (out.compute().index == np.arange(200) * 10).all()
-
-
-def test_transform_is_lazy_and_leaves_its_input_alone():
-    import dask.array as da
-
-    def fail(block):
-        raise RuntimeError("read")
 
     scaler = StandardScaler(copy=False).fit(table())
-    unreadable = da.from_array(table(), chunks=50).map_blocks(fail, dtype=float, meta=np.empty((0, 0)))
-    scaler.transform(unreadable)
     X = table()
     scaler.transform(da.from_array(X, chunks=-1)).compute()
     np.testing.assert_array_equal(X, table())
@@ -201,37 +161,12 @@ def test_bad_weights_are_refused(kind, weight, message):
         StandardScaler().fit(DENSE[kind](table()), sample_weight=weight)
 
 
-def test_other_names_are_refused():
-    scaler = StandardScaler().fit(DENSE["dask frame"](table()))
-    with pytest.raises(ValueError, match="feature names should match"):
-        scaler.transform(DENSE["dask frame"](table()).rename(columns={"f0": "other"}))
-    with pytest.raises(ValueError, match="features"):
-        StandardScaler().fit(table()).transform(table()[:, :3])
-
-
-def test_no_rows_are_refused():
-    import dask.array as da
-
-    with pytest.raises(ValueError, match="Found array with 0 sample"):
-        StandardScaler().fit(partitions(DENSE["pandas"](table()[:0]), (0, 0)))
-    with pytest.raises(ValueError, match="Found array with 0 sample"):
-        StandardScaler().fit(da.empty((0, 3)))
-
-
-def test_works_in_a_pipeline_clone_pickle_and_set_output():
-    import pandas as pd
-
+def test_works_in_a_pipeline():
     X = table()
     pipeline = make_pipeline(StandardScaler(with_mean=False), StandardScaler())
     for kind in DENSE:
         out = clone(pipeline).fit_transform(DENSE[kind](X))
         np.testing.assert_allclose(np.nanmean(dense(out), axis=0), 0, atol=1e-8)
-    pipeline.set_output(transform="pandas")
-    out = pipeline.fit_transform(DENSE["pandas"](X))
-    assert isinstance(out, pd.DataFrame) and list(out.columns) == [f"f{j}" for j in range(5)]
-    assert hasattr(pipeline.fit_transform(DENSE["dask frame"](X)), "compute")
-    fitted = StandardScaler().fit(X)
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(fitted)).transform(X), fitted.transform(X))
 
 
 @pytest.mark.cluster

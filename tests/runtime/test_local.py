@@ -354,3 +354,14 @@ def _seconds(run):
     start = time.perf_counter()
     run.map_reduce(operator.attrgetter("index"))
     return time.perf_counter() - start
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_streamed_chunks_come_in_order(n_threads):
+    """Nearly so, or the fold would hold half of all partial sums instead of a logarithm of them."""
+    X = da.random.default_rng(0).random((640, 3), chunks=(10, 3)) + 1
+    seen = []
+    with config_context(memory="stream", n_threads=n_threads), runtime.open(Partitioned.from_any(X)) as run:
+        run.map_reduce(lambda block: seen.append(block.index) or 1)
+    assert sorted(seen) == list(range(64))
+    assert np.abs(np.diff(seen)).max() <= 4 * n_threads

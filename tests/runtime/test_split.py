@@ -1,5 +1,6 @@
 """Columns on different workers: margins travel, X does not, and answers are those of the rows in one place."""
 
+import functools
 import operator
 import os
 import signal
@@ -18,6 +19,7 @@ from scipy import sparse
 from daskdml import config_context, runtime
 from daskdml.data import Partitioned
 from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge
+from daskdml.objectives.panels import in_phases
 
 pytestmark = pytest.mark.cluster
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
@@ -60,8 +62,8 @@ def hold(piece):
     return piece.copy()
 
 
-def columns_apart(client, X, bands=BANDS, widths=WIDTHS, turn=0, unknown=False, strict=True):
-    """Return X as a Dask array whose panels the workers hold in turns, and the worker of each panel."""
+def columns_apart(client, X, bands=BANDS, widths=WIDTHS, turn=0, beside=1, unknown=False, strict=True):
+    """Return X as a Dask array whose panels the workers hold in turns, ``beside`` at a time, and the worker of each."""
     workers = sorted(client.scheduler_info()["workers"])
     stops = np.cumsum(widths)
     rows, places = [], {}
@@ -69,7 +71,7 @@ def columns_apart(client, X, bands=BANDS, widths=WIDTHS, turn=0, unknown=False, 
         row = []
         for j, right in enumerate(stops):
             piece = X[stop - bands[i] : stop, right - widths[j] : right]
-            address = workers[(j + turn * i) % len(workers)]
+            address = workers[(j // beside + turn * i) % len(workers)]
             future = client.submit(hold, piece, workers=[address], allow_other_workers=not strict, pure=False)
             places[future.key] = address
             shape = (np.nan if unknown else bands[i], widths[j])
@@ -91,15 +93,13 @@ class Transfers:
         self.client = client
 
     def __enter__(self):
-        self.before = self.logs()
+        # Workers keep the last 1000 entries only: what is appended to a full log makes it no longer.
+        self.client.run(lambda dask_worker: dask_worker.transfer_incoming_log.clear())
         return self
 
     def __exit__(self, *error):
-        after = self.logs()
-        self.received = [keys for address, log in after.items() for keys in log[len(self.before[address]) :]]
-
-    def logs(self):
-        return self.client.run(lambda dask_worker: [entry["keys"] for entry in dask_worker.transfer_incoming_log])
+        logs = self.client.run(lambda dask_worker: [entry["keys"] for entry in dask_worker.transfer_incoming_log])
+        self.received = [keys for log in logs.values() for keys in log]
 
 
 def in_memory(model, X, y, weight=None):
@@ -158,6 +158,36 @@ def test_only_margins_travel(cluster_client):
     # Of each row, one margin to where y is and one number back.
     assert 2 * n * 8 <= sum(sizes) <= 1.2 * 2 * n * 8 < 0.1 * apart.blocks[0, 0].nbytes
     assert 2 * n * 8 <= moved <= 2 * n * 8 + 100_000
+
+
+def test_a_worker_adds_up_the_margins_of_its_panels(cluster_client):
+    n, widths = 8_000, (30, 40, 20, 10)
+    X = np.random.default_rng(0).normal(size=(n, sum(widths)))
+    w, y = np.random.default_rng(1).normal(size=(sum(widths), 1)), da.from_array(np.arange(n) % 7.0, chunks=4000)
+    apart, _ = columns_apart(cluster_client, X, bands=(4000, 4000), widths=widths, beside=2)
+    with runtime.open(Partitioned.from_any(apart, y)) as run:
+        before = run.bytes_moved
+        with Transfers(cluster_client) as transfers:
+            run.map_reduce(Margins(w))
+        moved = run.bytes_moved - before
+    # One vector for two panels, and one back.
+    assert 2 * n * 8 <= sum(size for keys in transfers.received for size in keys.values()) <= 1.2 * 2 * n * 8
+    assert 2 * n * 8 <= moved <= 2 * n * 8 + 50_000
+
+
+def test_sums_do_not_depend_on_who_holds_what(cluster_client):
+    n, widths = 3_000, (3, 1, 4, 1, 5, 9, 2)
+    X = np.random.default_rng(0).normal(size=(n, sum(widths)))
+    w, y = np.random.default_rng(1).normal(size=(sum(widths), 2)), da.from_array(np.arange(n) % 7.0, chunks=1000)
+    together = da.from_array(X, chunks=(1000, widths)).map_blocks(np.copy)
+    with runtime.open(Partitioned.from_any(together, y)) as run:
+        assert not run.by_columns
+        expected = run.map_reduce(functools.partial(in_phases, Margins(w)))
+    for beside, turn in ((1, 0), (1, 1), (2, 0), (3, 1), (4, 0), (6, 0)):
+        apart, _ = columns_apart(cluster_client, X, (1000,) * 3, widths, turn, beside)
+        with runtime.open(Partitioned.from_any(apart, y)) as run:
+            assert run.by_columns
+            assert run.map_reduce(Margins(w)).tobytes() == expected.tobytes()
 
 
 def test_bits_do_not_depend_on_who_holds_what(cluster_client):
@@ -278,19 +308,37 @@ def test_panels_on_one_worker_or_lazy_are_walked_together(cluster_client):
     together = cluster_client.persist(lazy, workers=[worker])
     for data in (lazy, together):
         with runtime.open(Partitioned.from_any(data, y)) as run:
-            assert not getattr(run, "by_columns", False)
+            assert not run.by_columns
             total = run.map_reduce(lambda block: sum(panel.sum() for panel in block.X))
             assert total == pytest.approx(X.sum())
 
 
-def test_predictions_stay_lazy(cluster_client):
+@pytest.mark.parametrize("kind", [np.asarray, np.float32, sparse.csr_matrix])
+@pytest.mark.parametrize("method", ["predict", "decision_function", "predict_proba"])
+def test_predictions_stay_lazy_and_panels_where_they_are(cluster_client, method, kind):
     X, raw = problem()
-    y = (raw[:, 0] > 0).astype(int)
-    apart, _ = columns_apart(cluster_client, X)
-    model = LogisticRegression().fit(apart, da.from_array(y, chunks=N))
-    predicted = model.predict(apart)
-    assert isinstance(predicted, da.Array) and predicted.chunks == (BANDS,)
-    np.testing.assert_array_equal(predicted.compute(), model.predict(X))
+    y = raw.argmax(axis=1)
+    X, model = kind(X), LogisticRegression().fit(X, y)
+    apart, _ = columns_apart(cluster_client, X, turn=1)
+    before = holders(cluster_client, apart)
+    predicted = getattr(model, method)(apart)
+    assert isinstance(predicted, da.Array) and predicted.chunks[0] == BANDS
+    with Transfers(cluster_client) as transfers:
+        found = predicted.compute()
+    expected = getattr(model, method)(X)
+    assert found.shape == predicted.shape == expected.shape and found.dtype == predicted.dtype == expected.dtype
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    moved = {key for keys in transfers.received for key in keys}
+    assert moved and all(key[0].startswith(("part-", "from-panels-")) for key in moved)
+    assert holders(cluster_client, apart) == before
+
+
+def test_predictions_of_a_bad_row_say_so(cluster_client):
+    X, raw = problem()
+    model = Ridge().fit(X, raw[:, 0])
+    X[4321, 2] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        model.predict(columns_apart(cluster_client, X)[0]).compute()
 
 
 @pytest.mark.slow

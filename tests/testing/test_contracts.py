@@ -12,8 +12,16 @@ from daskdml.kernels.dense import DensePass
 from daskdml.linear_model import Ridge
 from daskdml.losses import Logistic, Squared
 from daskdml.penalties import ElasticNet
+from daskdml.preprocessing import StandardScaler
 from daskdml.solvers import Newton
-from daskdml.testing import KernelContract, LossContract, PenaltyContract, RegressorContract, SolverContract
+from daskdml.testing import (
+    KernelContract,
+    LossContract,
+    PenaltyContract,
+    RegressorContract,
+    SolverContract,
+    TransformerContract,
+)
 
 
 def failures(contract):
@@ -147,6 +155,56 @@ def test_estimator_that_looks_at_chunks():
 
     with pytest.raises(AssertionError, match="differs by"):
         Contract().test_chunking_does_not_matter()
+
+
+def transformer_with(faulty):
+    class Contract(TransformerContract):
+        def make(self, **params):
+            return faulty(**params)
+
+        def test_scikit_learns_checks(self):
+            pass
+
+    return failures(Contract())
+
+
+def test_transformer_that_collects_in_fit():
+    class Collecting(StandardScaler):
+        def fit(self, X, y=None):
+            return super().fit(X.compute() if hasattr(X, "compute") else X)
+
+    assert "test_fit_never_holds_the_table" in transformer_with(Collecting)
+
+
+def test_transformer_that_collects_in_transform():
+    class Eager(StandardScaler):
+        def transform(self, X):
+            return super().transform(X.compute() if hasattr(X, "compute") else X)
+
+    found = transformer_with(Eager)
+    assert {"test_transform_on_dask_is_lazy", "test_transform_of_dask_frames_is_lazy"} <= found
+    assert {"test_kind_of_input_does_not_matter", "test_output_container_is_for_memory_only"} <= found
+    assert "test_fit_never_holds_the_table" not in found
+
+
+def test_transformer_that_looks_at_chunks():
+    class Loose(StandardScaler):
+        def fit(self, X, y=None):
+            super().fit(X)
+            self.scale_ = self.scale_ * (1 + 1e-6 * getattr(X, "npartitions", 0))
+            return self
+
+    assert {"test_chunking_does_not_matter", "test_kind_of_input_does_not_matter"} <= transformer_with(Loose)
+
+
+def test_transformer_that_learns_in_transform():
+    class Late(StandardScaler):
+        def transform(self, X):
+            self.n_rows_ = X.shape[0]
+            return super().transform(X)
+
+    found = transformer_with(Late)
+    assert {"test_names_are_kept_and_checked", "test_another_number_of_features_is_refused"} <= found
 
 
 def test_names():

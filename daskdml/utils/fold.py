@@ -43,12 +43,12 @@ class Fold:
         """Add the value of block ``index``."""
         if not 0 <= index < self.n_blocks:
             raise ValueError(f"Block {index} is not one of the {self.n_blocks} blocks of this fold.")
-        self._place(0, index, value)
+        self.place(0, index, value)
 
     def merge(self, other):
         """Add the nodes of another fold over other blocks of the same data."""
         for (level, i), value in sorted(other.nodes.items(), key=operator.itemgetter(0)):
-            self._place(level, i, value)
+            self.place(level, i, value)
         self.seconds += other.seconds
 
     def result(self):
@@ -56,10 +56,19 @@ class Fold:
         root = ((self.n_blocks - 1).bit_length(), 0)
         if root not in self.nodes:
             raise ValueError(f"This fold over {self.n_blocks} blocks has not received all of them.")
+        if len(self.nodes) > 1:
+            raise ValueError(f"Blocks of this fold over {self.n_blocks} were given twice.")
         return self.nodes[root]
 
-    def _place(self, level, i, value):
-        """Put a value at its node, then combine upwards as far as partners are there."""
+    def place(self, level, i, value):
+        """Put a value at its node, then combine upwards as far as partners are there.
+
+        Parameters
+        ----------
+        level, i : int
+            A node: the sum of the blocks ``i * 2**level`` to ``(i + 1) * 2**level - 1``, as far as there are any.
+        value : object
+        """
         seconds = 0.0
         while (last := ((self.n_blocks - 1) >> level)) > 0:
             if i == last and i % 2 == 0:

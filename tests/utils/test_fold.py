@@ -7,7 +7,7 @@ import threading
 import numpy as np
 import pytest
 
-from daskdml.runtime import Fold
+from daskdml.utils.fold import Fold
 
 
 def tree(values, combine):
@@ -93,3 +93,12 @@ def test_wrong_use_is_refused():
         fold.result()
     with pytest.raises(ValueError, match="given twice"):
         fold.add(0, 1)
+
+
+def test_a_block_given_twice_is_noticed():
+    fold = Fold(3)
+    for block in (0, 1, 2):
+        fold.add(block, block)
+    fold.place(0, 1, 5)
+    with pytest.raises(ValueError, match="given twice"):
+        fold.result()
