@@ -31,9 +31,11 @@ LAYERS = {
     "penalties": ("kernels utils", "numpy numba"),
     "objectives": ("losses penalties kernels utils", "numpy scipy"),
     "solvers": ("utils", "numpy scipy"),
+    "compress": ("kernels utils", "numpy"),
+    "comm": ("utils", "numpy"),
     "data": ("utils", "numpy scipy pandas narwhals pyarrow dask distributed"),
     "runtime": (
-        "data kernels utils", "numpy scipy dask distributed threadpoolctl psutil cloudpickle llvmlite",
+        "data comm compress kernels utils", "numpy scipy dask distributed threadpoolctl psutil cloudpickle llvmlite",
     ),
     "report": ("utils", "numpy rich matplotlib jinja2 pandas IPython"),
     "metrics": ("data runtime kernels utils", "numpy scipy sklearn"),

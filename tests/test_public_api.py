@@ -23,8 +23,8 @@ PUBLIC = {
     "daskdml.metrics": "accuracy_score log_loss mean_squared_error r2_score roc_auc_score",
     "daskdml.wrappers": "ParallelPostFit",
     "daskdml.testing": """
-        ClassifierContract EstimatorContract KernelContract LossContract PenaltyContract RegressorContract
-        SolverContract TransformerContract
+        ClassifierContract CodecContract EstimatorContract KernelContract LossContract PenaltyContract
+        RegressorContract SolverContract TopologyContract TransformerContract
     """,
 }
 

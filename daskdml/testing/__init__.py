@@ -17,12 +17,14 @@ import sys
 
 _HOMES = {
     "ClassifierContract": "classifiers",
+    "CodecContract": "topologies",
     "EstimatorContract": "estimators",
     "KernelContract": "kernels",
     "LossContract": "losses",
     "PenaltyContract": "penalties",
     "RegressorContract": "regressors",
     "SolverContract": "solvers",
+    "TopologyContract": "topologies",
     "TransformerContract": "transformers",
 }
 

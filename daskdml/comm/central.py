@@ -1,0 +1,50 @@
+"""All-reduce through rank 0: for very few ranks."""
+
+from daskdml.comm.moves import Open, Pass, Recv, Seal, Send
+
+needs_exact = False
+
+
+def allreduce(rank, size, x, combine):
+    """Combine the values of all ranks at rank 0, in the order of ranks, and hand the result to everyone.
+
+    Parameters
+    ----------
+    rank, size : int
+    x : ndarray of shape (n,)
+    combine : callable of two arrays, returns a new one
+
+    Yields
+    ------
+    moves
+        See `daskdml.comm.moves`.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        The same bits on every rank.
+
+    Notes
+    -----
+    Rank 0 sends and receives ``(size - 1) n`` values, every other rank ``n``.
+    """
+    if rank:
+        yield Send(0, x)
+        packet = yield Recv(0)
+    else:
+        for source in range(1, size):
+            x = combine(x, (yield Open((yield Recv(source)))))
+        packet = yield Seal(x)
+        for to in range(1, size):
+            yield Pass(to, packet)
+    return (yield Open(packet))
+
+
+def bytes_sent(rank, size, n_bytes):
+    """Return the bytes that a rank sends for a value of ``n_bytes``."""
+    return (size - 1) * n_bytes if rank == 0 else n_bytes
+
+
+def seconds(size, n_bytes, latency, bandwidth):
+    """Predict the seconds of one all-reduce: rank 0 takes in, and gives out, one message after the other."""
+    return 2 * (size - 1) * (latency + n_bytes / bandwidth)

@@ -1,0 +1,113 @@
+"""What a program asks of its group: the calls, each carried out by a topology."""
+
+import numpy as np
+
+from daskdml.comm import central, doubling, ring, tree
+from daskdml.comm.moves import Seal
+
+TOPOLOGIES = {"central": central, "tree": tree, "doubling": doubling, "ring": ring}
+OPERATIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
+
+
+def choose_topology(size, n_bytes, latency, bandwidth, exact=True):
+    """Return the name of the topology with the shortest predicted all-reduce.
+
+    ``seconds = messages * latency + bytes / bandwidth``, counted along the longest chain of messages that wait for
+    each other or for the rank that handles them (the alpha-beta model of R. W. Hockney, 1994).
+
+    Parameters
+    ----------
+    size : int
+        Ranks.
+    n_bytes : int
+        Of the value.
+    latency : float
+        Seconds of an empty message.
+    bandwidth : float
+        Bytes per second of a long one.
+    exact : bool, default True
+        Whether packets hold what was sent, which recursive doubling needs.
+
+    Returns
+    -------
+    {"central", "tree", "doubling", "ring"}
+
+    Examples
+    --------
+    >>> choose_topology(16, 400, 1e-3, 3e8), choose_topology(16, 80_000_000, 1e-3, 3e8)
+    ('doubling', 'ring')
+    """
+    predicted = {
+        name: topology.seconds(size, n_bytes, latency, bandwidth)
+        for name, topology in TOPOLOGIES.items()
+        if exact or not topology.needs_exact
+    }
+    return min(predicted, key=predicted.get)
+
+
+def allreduce(rank, size, x, *, topology="tree", operation="sum"):
+    """Combine the arrays of all ranks entry by entry; every rank gets the result.
+
+    Parameters
+    ----------
+    rank, size : int
+    x : ndarray
+        The same shape and dtype on every rank.
+    topology : {"central", "tree", "doubling", "ring"}, default "tree"
+        See `choose_topology`.
+    operation : {"sum", "max", "min"}, default "sum"
+
+    Yields
+    ------
+    moves
+        See `daskdml.comm.moves`.
+
+    Returns
+    -------
+    ndarray
+        Of the shape of x; the same bits on every rank, for a given number of ranks.
+    """
+    total = yield from TOPOLOGIES[topology].allreduce(rank, size, x.reshape(-1), OPERATIONS[operation])
+    return total.reshape(x.shape)
+
+
+def reduce_scatter(rank, size, x, *, operation="sum"):
+    """Combine the vectors of all ranks; rank k gets slice ``[n k // size, n (k + 1) // size)`` of the result."""
+    return (yield from ring.reduce_scatter(rank, size, x, OPERATIONS[operation]))
+
+
+def allgather(rank, size, x):
+    """Collect one array of any length from each rank; every rank gets the list, in the order of ranks."""
+    return (yield from ring.allgather(rank, size, x))
+
+
+def broadcast(rank, size, x, root=0):
+    """Give the array of rank ``root`` to every rank; the others' ``x`` is not read."""
+    moved = (rank - root) % size
+    packet = (yield Seal(x)) if moved == 0 else None
+    return (yield from _relabelled(tree.hand_down(moved, size, packet), size, root))
+
+
+def barrier(rank, size):
+    """Wait until every rank has come here."""
+    yield from allreduce(rank, size, np.empty(0))
+
+
+def vote(rank, size, flag):
+    """Return on every rank whether any of them said yes."""
+    return bool((yield from allreduce(rank, size, np.array([flag], dtype=np.uint8), operation="max"))[0])
+
+
+def _relabelled(moves, size, root):
+    """Carry out moves among ranks that are counted from ``root``."""
+    answer = None
+    while True:
+        try:
+            move = moves.send(answer)
+        except StopIteration as done:
+            return done.value
+        if hasattr(move, "to"):
+            move = move._replace(to=(move.to + root) % size)
+        elif hasattr(move, "source"):
+            move = move._replace(source=(move.source + root) % size)
+        answer = yield move
