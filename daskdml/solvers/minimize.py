@@ -21,6 +21,8 @@ _ARMIJO = 1e-4
 _ROUNDING = 4e-15
 # float32 margins make values jump by about this share when parameters move.
 _NOISE = 1e-8
+# A step that promises less than this share of the value, and does not keep its promise, is made of rounding.
+_PROMISE = 1e-13
 _SHORTER_STEPS = (0.5, 0.25, 0.125, 2.0**-5, 2.0**-7, 2.0**-10, 2.0**-14)
 
 
@@ -97,13 +99,13 @@ def minimize(solver, evaluators, state, *, tol, max_iter, to_rounding=False, ren
         # A model that no longer pays (a tenfold smaller gap a pass is what a pilot's Hessian gives) is renewed.
         stale = not fresh and n_iter >= 2 and proposal.gap > renew_beyond * previous.gap
         accepted = None if stale else _search(solver, evaluators, state, proposal)
+        done = proposal.gap <= max(tol, 1e-12) * abs(state.evaluation.value)
         if accepted is not None:
             theta, evaluation = accepted
             model = solver.learn(state, theta - state.theta, evaluation)
             state, previous, n_iter = State(theta, evaluation, model), proposal, n_iter + 1
             fresh = solver.exact
-        elif fresh:
-            done = proposal.gap <= max(tol, 1e-12) * abs(state.evaluation.value)
+        elif fresh or (done and _promises_rounding(proposal, state.evaluation.value)):
             return _result(state, proposal, n_iter, done, "rounding" if done else "no step along it helps")
         else:
             state, fresh = State(state.theta, state.evaluation, None), True
@@ -112,12 +114,15 @@ def minimize(solver, evaluators, state, *, tol, max_iter, to_rounding=False, ren
 def _why_stop(proposal, value, previous, tol, to_rounding):
     if not to_rounding and proposal.gap <= tol * value:
         return "tol"
-    # What a step promises squares with each Newton step: if it is this small and did not fall by a factor of four, it
-    # is made of rounding.
-    left = -proposal.slope
-    if left <= 1e-30 * value:
+    if -proposal.slope <= 1e-30 * value:
         return "rounding"
-    return "rounding" if left <= 1e-13 * value and previous is not None and left > -0.25 * previous.slope else ""
+    # What a step promises squares with each Newton step; here it is as small and did not fall by a factor of four.
+    stalled = previous is not None and proposal.slope < 0.25 * previous.slope
+    return "rounding" if stalled and _promises_rounding(proposal, value) else ""
+
+
+def _promises_rounding(proposal, value):
+    return -proposal.slope <= _PROMISE * abs(value)
 
 
 def _search(solver, evaluators, state, proposal):
@@ -127,6 +132,8 @@ def _search(solver, evaluators, state, proposal):
     if _decreases(state.evaluation, evaluation, proposal):
         return theta, evaluation
     value = state.evaluation.value
+    if _promises_rounding(proposal, value):
+        return None
     thetas = [state.theta + t * proposal.step for t in _SHORTER_STEPS]
     good = [
         (v, k)
