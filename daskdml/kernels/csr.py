@@ -6,7 +6,7 @@ because a signed index costs a sign extension and a wrap-around test per value.
 
 import numpy as np
 
-from daskdml.kernels.compile import TILE, TILE_ROWS, build, f4, f8, i4, i8, vector
+from daskdml.kernels.compile import ADDRESS, TILE_ROWS, address, build, f4, f8, i4, i8, tile_at, vector
 
 _EMPTY = np.empty(0)
 _TYPES = {np.dtype(np.float32): f4, np.dtype(np.float64): f8, np.dtype(np.int32): i4, np.dtype(np.int64): i8}
@@ -36,14 +36,14 @@ class CSRPass:
         n, p = X.shape
         signature = f8(
             *_csr_types(X), vector(_TYPES[y.dtype], read=True), vector(f8, read=True), vector(f8), f8, vector(f8), f8,
-            TILE, vector(f8), i8, vector(f8), vector(f8),
+            ADDRESS, vector(f8), i8, vector(f8), vector(f8),
         )  # fmt: skip
         sums = np.zeros(p + 1)
         per_row = np.empty(n) if self.order == 2 else _EMPTY
         value = build(_walk, signature)(
             X.data, X.indices, X.indptr, y, _EMPTY if weight is None else weight, self.w, self.b,
             _EMPTY if self.direction is None else self.direction, self.direction_b,
-            self.loss.tile, self.loss.params, self.order, sums, per_row,
+            address(self.loss.tile), self.loss.params, self.order, sums, per_row,
         )  # fmt: skip
         return value, sums[:p], sums[p], per_row if self.order == 2 else None
 
@@ -68,6 +68,7 @@ def _walk(data, indices, indptr, y, weight, w, b, direction, direction_b, tile, 
     h = np.empty(TILE_ROWS)
     y_tile = np.empty(TILE_ROWS)
     weight_tile = np.ones(TILE_ROWS)
+    call = tile_at(tile, raw)
     value = 0.0
     offset = indptr[0]
     for start in range(0, n, TILE_ROWS):
@@ -87,7 +88,7 @@ def _walk(data, indices, indptr, y, weight, w, b, direction, direction_b, tile, 
         if weight.size:
             for i in range(m):
                 weight_tile[i] = weight[start + i]
-        value += tile(raw[:m], y_tile[:m], weight_tile[:m], g[:m], h[:m], params, order)
+        value += call(raw[:m], y_tile[:m], weight_tile[:m], g[:m], h[:m], params, order)
         if per_row.size:
             for i in range(m):
                 per_row[start + i] = h[i]

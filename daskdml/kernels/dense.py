@@ -15,7 +15,7 @@ another chunking then changes an answer by rounding in float64 only. Sums in flo
 import numpy as np
 from numba.extending import register_jitable
 
-from daskdml.kernels.compile import TILE, TILE_ROWS, build, f4, f8, i8, matrix, vector
+from daskdml.kernels.compile import ADDRESS, TILE_ROWS, address, build, f4, f8, i8, matrix, tile_at, vector
 from daskdml.kernels.simd import LANES, dot_rows, gather, padded, spread, sum_rows
 
 # Rows of a tile are chosen so that it stays in the first-level cache between its two uses.
@@ -90,14 +90,14 @@ class DensePass:
         w = spread(np.concatenate([self.w, np.zeros(width - p)]), width, compute)
         walk = build(_walk if direct else _walk_moved, _rows_signature(x_type, y_type, compute))
         first = (w, self.b, self._moved(compute), lanes)
-        return walk, width, first, padded(width, compute) + 1, (self.loss.tile, self.loss.params, self.order)
+        return walk, width, first, padded(width, compute) + 1, (address(self.loss.tile), self.loss.params, self.order)
 
     def _prepare_columns(self, x_type, y_type):
         p = self.w.size
         compute = np.dtype(np.float64) if self.wide else x_type
         walk = build(_walk_columns, _columns_signature(x_type, y_type, compute))
         first = (self.w.astype(compute), self.b, self._moved(compute))
-        return walk, p, first, p + 1, (self.loss.tile, self.loss.params, self.order)
+        return walk, p, first, p + 1, (address(self.loss.tile), self.loss.params, self.order)
 
     def _moved(self, compute):
         return np.zeros(self.w.size, dtype=compute) if self.shift is None else self.shift.astype(compute)
@@ -110,13 +110,13 @@ _TYPES = {np.dtype(np.float32): f4, np.dtype(np.float64): f8}
 def _rows_signature(x, y, compute):
     x, y, c = _TYPES[np.dtype(x)], _TYPES[np.dtype(y)], _TYPES[compute]
     read = (matrix(x, read=True), vector(y, read=True), vector(f8, read=True))
-    return f8(*read, vector(c), f8, vector(c), i8, TILE, vector(f8), i8, vector(f8), vector(f8))
+    return f8(*read, vector(c), f8, vector(c), i8, ADDRESS, vector(f8), i8, vector(f8), vector(f8))
 
 
 def _columns_signature(x, y, compute):
     x, y, c = _TYPES[np.dtype(x)], _TYPES[np.dtype(y)], _TYPES[compute]
     read = (vector(x, read=True), i8, vector(y, read=True), vector(f8, read=True))
-    return f8(*read, vector(c), f8, vector(c), TILE, vector(f8), i8, vector(f8), vector(f8))
+    return f8(*read, vector(c), f8, vector(c), ADDRESS, vector(f8), i8, vector(f8), vector(f8))
 
 
 def _walk(X, y, weight, w, b, shift, lanes, tile, params, order, sums, per_row):
@@ -128,6 +128,7 @@ def _walk(X, y, weight, w, b, shift, lanes, tile, params, order, sums, per_row):
     y_tile = np.empty(rows)
     weight_tile = np.ones(rows)
     flat = X.reshape(-1)
+    call = tile_at(tile, raw)
     value = 0.0
     for start in range(0, n, rows):
         m = min(rows, n - start)
@@ -138,7 +139,7 @@ def _walk(X, y, weight, w, b, shift, lanes, tile, params, order, sums, per_row):
         if weight.size:
             for i in range(m):
                 weight_tile[i] = weight[start + i]
-        value += tile(raw[:m], y_tile[:m], weight_tile[:m], g[:m], h[:m], params, order)
+        value += call(raw[:m], y_tile[:m], weight_tile[:m], g[:m], h[:m], params, order)
         if order == 2:
             for i in range(m):
                 per_row[start + i] = h[i]
@@ -203,6 +204,7 @@ def _walk_columns(X, ld, y, weight, w, b, shift, tile, params, order, gradient, 
     h = np.empty(TILE_ROWS)
     y_tile = np.empty(TILE_ROWS)
     weight_tile = np.ones(TILE_ROWS)
+    call = tile_at(tile, raw)
     value = 0.0
     for start in range(0, n, TILE_ROWS):
         m = min(TILE_ROWS, n - start)
@@ -220,7 +222,7 @@ def _walk_columns(X, ld, y, weight, w, b, shift, tile, params, order, gradient, 
         if weight.size:
             for i in range(m):
                 weight_tile[i] = weight[start + i]
-        value += tile(raw[:m], y_tile[:m], weight_tile[:m], g[:m], h[:m], params, order)
+        value += call(raw[:m], y_tile[:m], weight_tile[:m], g[:m], h[:m], params, order)
         if order == 2:
             for i in range(m):
                 per_row[start + i] = h[i]

@@ -12,7 +12,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload, register_jitable
 
-from daskdml.kernels.compile import TILE_MULTI, TILE_ROWS, build, f4, f8, i8, matrix, vector
+from daskdml.kernels.compile import ADDRESS, TILE_ROWS, address, build, f4, f8, i8, matrix, tile_at, vector
 
 _EMPTY = np.empty(0)
 _EMPTY_2D = np.empty((0, 0))
@@ -57,7 +57,7 @@ class DenseMultiPass:
         x, c = _TYPES[X.dtype], _TYPES[compute]
         signature = f8(
             matrix(x, "C" if by_rows else "A", read=True), vector(_TYPES[y.dtype], read=True), vector(f8, read=True),
-            matrix(c), vector(f8), vector(c), types.boolean, TILE_MULTI, vector(f8), i8, matrix(f8), vector(f8),
+            matrix(c), vector(f8), vector(c), types.boolean, ADDRESS, vector(f8), i8, matrix(f8), vector(f8),
             matrix(f8),
         )  # fmt: skip
         walk = build(_walk if direct else _walk_moved, signature)
@@ -68,7 +68,7 @@ class DenseMultiPass:
         W = np.ascontiguousarray(self.W, dtype=compute)
         value = walk(
             X, y, _EMPTY if weight is None else weight, W, self.b, shift, by_rows,
-            self.loss.tile, self.loss.params, self.order, gradient, gradient_sum, per_row,
+            address(self.loss.tile), self.loss.params, self.order, gradient, gradient_sum, per_row,
         )  # fmt: skip
         return value, gradient, gradient_sum, per_row if self.order == 2 else None
 
@@ -96,6 +96,7 @@ def _walk(X, y, weight, W, b, shift, by_rows, tile, params, order, gradient, gra
     rows = np.empty((TILE_ROWS if X.itemsize < 8 else 0, X.shape[1]))
     y_tile = np.empty(TILE_ROWS)
     weight_tile = np.ones(TILE_ROWS)
+    call = tile_at(tile, raw)
     value = 0.0
     for start in range(0, n, TILE_ROWS):
         m = min(TILE_ROWS, n - start)
@@ -107,7 +108,7 @@ def _walk(X, y, weight, W, b, shift, by_rows, tile, params, order, gradient, gra
         if weight.size:
             for i in range(m):
                 weight_tile[i] = weight[start + i]
-        value += tile(raw[:m], y_tile[:m], weight_tile[:m], g[:m], h[:m], params, order)
+        value += call(raw[:m], y_tile[:m], weight_tile[:m], g[:m], h[:m], params, order)
         if order == 2:
             per_row[start : start + m] = h[:m]
         if order == 0:

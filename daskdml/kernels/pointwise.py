@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 
-from daskdml.kernels.compile import TILE, TILE_MULTI, TILE_ROWS, build, f8, i8, matrix, vector
+from daskdml.kernels.compile import ADDRESS, TILE_ROWS, address, build, f8, i8, matrix, tile_at, vector
 
 
 def apply_loss(raw, y, weight, loss, order):
@@ -29,21 +29,22 @@ def apply_loss(raw, y, weight, loss, order):
     """
     multi = raw.ndim == 2
     array = matrix(f8) if multi else vector(f8)
-    signature = f8(array, vector(f8), vector(f8), TILE_MULTI if multi else TILE, vector(f8), i8, array, array)
+    signature = f8(array, vector(f8), vector(f8), ADDRESS, vector(f8), i8, array, array)
     gradient = np.empty_like(raw)
     hessian = np.empty_like(raw)
     # Copies: a tile function takes arrays it could write to, and y may be read-only.
     y = np.array(y, dtype=np.float64)
     weight = np.ones(raw.shape[0]) if weight is None else np.array(weight)
-    value = build(_walk, signature)(raw, y, weight, loss.tile, loss.params, order, gradient, hessian)
+    value = build(_walk, signature)(raw, y, weight, address(loss.tile), loss.params, order, gradient, hessian)
     return value, gradient, hessian
 
 
 def _walk(raw, y, weight, tile, params, order, gradient, hessian):
+    call = tile_at(tile, raw)
     value = 0.0
     for start in range(0, raw.shape[0], TILE_ROWS):
         s = slice(start, min(start + TILE_ROWS, raw.shape[0]))
-        value += tile(raw[s], y[s], weight[s], gradient[s], hessian[s], params, order)
+        value += call(raw[s], y[s], weight[s], gradient[s], hessian[s], params, order)
     return value
 
 
@@ -70,8 +71,8 @@ def array_pass(X, y, weight, w, b, loss, order, shift):
 
     Notes
     -----
-    X is read twice (margins, gradient). float32 products are taken in slabs of 4096 rows and summed in float64, as the
-    compiled kernels do. What comes back to the host is p x k numbers.
+    X is read twice (margins, gradient). float32 products are taken in slabs of 65,536 rows, slabs are summed in
+    float64. What comes back to the host is p x k numbers.
     """
     xp = sys.modules[type(X).__module__.partition(".")[0]]
     n = X.shape[0]
