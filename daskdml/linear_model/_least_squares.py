@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskdml.linear_model._base import LinearPredictor, to_sklearn
 from daskdml.linear_model._fitting import column_moments, fitting
-from daskdml.objectives.least_squares import GramPass, SlopePass
+from daskdml.objectives.least_squares import Gram, GramPass, SlopePass
 from daskdml.solvers.gram import GramSolver, solve_nonnegative, solve_products
 from daskdml.utils.params import Interval, Options, check_params
 
@@ -21,6 +21,9 @@ GRAM_FEATURES, GRAM_FEATURES_CSR = 5_000, 3_000
 REFINE_BEYOND = 1e5
 _MOST_REFINEMENTS = 6
 _SHIFT_ROWS = 1_000
+_UNITS = 64
+# Relative error of coefficients that conjugate gradients go for at most.
+_FINEST = 1e-10
 
 
 class _Solution(NamedTuple):
@@ -45,7 +48,7 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
             mean_y = np.reshape(summary.total, -1) / summary.weight
             width = fit.run.n_features
             limit = GRAM_FEATURES_CSR if fit.run.layout == "csr" else GRAM_FEATURES
-            if self.positive or (width <= limit and not fit.run.by_columns):
+            if self.positive or width <= limit:
                 solution = self._by_gram(fit, alpha, mean_y, cut)
             else:
                 solution = self._by_products(fit, alpha, mean_y, tol, max_iter)
@@ -61,7 +64,7 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
     def _by_gram(self, fit, alpha, mean_y, cut):
         run, p, t = fit.run, fit.run.n_features, len(mean_y)
         center = np.concatenate([self._shift(fit), mean_y if self.fit_intercept else np.zeros(t)])
-        gram = run.map_reduce(GramPass(center))
+        gram = _gram_of_panels(run, center) if run.by_columns else run.map_reduce(GramPass(center))
         if not np.isfinite(gram.square).all():
             fit.refuse_nonfinite()
         square = gram.square
@@ -130,19 +133,18 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
             return alpha * V - run.map_reduce(SlopePass(V, no_b, center, with_targets=False)).gradient
 
         def on_step(n_iter, W, residual):
-            # F / 2 = (y^2 - B . W - residual . W) / 2 up to the residual's square, which is what is left to gain.
-            value = 0.5 * float(slope.square.sum() - (slope.gradient * W).sum())
-            fit.record("full", n_iter, _At(value), _Left(residual**2 * abs(value), residual))
+            value = 0.5 * float((slope.square - ((slope.gradient + residual) * W).sum(axis=0)).sum())
+            fit.record("full", n_iter, _At(max(value, 0.0)), _Left(np.nan, float(np.abs(residual).max(initial=0.0))))
 
-        found = solve_products(
-            product, slope.gradient, tol=min(tol, 1e-4) ** 2, max_iter=max_iter or 1000, on_step=on_step
-        )
-        converged = found.residual <= min(tol, 1e-4) ** 2
+        goal = max(min(tol, 1e-4) ** 2, _FINEST)
+        found = solve_products(product, slope.gradient, tol=goal, max_iter=max_iter or 1000, on_step=on_step)
+        converged = found.error <= goal
         fit.close(converged=converged, stopped_because="tol" if converged else "max_iter", n_iter=found.n_iter)
         if not converged:
             warnings.warn(
-                f"{type(self).__name__} stopped after {found.n_iter} steps of conjugate gradients with a relative "
-                f"residual of {found.residual:.0e}; raise max_iter, raise tol, or scale the columns of X.",
+                f"{type(self).__name__} stopped after {found.n_iter} steps of conjugate gradients with coefficients "
+                f"that may be off by {found.error:.0e} of their norm; raise max_iter, raise tol, or scale the columns "
+                "of X.",
                 ConvergenceWarning, stacklevel=4,
             )  # fmt: skip
         intercept = mean_y - center @ found.W if self.fit_intercept else no_b
@@ -194,6 +196,23 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
         return tags
 
 
+def _gram_of_panels(run, center):
+    """Return the `Gram` of columns that lie apart: products with some unit vectors at a time.
+
+    What travels is `_UNITS` numbers a row and pass, as many bytes in all as X has in float64, and no worker keeps them.
+    Conjugate gradients would send less, but cannot tell a direction that the rank cut leaves out from one that they
+    have not reached: they gave coefficients of 1e4 where the answer is 0.5.
+    """
+    p, t = run.n_features, len(center) - run.n_features
+    first = run.map_reduce(SlopePass(np.zeros((p, t)), center[p:], center[:p]))
+    square = np.zeros((p + t, p + t))
+    square[:p, p:], square[p:, p:] = first.gradient, np.diag(first.square)
+    for some in np.split(np.eye(p), range(_UNITS, p, _UNITS), axis=1):
+        slope = run.map_reduce(SlopePass(some, np.zeros(some.shape[1]), center[:p], with_targets=False))
+        square[:p, :p] -= slope.gradient @ some.T
+    return Gram(first.weight, np.concatenate([first.total, first.residual]), square)
+
+
 class _At:
     """A point for the record: only its value is known."""
 
@@ -230,8 +249,8 @@ class LinearRegression(_LeastSquares):
         Kept for compatibility: X is never written to.
     tol : float, default 1e-6
         Directions of X whose singular value is at most this share of the largest are left out, as in scikit-learn 1.9:
-        of many solutions, the one of least norm. With more than 5,000 features (3,000 on CSR) the relative residual of
-        the normal equations is at most ``tol**2``.
+        of many solutions, the one of least norm. With more than 5,000 features (3,000 on CSR), where no such direction
+        is left out, the estimated error of the coefficients is at most ``max(tol**2, 1e-10)`` of their norm.
     n_jobs : None or int, default None
         A hint that changes nothing: threads come from ``daskdml.config_context(n_threads=...)``.
     positive : bool, default False
@@ -252,8 +271,9 @@ class LinearRegression(_LeastSquares):
     Notes
     -----
     One pass over X for the Gram matrix, a second one where the condition number exceeds 1e5, a few where it exceeds 1e6
-    (iterative refinement: the Gram matrix squares it). n * p^2 multiplications; p^2 numbers travel per worker.
-    Directions of X below 1e-7 of the largest are left out whatever ``tol``.
+    (iterative refinement: the Gram matrix squares it). n * p^2 multiplications; p^2 numbers travel per worker. Where
+    the columns of a row lie on different workers, one pass per 64 columns, in which 64 numbers a row travel. Directions
+    of X below 1e-7 of the largest are left out whatever ``tol``.
 
     Examples
     --------
@@ -328,7 +348,8 @@ class Ridge(_LeastSquares):
     max_iter : int or None, default None
         Steps of conjugate gradients at most (None: 1000); acts with more than 5,000 features (3,000 on CSR) only.
     tol : float, default 1e-4
-        Relative residual of the normal equations, squared; acts where max_iter does.
+        Acts where max_iter does: the estimated error of the coefficients is at most ``tol**2`` of their norm (1e-10 at
+        the finest).
     solver : {"auto", "svd", "cholesky", "lsqr", "sparse_cg", "sag", "saga", "lbfgs"}, default "auto"
         A hint that changes nothing, but for "lbfgs", which like in scikit-learn needs ``positive=True``.
     positive : bool, default False

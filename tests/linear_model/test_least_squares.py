@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import sparse
+from scipy import optimize, sparse
 from sklearn import datasets
 from sklearn import linear_model as reference
 from sklearn.pipeline import make_pipeline
@@ -187,6 +187,33 @@ def test_positive_ridge():
     assert np.abs(slope[ours.coef_ > 0]).max() <= 1e-6 * np.abs(X.T @ y).max()
     assert slope[ours.coef_ == 0].min() >= -1e-6 * np.abs(X.T @ y).max()
     same(ours, reference.Ridge(alpha=10.0, positive=True, tol=1e-12, max_iter=100_000).fit(X, y), 1e-4)
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_positive_with_many_columns(correlated):
+    """A thousand columns are solved in seconds, to the optimality conditions."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 1000))
+    if correlated:
+        X += 3 * rng.normal(size=(3000, 1))
+    y = X @ np.maximum(rng.normal(size=1000), 0) + rng.normal(size=3000)
+    for ours, alpha in ((Ridge(alpha=10.0, positive=True), 10.0), (LinearRegression(positive=True), 0.0)):
+        coef = ours.fit(X, y).coef_
+        slope = X.T @ (X @ coef + ours.intercept_ - y) + alpha * coef
+        size = np.abs(X.T @ (y - y.mean())).max()
+        assert coef.min() == 0.0 and np.abs(slope[coef > 0]).max() <= 1e-9 * size
+        assert slope[coef == 0].min() >= -1e-9 * size
+        assert ours.fit_report_.seconds < 20
+
+
+def test_positive_beside_dependent_columns():
+    """Without a unique answer the objective is still the lowest: that of scipy's non-negative least squares."""
+    X, y = rows(300, 6)
+    X = np.hstack([X, X[:, :3], X @ np.ones((6, 1))])
+    ours = LinearRegression(positive=True).fit(X, y)
+    Xc, yc = X - X.mean(axis=0), y - y.mean()
+    lowest = optimize.nnls(Xc, yc)[1] ** 2
+    assert ((Xc @ ours.coef_ - yc) ** 2).sum() <= lowest * (1 + 1e-9)
 
 
 # Sparse, wide, long --------------------------------------------------------------------------------------------------
