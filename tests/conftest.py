@@ -30,6 +30,12 @@ def cluster():
         yield cluster
 
 
+@pytest.fixture(autouse=True)
+def rows_enough_for_a_cluster(monkeypatch):
+    """Let small test data run on workers, as large data do; `tests/runtime/test_opening.py` tests the small."""
+    monkeypatch.setattr("daskdml.runtime.memory.SMALL_BYTES", 0)
+
+
 @pytest.fixture
 def cluster_client(cluster):
     """A client of the session's cluster, current while the test runs."""

@@ -6,6 +6,8 @@ import tempfile
 
 SHARE = 0.5  # of the limit that pinned blocks may take; the rest is for kernels, partial results and the reader
 SCRATCH_MARGIN = 1.3
+SMALL_BYTES = 1 << 25  # of rows that are quicker fetched into this process than walked by tasks, at 10 to 30 ms a pass
+FETCH_SLACK = 8  # times the mean that a chunk of small data may be larger
 
 
 def process_limit():

@@ -39,10 +39,13 @@ def open(data, *, passes="many", announce=None):
     Notes
     -----
     In this process: without a client, for data in memory, and inside a Dask task. On the cluster: a Dask collection
-    while a `distributed.Client` is current, or ``config_context(runtime="tasks")``. ``runtime="debug"`` is a plain loop
-    in the calling thread. Lazy chunks wait as `daskdml.config_context(memory=...)` says; "auto" pins them in memory up
-    to half of what the processes may hold, then writes each once to scratch space if 1.3 times their bytes are free
-    there, and else reads them again in every pass. Chunks in memory stay where they are.
+    while a `distributed.Client` is current, or ``config_context(runtime="tasks")``. A collection of at most 32 MiB that
+    is walked many times is fetched into this process, unless runtime or memory were chosen. ``runtime="debug"`` is a
+    plain loop in the calling thread.
+
+    Lazy chunks wait as `daskdml.config_context(memory=...)` says; "auto" pins them in memory up to half of what the
+    processes may hold, then writes each once to scratch space if 1.3 times their bytes are free there, and else reads
+    them again in every pass. Chunks in memory stay where they are.
 
     Examples
     --------

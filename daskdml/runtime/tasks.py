@@ -5,8 +5,10 @@ import time
 import uuid
 from contextlib import suppress
 
+from . import memory
 from .cluster_check import check_cluster, free_scratch
 from .graphs import Sources
+from .local import LocalRun
 from .mapped import MappedChunk
 from .memory import SHARE, choose_mode, format_bytes
 from .placing import Placed, sets_of
@@ -18,6 +20,7 @@ from .work import (
     FoldBlocks,
     MapChunks,
     itself,
+    itself_up_to,
     map_blocks,
     merge_parts,
     n_bytes_of,
@@ -43,12 +46,20 @@ def open_tasks(client, data, options, one_pass):
     if client.id not in _plugged:
         client.register_plugin(StopUnwanted())
         _plugged.add(client.id)
+    asked = options["runtime"] != "auto" or options["memory"] != "auto"
+    may_fetch = not asked and not one_pass and data.layout in ("dense", "csr")
+    if may_fetch and data.nbytes is not None and data.nbytes <= memory.SMALL_BYTES:
+        return _fetch(client, data, Sources(data.chunks), options)
     if not data.is_lazy:
         data = data.spread(CHUNKS_PER_THREAD * sum(worker.n_threads for worker in workers.values()))
     if not one_pass and (run := open_split(client, data, workers, options)) is not None:
         return run
     sources = Sources(data.chunks)
     mode, n_bytes = _choose(client, data, sources, workers, options["memory"], one_pass)
+    if may_fetch and n_bytes <= memory.SMALL_BYTES:
+        run = _fetch(client, data, sources, options)
+        if run is not None:
+            return run
     placed = None
     if mode != "stream":
         placed = Placed(client, sources, workers, MappedChunk if mode == "mmap" else itself)
@@ -64,6 +75,21 @@ def open_tasks(client, data, options, one_pass):
     count = f"{len(workers)} worker" + ("s" if len(workers) > 1 else "")
     size = [] if n_bytes is None else [format_bytes(n_bytes)]
     run.where = ", ".join([count, n_parts, *size, mode])
+    return run
+
+
+def _fetch(client, data, sources, options):
+    """Return the run in this process over rows that are few; None if a chunk is far larger than three others were."""
+    largest = memory.FETCH_SLACK * memory.SMALL_BYTES // data.n_chunks
+    with cancelling(client) as fetched:
+        calls = [functools.partial(itself_up_to, n_bytes=largest)] * data.n_chunks
+        fetched += client.compute(sources.delayed("fetch", range(data.n_chunks), calls))
+        chunks = client.gather(fetched)
+    if any(chunk is None for chunk in chunks):
+        return None
+    run = LocalRun(data, chunks=chunks, n_threads=options["n_threads"] or n_cores())
+    run.bytes_moved = sum(chunk.nbytes for chunk in chunks)
+    run.where = f"in this process (small, fetched from the cluster): {format_bytes(run.bytes_moved)}"
     return run
 
 

@@ -136,6 +136,10 @@ def itself(value):
     return value
 
 
+def itself_up_to(chunk, n_bytes):
+    return chunk if chunk.nbytes <= n_bytes else None
+
+
 def pickled_size(value):
     """Count the bytes of a value's pickle without copying its arrays."""
     import cloudpickle

@@ -38,7 +38,8 @@ def set_config(**options):
     ----------
     runtime : {"auto", "threads", "tasks", "debug"}
         Where blocks are computed. "auto" stays in this process unless a `distributed.Client` is current and the data
-        are a Dask collection; "debug" is a plain Python loop that pdb can step through.
+        are a Dask collection, of more than 32 MiB in a fit of many passes; "debug" is a plain Python loop that pdb can
+        step through.
     memory : {"auto", "pinned", "mmap", "stream"}
         How blocks wait between passes: in memory, as files in scratch space, or read again from their source.
     n_threads : int or None
