@@ -1,7 +1,8 @@
-"""Whole fits on a cluster that loses a worker between two passes keep the bits of a fit in process."""
+"""Whole fits on a cluster that loses a worker keep the bits of a fit in process."""
 
 import os
 import signal
+import threading
 
 import dask.array as da
 import numpy as np
@@ -20,8 +21,10 @@ def collections():
     return X, (X[:, 0] + da.random.default_rng(1).logistic(size=N, chunks=5000) > 0).astype(int)
 
 
+@pytest.mark.parametrize("seconds", [0, 0.01], ids=["between passes", "in a pass"])
+@pytest.mark.parametrize("kind", ["lazy", "persisted"])
 @pytest.mark.parametrize("mode", ["pinned", "mmap", "stream"])
-def test_a_worker_killed_between_passes_does_not_change_a_bit(mode, monkeypatch):
+def test_a_killed_worker_does_not_change_a_bit(mode, kind, seconds, monkeypatch):
     expected = LogisticRegression(tol=1e-8).fit(*collections())
     with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
         pids, killed = sorted(client.run(os.getpid).values()), []
@@ -29,13 +32,15 @@ def test_a_worker_killed_between_passes_does_not_change_a_bit(mode, monkeypatch)
 
         def record_and_kill(self, stage, step, state, proposal):
             if stage == "full" and not killed:
-                killed.append(pids[0])
-                os.kill(pids[0], signal.SIGKILL)
+                killed.append(threading.Timer(seconds, os.kill, (pids[0], signal.SIGKILL)))
+                killed[0].run() if seconds == 0 else killed[0].start()
             record(self, stage, step, state, proposal)
 
         monkeypatch.setattr(_fitting.Fit, "record", record_and_kill)
+        X, y = collections()
+        X = X.persist() if kind == "persisted" else X
         with config_context(memory=mode):
-            found = LogisticRegression(tol=1e-8).fit(*collections())
+            found = LogisticRegression(tol=1e-8).fit(X, y)
         assert killed and found.fit_report_.where.startswith("3 workers")
         assert found.coef_.tobytes() == expected.coef_.tobytes()
         assert found.intercept_.tobytes() == expected.intercept_.tobytes()
