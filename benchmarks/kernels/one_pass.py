@@ -47,6 +47,8 @@ def _measure(sheet, rows, dtype, repetitions):
         "read 1": _reader(X, 1),
         "read 2": _reader(X, 2),
     }
+    parts = _parts(X, y, w)
+    works |= parts
     with threads(1):
         _, results = take_turns(works, 1)  # compiles
         seconds, _ = take_turns(works, repetitions)
@@ -62,6 +64,8 @@ def _measure(sheet, rows, dtype, repetitions):
     ):
         quality = ("gradient error", error) if name.startswith("ours") else None
         sheet.add(work, who, "seconds", seconds[name], quality=quality)
+    for name in parts:
+        sheet.add(work, name, "ns a row", [s / rows * 1e9 for s in seconds[name]], note="a part of the pass, 1 thread")
     for n in (1, 2):
         sheet.add(
             work, f"memory bus, {n} threads", "GB/s", [X.nbytes / s / 1e9 for s in seconds[f"read {n}"]]
@@ -85,6 +89,42 @@ def _measure(sheet, rows, dtype, repetitions):
         work, "daskdml, 2 threads against 1", "times faster", ratios(seconds["ours 1"], seconds["ours 2"]),
         must=(">=", LEAST_SPEED_UP),
     )  # fmt: skip
+
+
+def _parts(X, y, w):
+    """Return what a pass is made of, each part alone: where the time goes that reading does not take."""
+    import numba
+
+    from daskdml.data import rows_per_block
+    from daskdml.kernels.compile import FLAGS
+    from daskdml.kernels.dense import DensePass, _tile_rows
+    from daskdml.kernels.pointwise import apply_loss
+    from daskdml.kernels.simd import LANES, dot_rows, padded, spread, sum_rows
+    from daskdml.losses import Logistic
+
+    n, p = X.shape
+    lanes, step = LANES[X.dtype.name], rows_per_block(p, X.dtype)
+    spread_w = spread(w.astype(X.dtype), p, X.dtype)
+    raw, sums, labels = np.zeros(n), np.zeros(padded(p, X.dtype)), y.astype(np.float64)
+    tile = _tile_rows(p * X.itemsize)
+
+    @numba.njit(nogil=True, fastmath=FLAGS, error_model="numpy")
+    def walk(X, w, raw, sums, first, second):
+        n, p = X.shape
+        flat = X.reshape(-1)
+        for start in range(0, n // tile * tile, tile):
+            if first:
+                dot_rows(flat, start * p, p, tile, p, w, lanes, raw, 0)
+            if second:
+                sum_rows(flat, start * p, p, tile, p, raw, lanes, sums)
+
+    tiny = DensePass(w, 0.1, Logistic())
+    return {
+        "rows times w": lambda: walk(X, spread_w, raw, sums, True, False),
+        "rows times w, then their weighted sum": lambda: walk(X, spread_w, raw, sums, True, True),
+        "the loss": lambda: apply_loss(raw, labels, None, Logistic(), 1),
+        "calls of the kernel": lambda: [tiny(X[:8], labels[:8]) for _ in range(-(-n // step))],
+    }
 
 
 def _our_pass(X, y, w, n_threads):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from daskdml.kernels.compile import TILE_SIGNATURE, build_tile
-from daskdml.kernels.scalar import exp_negative, log1p_unit
+from daskdml.kernels.scalar import exp_negative, twice_artanh
 
 
 class Logistic:
@@ -68,7 +68,9 @@ def _tile(raw, y, weight, gradient, hessian, params, order):
     for i in range(raw.size):
         r = raw[i]
         e = exp_negative(-abs(r))
-        p = (1.0 if r >= 0 else e) / (1.0 + e)
+        # 1 / (1 + e) for the probability and e / (2 + e) for the logarithm, by one division.
+        inverse = 1.0 / ((1.0 + e) * (2.0 + e))
+        p = (1.0 if r >= 0 else e) * (2.0 + e) * inverse
         gradient[i] = weight[i] * (p - y[i])
-        total += weight[i] * (max(r, 0.0) - r * y[i] + log1p_unit(e))
+        total += weight[i] * (max(r, 0.0) - r * y[i] + twice_artanh(e * (1.0 + e) * inverse))
     return total
