@@ -227,7 +227,7 @@ class Run:
     def _map_unnumbered(self, fn):
         """Map over blocks in the one pass that also finds out how many rows the chunks have."""
         start, before = time.perf_counter(), self._busy()
-        found = self._map_chunks(_unnumbered, [(fn, self.rows_per_block)] * self.n_chunks)
+        found = self._map_chunks(unnumbered, [(fn, self.rows_per_block)] * self.n_chunks)
         self._set_lengths([n for n, _ in found])
         self._finish_pass(start, before, True)
         self._check_rows()
@@ -273,7 +273,8 @@ def _take(chunk, rows):
     return chunk.take(rows)
 
 
-def _unnumbered(chunk, fn, rows_per_block):
+def unnumbered(chunk, fn, rows_per_block):
+    """Return (rows, list of ``fn(block)``) of a chunk whose place among the rows is not known yet."""
     return len(chunk), [fn(block._replace(start=None)) for block in chunk.blocks(0, 0, rows_per_block)]
 
 

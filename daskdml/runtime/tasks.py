@@ -12,7 +12,7 @@ from .local import LocalRun
 from .mapped import MappedChunk
 from .memory import SHARE, choose_mode, format_bytes
 from .placing import Placed, sets_of
-from .run import Run
+from .run import Run, unnumbered
 from .stopping import StopUnwanted
 from .threads import n_cores
 from .waiting import WorkerLost, cancelling, raise_first, wait_for
@@ -21,9 +21,11 @@ from .work import (
     MapChunks,
     itself,
     itself_up_to,
+    lengths_in,
     map_blocks,
     merge_parts,
     n_bytes_of,
+    number_part,
     run_chunk,
     run_set,
     timed,
@@ -172,6 +174,37 @@ class TasksRun(Run):
 
         _, (part,) = self._carry_out(submit)
         return part.value[(self.n_blocks - 1).bit_length(), 0]
+
+    def _fold_unnumbered(self, fn, combine):
+        """Fold in the pass that finds out how many rows chunks have: results wait on the workers for their numbers."""
+        start, before = time.perf_counter(), self._busy()
+        args = [(fn, self.rows_per_block)] * self.n_chunks
+
+        def submit(started):
+            numbers = iter(self._submit(MapChunks(unnumbered), range(self.n_chunks), args, started))
+            found, parts = self._lengths_of(started), list(started)
+            groups = [[next(numbers) for _ in some] for some in found]
+            lengths = dict(zip(sum(groups, []), sum(found, [])))
+            self._set_lengths([lengths[i] for i in range(self.n_chunks)])
+            self._check_rows()
+            folding = _dumps((self.n_blocks, combine))
+            firsts = [[self._first_blocks[i] for i in group] for group in groups]
+            started[:] = [
+                self._client.submit(number_part, folding, *both, key=_new_name("fold")) for both in zip(parts, firsts)
+            ]
+            while self._merge(started, folding) > 1:
+                pass
+
+        _, (part,) = self._carry_out(submit)
+        self._finish_pass(start, before, True)
+        return part.value[(self.n_blocks - 1).bit_length(), 0]
+
+    def _lengths_of(self, parts):
+        """Return the numbers of rows that parts of `unnumbered` chunks have, which stay where they are."""
+        with cancelling(self._client) as counted:
+            counted += [self._client.submit(lengths_in, part, key=_new_name("lengths")) for part in parts]
+            wait_for(self._client, counted, set() if self._placed is None else set(self._placed.workers))
+            return self._client.gather(counted)
 
     def _merge(self, started, folding):
         """Start merging parts by groups and keep the merges' futures instead: parts live while a merge needs them."""

@@ -102,6 +102,22 @@ def merge_parts(payload, parts):
     return Part(total.nodes, sum(part.compute for part in parts), reduce, moved + pickled_size(total.nodes))
 
 
+def lengths_in(part):
+    """List the rows of the chunks of an `unnumbered` part."""
+    return [n for n, _ in part.value]
+
+
+def number_part(payload, part, firsts):
+    """Fold the results of an `unnumbered` part, the first block of each chunk being known by now."""
+    start = time.perf_counter()
+    fold = Fold(*pickle.loads(payload))
+    for first, (_, values) in zip(firsts, part.value):
+        for k, value in enumerate(values):
+            fold.add(first + k, value)
+    reduce = part.reduce + time.perf_counter() - start
+    return Part(fold.nodes, part.compute, reduce, pickled_size(fold.nodes))
+
+
 def with_targets(chunk, fn):
     """Return the chunk with ``fn(y)`` for y, sharing X."""
     if isinstance(chunk, MappedChunk):

@@ -94,6 +94,27 @@ def test_one_pass_over_unknown_sizes_is_one_pass(cluster_client, rows):
     assert sums.tobytes() == results(Partitioned.from_any(X, y), runtime="threads")[1]
 
 
+def test_one_pass_over_unknown_sizes_folds_on_the_workers(cluster_client, rows):
+    """What comes to the client is one sum, however many blocks there are."""
+    X = da.from_array(rows[0], chunks=(1250, -1))
+    data = Partitioned.from_any(X[X[:, 0] > -np.inf])
+    data.rows_per_block = 25
+    with runtime.open(data, passes="one") as run:
+        found = run.map_reduce(blocks.long_sums)
+        assert run.passes == 1 and run.n_blocks == 200
+        # Each of the four chunks leaves at most 2 log2(200) nodes, which are merged by groups on their way.
+        assert run.bytes_moved < 60 * found.nbytes
+    with config_context(runtime="threads"), runtime.open(data, passes="one") as run:
+        assert run.map_reduce(blocks.long_sums).tobytes() == found.tobytes()
+
+
+def test_one_pass_over_no_rows_is_a_sentence(cluster_client, rows):
+    X = da.from_array(rows[0], chunks=(500, -1))
+    with runtime.open(Partitioned.from_any(X[X[:, 0] > 1e9]), passes="one") as run:
+        with pytest.raises(ValueError, match="0 sample"):
+            run.map_reduce(blocks.column_sums)
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_transformed_targets_stay(cluster_client, rows, mode):
     X, y = rows

@@ -13,6 +13,10 @@ def column_sums(block):
     return np.append(block.X.sum(axis=0, dtype=np.float64), block.y.sum())
 
 
+def long_sums(block):
+    return np.outer(np.arange(1.0, 1000.0), block.X.sum(axis=0))
+
+
 def slow_sums(block, seconds):
     time.sleep(seconds)
     return column_sums(block)
