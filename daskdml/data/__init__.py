@@ -2,11 +2,11 @@
 
 from daskdml.data.blocks import Block, Chunk, count_blocks, rows_per_block
 from daskdml.data.features import check_features, check_not_empty, feature_names
-from daskdml.data.kinds import is_dask, is_frame
+from daskdml.data.kinds import is_dask, is_frame, refuse_unread
 from daskdml.data.matrix import as_matrix, check_finite
 from daskdml.data.partitioned import Partitioned
 from daskdml.data.rows import apply_rows
-from daskdml.data.targets import TargetSummary, as_target, as_weight, encode_classes, target_summary
+from daskdml.data.targets import TargetSummary, as_target, as_vector, as_weight, encode_classes, target_summary
 
 __all__ = [
     "Block",
@@ -16,6 +16,7 @@ __all__ = [
     "apply_rows",
     "as_matrix",
     "as_target",
+    "as_vector",
     "as_weight",
     "check_features",
     "check_finite",
@@ -25,6 +26,7 @@ __all__ = [
     "feature_names",
     "is_dask",
     "is_frame",
+    "refuse_unread",
     "rows_per_block",
     "target_summary",
 ]

@@ -74,15 +74,20 @@ def is_sparse(X):
     return hasattr(X, "tocsr") and _is_instance(X, "scipy.sparse", "spmatrix", "sparray")
 
 
+def refuse_unread(X):
+    """Raise TypeError for what stands for data without being a table: Dask's Delayed and Bag, polars' LazyFrame."""
+    # Before anything else is asked of it: a Delayed answers to any attribute.
+    if hasattr(X, "__dask_graph__") and not is_dask(X):
+        kind = type(X).__name__.removesuffix("Leaf")  # what dask.delayed(value) makes is a DelayedLeaf
+        raise TypeError(f"Expected a Dask array or DataFrame, got {kind}; make one with from_delayed.")
+    if hasattr(X, "collect_schema") and not hasattr(X, "shape"):
+        raise TypeError(f"Expected data that were read, got a {type(X).__name__}; call its collect() first.")
+
+
 def as_table(X):
     """Return X as something with a shape; nested lists become an array, what was never read is refused."""
-    if hasattr(X, "__dask_graph__") and not is_dask(X):
-        raise TypeError(f"Expected a Dask array or DataFrame, got {type(X).__name__}; make one with from_delayed.")
-    if hasattr(X, "shape"):
-        return X
-    if hasattr(X, "collect_schema"):
-        raise TypeError(f"Expected data that were read, got a {type(X).__name__}; call its collect() first.")
-    return np.asarray(X)
+    refuse_unread(X)
+    return X if hasattr(X, "shape") else np.asarray(X)
 
 
 def n_rows(X):

@@ -15,7 +15,8 @@ from daskdml.data.blocks import Chunk
 from daskdml.data.features import check_not_empty
 from daskdml.data.kinds import is_dask, is_dask_array, is_dask_frame, n_rows
 from daskdml.data.matrix import as_matrix, check_two_dimensional
-from daskdml.data.targets import as_target, as_weight
+from daskdml.data.rows import apply_rows, stack_layer
+from daskdml.data.targets import INCONSISTENT, WEIGHT_SHAPE, as_target, as_weight
 
 
 def meta_of(X):
@@ -64,16 +65,38 @@ def align(X, y, weight):
     y, weight : Dask collections of as many chunks as X, or None
     known : tuple of int or None
         Rows per chunk of X.
+
+    Notes
+    -----
+    Reads nothing where all lengths are known, nor where X and a part both have as many chunks of unknown lengths: these
+    are taken as cut alike, and every `Chunk` compares its rows when it is made. Otherwise the lengths that are unknown
+    are computed: from the index alone for a DataFrame, by computing an array. If they are X's, that is a read of X.
     """
+    y, weight = (_repartition(X, part) for part in (y, weight))
     known = known_lengths(X)
-    if known is None and any(part is not None and not is_dask(part) for part in (y, weight)):
+    if known is None and not all(part is None or _cut_alike(X, part) for part in (y, weight)):
         known = compute_lengths(X)
     y = None if y is None else _align_one(X, y, "y", known)
     if weight is not None:
         weight = _align_one(X, weight, "sample_weight", known)
         if len(weight.shape) != 1:
-            raise ValueError(f"Sample weights must be 1D array or scalar, got {len(weight.shape)}D array.")
+            raise ValueError(WEIGHT_SHAPE.format(ndim=len(weight.shape)))
     return y, weight, known
+
+
+def constant_weight(X, value):
+    """Return one number as the weight of every row of a Dask X, lazily."""
+    known = known_lengths(X)
+    if known is not None:
+        import dask.array as da
+
+        return da.full(sum(known), value, chunks=(known,), dtype=np.float64)
+    panel = X.blocks[:, :1] if is_dask_array(X) and len(X.shape) == 2 else X
+    return apply_rows(functools.partial(_repeat, value), panel)
+
+
+def _repeat(value, chunk):
+    return np.full(n_rows(chunk), value, dtype=np.float64)
 
 
 def compute_lengths(X):
@@ -93,12 +116,17 @@ def _delayed_layer(prefix, tasks, dependencies):
     import uuid
 
     from dask.delayed import Delayed
-    from dask.highlevelgraph import HighLevelGraph
 
     label = f"{prefix}-{uuid.uuid4().hex}"
     layer = {(label, i): task for i, task in enumerate(tasks)}
-    graph = HighLevelGraph.from_collections(label, layer, dependencies=dependencies)
+    graph = stack_layer(label, layer, dependencies=dependencies)
     return [Delayed(key, graph, layer=label) for key in layer]
+
+
+def _cut_alike(X, part):
+    """Tell whether nobody knows the rows per chunk of X or of a part, and both have the same number of chunks."""
+    unknown = is_dask(part) and known_lengths(X) is None and known_lengths(part) is None
+    return unknown and count_chunks(part) == count_chunks(X)
 
 
 def _align_one(X, part, label, known):
@@ -106,20 +134,14 @@ def _align_one(X, part, label, known):
     if not is_dask(part):
         part = as_weight(part, None) if label == "sample_weight" else as_target(part)
         if len(part) != sum(known):
-            raise ValueError(f"Found input variables with inconsistent numbers of samples: {[sum(known), len(part)]}")
+            raise ValueError(INCONSISTENT.format([sum(known), len(part)]))
         part = _cut(part, known)
+    elif not _cut_alike(X, part):
+        part = _rechunk(_with_lengths(part), known, label)
     elif is_dask_array(part):
-        part = _rechunk(part, known)
-    elif is_dask_frame(X):
-        part = _repartition(X, part)
-    else:
+        part = _in_one_panel(part)
+    elif not is_dask_frame(X):
         part = _frame_to_array(part)
-    if count_chunks(part) != count_chunks(X):
-        raise ValueError(
-            f"X has {count_chunks(X)} chunks, {label} has {count_chunks(part)}: where the number of rows is not known "
-            "they must be chunked alike; cut both from one DataFrame, or pass arrays of known chunk sizes "
-            "(X.compute_chunk_sizes())."
-        )
     if is_dask_array(part) and part.dtype.kind == "c":
         raise ValueError(f"Complex data not supported\n{label} holds complex numbers.")
     return part
@@ -132,20 +154,39 @@ def _cut(values, lengths):
     return da.from_array(values, chunks=(lengths, *((k,) for k in values.shape[1:])), name=False)
 
 
-def _rechunk(part, lengths):
-    """Cut a Dask array to the given rows per chunk (None: as it is) and to one column panel."""
+def _with_lengths(part):
+    """Return a Dask collection as an array of one column panel that knows its rows per chunk."""
+    if known_lengths(part) is not None:
+        return _in_one_panel(part)
+    import dask.array as da
+
+    lengths = compute_lengths(part)
+    array = _frame_to_array(part) if is_dask_frame(part) else _in_one_panel(part)
+    chunks = (lengths, *array.chunks[1:])
+    return da.Array(array.dask, array.name, chunks, dtype=array.dtype, meta=meta_of(array))
+
+
+def _in_one_panel(part):
+    """Put the column panels of a Dask array side by side."""
+    return part.rechunk({1: -1}) if len(part.shape) == 2 and part.numblocks[1] > 1 else part
+
+
+def _rechunk(part, lengths, label):
+    """Cut a Dask array of known chunks to the given rows per chunk."""
     found = known_lengths(part)
-    if len(part.shape) == 2 and part.numblocks[1] > 1:
-        part = part.rechunk({1: -1})
-    if found is None or lengths is None:
-        return part
     if sum(found) != sum(lengths):
-        raise ValueError(f"Found input variables with inconsistent numbers of samples: {[sum(lengths), sum(found)]}")
+        message = INCONSISTENT.format([sum(lengths), sum(found)])
+        if len(found) == len(lengths):
+            i = next(i for i, (ours, theirs) in enumerate(zip(lengths, found)) if ours != theirs)
+            message += f"; the first chunk that differs is chunk {i}: X has {lengths[i]} rows, {label} has {found[i]}."
+        raise ValueError(message)
     return part if found == lengths else part.rechunk({0: lengths})
 
 
 def _repartition(X, part):
-    """Cut a Series to the divisions of X when both know theirs and they cover the same index."""
+    """Cut a Series to the divisions of a DataFrame X when both know theirs and they cover the same index."""
+    if not (is_dask_frame(X) and is_dask_frame(part)):
+        return part
     ours, theirs = X.divisions, part.divisions
     if ours == theirs or None in ours or None in theirs or (ours[0], ours[-1]) != (theirs[0], theirs[-1]):
         return part
@@ -155,7 +196,6 @@ def _repartition(X, part):
 def _frame_to_array(part):
     """Return a Series or DataFrame as a Dask array of unknown chunk sizes, one chunk per partition."""
     import dask.array as da
-    from dask.highlevelgraph import HighLevelGraph
 
     # Not `to_dask_array`: it optimises, and the optimiser merges small Parquet partitions, away from X's chunks.
     part = part.simplify()
@@ -164,7 +204,7 @@ def _frame_to_array(part):
     label = f"values-{keys[0][0]}"
     tail = (0,) * (empty.ndim - 1)
     layer = {(label, i, *tail): (as_target, key) for i, key in enumerate(keys)}
-    graph = HighLevelGraph.from_collections(label, layer, dependencies=[part])
+    graph = stack_layer(label, layer, dependencies=[part])
     chunks = ((math.nan,) * len(layer), *((k,) for k in empty.shape[1:]))
     return da.Array(graph, label, chunks, dtype=empty.dtype, meta=empty)
 
@@ -175,17 +215,19 @@ def build_chunks(X, y, weight, dtype):
     `dtype` is what X is read as, one for all chunks; None leaves tables as they come.
     """
     rest = {name: part for name, part in (("y", y), ("weight", weight)) if part is not None}
+    columns = None if len(X.shape) == 1 else X.chunks[1] if is_dask_array(X) else (X.shape[1],)
+    make = functools.partial(make_chunk, dtype=dtype, widths=columns)
     if is_dask_array(X):
-        return _array_chunks(X, rest, dtype)
+        return _array_chunks(X, rest, make)
     frames = {name: part for name, part in rest.items() if is_dask_frame(part)}
-    chunks = _frame_chunks(X, frames, dtype)
+    chunks = _frame_chunks(X, frames, make)
     arrays = {name: part for name, part in rest.items() if name not in frames}
     if not arrays:
         return list(chunks.to_delayed(optimize_graph=False))
-    columns = [_row_keys(part) for part in arrays.values()]
+    aside = [_row_keys(part) for part in arrays.values()]
     tasks = [
         (_attach, number, key, tuple(arrays), *keys)
-        for number, (key, *keys) in enumerate(zip(chunks.__dask_keys__(), *columns))
+        for number, (key, *keys) in enumerate(zip(chunks.__dask_keys__(), *aside))
     ]
     return _delayed_layer("chunk", tasks, [chunks, *arrays.values()])
 
@@ -196,7 +238,7 @@ def _row_keys(array):
     return [row[0] for row in keys] if len(array.shape) == 2 else keys
 
 
-def _frame_chunks(X, rest, dtype):
+def _frame_chunks(X, rest, make):
     """Return a collection of Chunks, one per partition of X.
 
     One expression of X, y and weights: Dask then reads the union of their columns once, and fuses each partition's work
@@ -209,8 +251,8 @@ def _frame_chunks(X, rest, dtype):
         _make_from_partitions,
         X,
         *rest.values(),
+        make=make,
         named=tuple(rest),
-        dtype=dtype,
         align_dataframes=False,
         meta=(None, object),
         enforce_metadata=False,
@@ -232,7 +274,7 @@ def _count_sources(collection):
     return len({key[0] if isinstance(key, tuple) else key for key in leaves})
 
 
-def _array_chunks(X, rest, dtype):
+def _array_chunks(X, rest, make):
     import dask.array as da
 
     arguments = []
@@ -241,7 +283,7 @@ def _array_chunks(X, rest, dtype):
         arguments += [part, "i" if part.ndim == 1 else "i" + columns]
     numbers = da.arange(X.numblocks[0], chunks=1)
     chunks = da.blockwise(
-        functools.partial(_make_from_blocks, named=tuple(rest), dtype=dtype),
+        functools.partial(_make_from_blocks, make=make, named=tuple(rest)),
         "i",
         numbers,
         "i",
@@ -263,18 +305,18 @@ def _itself(chunk):
     return chunk
 
 
-def _make_from_partitions(X, *rest, named, dtype, partition_info=None):
-    return make_chunk(partition_info["number"], X, dict(zip(named, rest)), dtype)
+def _make_from_partitions(X, *rest, make, named, partition_info=None):
+    return make(partition_info["number"], X, dict(zip(named, rest)))
 
 
-def _make_from_blocks(number, X, *rest, named, dtype):
+def _make_from_blocks(number, X, *rest, make, named):
     if isinstance(X, list):
         X = X[0] if len(X) == 1 else tuple(X)
     rest = [part[0] if isinstance(part, list) else part for part in rest]
-    return make_chunk(int(number[0]), X, dict(zip(named, rest)), dtype)
+    return make(int(number[0]), X, dict(zip(named, rest)))
 
 
-def make_chunk(number, X, rest, dtype):
+def make_chunk(number, X, rest, dtype, widths=None):
     """Make one Chunk from the computed parts of one row band.
 
     Parameters
@@ -285,11 +327,26 @@ def make_chunk(number, X, rest, dtype):
     rest : dict with "y" and "weight", where given
     dtype : numpy dtype or None
         What X is read as; None leaves it as it is.
+    widths : sequence of int, optional
+        Columns that the collection's metadata promise, panel by panel.
     """
+    if widths is not None and n_rows(X):
+        _check_widths(number, X if isinstance(X, tuple) else (X,), widths)
     if dtype is not None:
         panels = [as_matrix(panel, dtype=dtype) for panel in (X if isinstance(X, tuple) else (X,))]
         X = tuple(panels) if isinstance(X, tuple) else panels[0]
     return _attach(number, Chunk(X), tuple(rest), *rest.values())
+
+
+def _check_widths(number, panels, promised):
+    """Raise when the panels of one row band have other numbers of columns than Dask was told."""
+    for panel, width in zip(panels, promised):
+        shape = getattr(panel, "shape", ())
+        if len(shape) == 2 and shape[1] != width:
+            raise ValueError(
+                f"Chunk {number}: X has {shape[1]} columns where its metadata promise {width}; state the true columns "
+                "where the collection is made (chunks= or meta= of map_blocks, from_delayed, map_partitions)."
+            )
 
 
 def _attach(number, chunk, named, *parts):

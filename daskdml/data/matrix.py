@@ -7,7 +7,7 @@ Missing values of nullable columns become NaN.
 
 import numpy as np
 
-from daskdml.data.kinds import as_table, is_cupy, is_dask, is_narwhal, is_pandas, is_sparse
+from daskdml.data.kinds import as_table, is_cupy, is_dask, is_dask_frame, is_narwhal, is_pandas, is_sparse
 
 RESHAPE = (
     "Reshape your data either using array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1) "
@@ -76,7 +76,7 @@ def check_two_dimensional(X):
         return
     if ndim > 2:
         raise ValueError(f"Found array with dim {ndim}, while dim <= 2 is required.")
-    if is_pandas(X) or is_narwhal(X):
+    if is_pandas(X) or is_narwhal(X) or is_dask_frame(X):
         raise ValueError(
             f"Expected a 2-dimensional container but got {type(X)} instead. Pass a DataFrame containing a single row "
             "(i.e. single sample) or a single column (i.e. single feature) instead. "

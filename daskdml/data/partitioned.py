@@ -6,14 +6,15 @@ Making one reads no rows: it checks what metadata tell, and keeps views (in memo
 import functools
 import itertools
 import math
+import numbers
 
 import numpy as np
 
 from daskdml.data.blocks import Chunk, count_blocks, rows_per_block
 from daskdml.data.features import check_not_empty, feature_names
-from daskdml.data.kinds import as_table, is_cupy, is_dask, is_sparse, n_rows
+from daskdml.data.kinds import as_table, is_cupy, is_dask, is_sparse, n_rows, refuse_unread
 from daskdml.data.matrix import as_matrix
-from daskdml.data.targets import as_target, as_weight
+from daskdml.data.targets import INCONSISTENT, as_target, as_weight
 
 
 class Partitioned:
@@ -66,7 +67,7 @@ class Partitioned:
         ----------
         X : any input, shape (n, p); with ``matrix=False`` also (n,)
         y : array_like, Series or Dask collection, shape (n,) or (n, k), optional
-        weight : the same, shape (n,), optional
+        weight : the same, shape (n,), or a number for every row, optional
         matrix : bool, default True
             Read X as a float matrix; False leaves chunks as they come (DataFrame partitions stay pandas).
 
@@ -81,9 +82,10 @@ class Partitioned:
 
         Notes
         -----
-        Reads no rows, with one exception: y in memory beside a Dask X of unknown chunk sizes needs the sizes, which
-        are computed. y and weights are cut to the chunks of X, X is never moved. In memory, integers and mixed frames
-        are copied to float64 once.
+        y and weights are cut to the chunks of X, X is never moved. Reads no rows where all chunk sizes are known, nor
+        where X, y and weights are of unknown sizes and equal numbers of chunks, which are taken as cut alike.
+        Otherwise the unknown sizes are computed: a DataFrame's from its index alone, an array's by computing it once
+        more. In memory, integers and mixed frames are copied to float64 once.
 
         Examples
         --------
@@ -91,8 +93,9 @@ class Partitioned:
         >>> data.n_chunks, data.known_lengths, data.is_lazy
         (1, (10,), False)
         """
-        if weight is not None and (np.isscalar(weight) or getattr(weight, "shape", None) == ()):
-            raise ValueError(f"sample_weight must hold one number per row, got the single number {weight!r}.")
+        refuse_unread(weight)
+        if not isinstance(weight, numbers.Real) and (np.isscalar(weight) or getattr(weight, "shape", None) == ()):
+            raise ValueError(f"sample_weight must be a number or hold one number for each row of X, got {weight!r}.")
         if is_dask(X):
             return _from_dask(cls, X, y, weight, matrix)
         y, weight = (part.compute() if is_dask(part) else part for part in (y, weight))
@@ -151,8 +154,10 @@ def _from_memory(cls, X, y, weight, matrix):
     if y is not None:
         y = as_target(y)
         if len(y) != n:
-            raise ValueError(f"Found input variables with inconsistent numbers of samples: {[n, len(y)]}")
-    if weight is not None:
+            raise ValueError(INCONSISTENT.format([n, len(y)]))
+    if isinstance(weight, numbers.Real):
+        weight = np.full(n, weight, dtype=np.float64)
+    elif weight is not None:
         weight = as_weight(weight, n)
     layout = _layout(X, matrix)
     chunk = Chunk(X, y, weight)
@@ -182,6 +187,8 @@ def _from_dask(cls, X, y, weight, matrix):
     if len(X.shape) == 2:
         lazy.check_not_empty_dask(X)
     layout = _layout(meta, matrix)
+    if isinstance(weight, numbers.Real):
+        weight = lazy.constant_weight(X, weight)
     y, weight, known = lazy.align(X, y, weight)
     dtype = None if layout == "frame" else getattr(meta, "dtype", None)
     width = X.chunks[1] if hasattr(X, "chunks") and len(X.shape) == 2 else tuple(X.shape[1:]) or (1,)

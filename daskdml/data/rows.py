@@ -123,7 +123,6 @@ def _over_panels(part_of, finish, X, empty, chunks):
     import dask
     import dask.array as da
     from dask.base import tokenize
-    from dask.highlevelgraph import HighLevelGraph
 
     stops = np.cumsum(X.chunks[1]).tolist()
     parts = [part_of(slice(a, b)) for a, b in itertools.pairwise([0, *stops])]
@@ -140,7 +139,7 @@ def _over_panels(part_of, finish, X, empty, chunks):
         own = {(f"part-{token}", i, j): (_call, key, fn, None) for j, (key, fn) in enumerate(zip(panels, functions))}
         layer |= own
         layer[name, i, *(0,) * (empty.ndim - 1)] = (_finish_sum, list(own), finish, empty)
-    graph = HighLevelGraph.from_collections(name, layer, dependencies=[X, *big.values()])
+    graph = stack_layer(name, layer, dependencies=[X, *big.values()])
     return da.Array(graph, name, chunks, meta=empty)
 
 
@@ -167,16 +166,49 @@ def _map_partitions(call, X, fn, **kwargs):
     return dd.map_partitions(call, X, fn, align_dataframes=False, enforce_metadata=False, **kwargs)
 
 
+def stack_layer(name, layer, dependencies):
+    """Return a graph: one layer of tasks on top of the Dask collections that they take.
+
+    Parameters
+    ----------
+    name : str
+    layer : dict
+    dependencies : sequence of Dask collections
+
+    Returns
+    -------
+    HighLevelGraph
+
+    Notes
+    -----
+    Dask's own `from_collections` names the graph of a DataFrame by the address of the collection: once that is gone
+    another may have it, and of two graphs in one only one is left.
+    """
+    from dask.highlevelgraph import HighLevelGraph
+
+    layers, beneath = {name: layer}, {name: set()}
+    for one in dependencies:
+        graph = one.__dask_graph__()
+        if not isinstance(graph, HighLevelGraph):
+            own = one.__dask_keys__()[0][0]
+            graph, names = HighLevelGraph({own: graph}, {own: set()}), [own]
+        else:
+            names = one.__dask_layers__()
+        layers |= graph.layers
+        beneath |= graph.dependencies
+        beneath[name] |= set(names)
+    return HighLevelGraph(layers, beneath)
+
+
 def _frame_to_sparse(fn, X, columns, dtype):
     import dask.array as da
-    from dask.highlevelgraph import HighLevelGraph
 
     empty = _empty_csr(len(columns), dtype)
     parts = _map_partitions(_call, X, fn, empty=empty, meta=(None, object)).optimize()
     keys = parts.__dask_keys__()
     label = "csr-" + keys[0][0] if keys else "csr"
     layer = {(label, i, 0): key for i, key in enumerate(keys)}
-    graph = HighLevelGraph.from_collections(label, layer, dependencies=[parts])
+    graph = stack_layer(label, layer, dependencies=[parts])
     chunks = ((float("nan"),) * len(keys), (len(columns),))
     return da.Array(graph, label, chunks, dtype=empty.dtype, meta=empty)
 

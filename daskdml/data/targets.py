@@ -9,10 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from daskdml.data.kinds import is_cupy, is_narwhal, is_pandas, is_sparse, n_rows
+from daskdml.data.kinds import (
+    is_cupy,
+    is_dask_frame,
+    is_narwhal,
+    is_pandas,
+    is_sparse,
+    n_rows,
+    refuse_unread,
+)
 
 # Integer labels spread over fewer values than this are counted by addressing instead of hashing.
 TABLE_SPAN = 1 << 16
+INCONSISTENT = "Found input variables with inconsistent numbers of samples: {}"
+WEIGHT_SHAPE = "Sample weights must be 1D array or scalar, got {ndim}D array; pass one number for each row of X."
 
 
 def as_target(y):
@@ -28,6 +38,7 @@ def as_target(y):
     ndarray
         A view where y is an array already.
     """
+    refuse_unread(y)
     if is_sparse(y):
         raise TypeError("Sparse data was passed for y, but dense data is required. Use '.toarray()' to convert it.")
     if is_cupy(y):
@@ -46,6 +57,41 @@ def as_target(y):
     if y.dtype.kind == "O":
         y = _plain_objects(y)
     return y
+
+
+def as_vector(y):
+    """Return a target of one column as a vector: the very y where it is one, lazily on Dask input.
+
+    Parameters
+    ----------
+    y : array_like, Series, DataFrame or Dask collection, shape (n,) or (n, 1)
+
+    Returns
+    -------
+    array, Series or Dask collection, shape (n,)
+        Whatever has no shape to look at is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        For several columns.
+
+    Examples
+    --------
+    >>> as_vector(np.array([[1], [2]]))
+    array([1, 2])
+    """
+    refuse_unread(y)
+    table = np.asarray(y) if isinstance(y, (list, tuple)) else y
+    shape = getattr(table, "shape", ())
+    if len(shape) != 2:
+        return y
+    if shape[1] != 1:
+        n = shape[0] if isinstance(shape[0], int) else "n"  # a Dask DataFrame would have to be read to know
+        raise ValueError(f"y should be a 1d array, got an array of shape ({n}, {shape[1]}) instead.")
+    if is_pandas(table) or is_dask_frame(table):
+        return table.iloc[:, 0]
+    return as_target(table)[:, 0] if is_narwhal(table) else table[:, 0]
 
 
 def _from_pandas(y):
@@ -78,7 +124,7 @@ def as_weight(weight, n):
     """
     weight = as_target(weight)
     if weight.ndim != 1:
-        raise ValueError(f"Sample weights must be 1D array or scalar, got {weight.ndim}D array.")
+        raise ValueError(WEIGHT_SHAPE.format(ndim=weight.ndim))
     if weight.dtype.kind not in "fiub":
         raise ValueError(f"Sample weights must be numbers, got values of type {weight.dtype}.")
     if n is not None and weight.shape != (n,):

@@ -12,12 +12,13 @@ from sklearn.impute import MissingIndicator
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from daskdml import runtime
-from daskdml.data import Partitioned, apply_rows, as_matrix, check_features, is_dask, is_frame
+from daskdml.data import Partitioned, apply_rows, as_matrix, check_features, is_dask, is_frame, refuse_unread
 from daskdml.data.lazy_output import LazyOutputMixin
 from daskdml.data.median import column_medians
 from daskdml.data.statistics import (
     Moments,
     block_moments,
+    check_no_infinity,
     columns_of,
     count_values,
     is_nan,
@@ -157,6 +158,7 @@ class SimpleImputer(LazyOutputMixin, TransformerMixin, BaseEstimator):
         if is_dask(X):
             check_features(self, X, reset=in_fit)
             return X
+        refuse_unread(X)
         if is_frame(X):
             check_features(self, X, reset=in_fit)
             X, validate = as_matrix(X) if self._numeric else _as_array(X), check_array
@@ -347,14 +349,19 @@ def _missing(values, missing_values):
     return np.isnan(values) if values.dtype.kind == "f" else values != values
 
 
+def _refuse_nan(X, missing_values):
+    """Raise scikit-learn's sentence for NaN in a matrix of floats where something else stands for a missing value."""
+    if not is_nan(missing_values) and np.isnan(X.data if sparse.issparse(X) else X).any():
+        raise ValueError("Input X contains NaN.")
+
+
 def _to_nan(X, missing_values):
     """Turn the missing values of a block of floats into NaN."""
     _check_kind(X, missing_values)
     if is_nan(missing_values):
         return X
+    _refuse_nan(X, missing_values)
     stored = X.data if sparse.issparse(X) else X
-    if np.isnan(stored).any():
-        raise ValueError("Input X contains NaN.")
     stored = np.where(stored == missing_values, stored.dtype.type(np.nan), stored)
     return type(X)((stored, X.indices, X.indptr), shape=X.shape) if sparse.issparse(X) else stored
 
@@ -393,8 +400,7 @@ def _summarise_block(block, missing_values, counted):
     _check_kind(X, missing_values)
     if X.dtype.kind == "f":
         refuse_infinite(X, block)
-        if not is_nan(missing_values) and np.isnan(X.data if sparse.issparse(X) else X).any():
-            raise ValueError("Input X contains NaN.")
+        _refuse_nan(X, missing_values)
     n_missing, counts = np.zeros(X.shape[1], np.int64), []
     X = X.tocsc() if sparse.issparse(X) else X
     for j in range(X.shape[1]):
@@ -454,7 +460,11 @@ def _fill_sparse(X, missing_values, values, kept, indicated):
 def _fill_chunk(chunk, fill, numeric, dtype):
     """Fill a copy of one chunk of a Dask collection."""
     X = as_matrix(chunk) if numeric else _as_array(chunk)
-    _check_kind(X, fill.keywords["missing_values"])
+    missing_values = fill.keywords["missing_values"]
+    _check_kind(X, missing_values)
+    if X.dtype.kind == "f":
+        check_no_infinity(X)
+        _refuse_nan(X, missing_values)
     return fill(X.copy()).astype(dtype, copy=False)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import DataConversionWarning
 
-from daskdml.data import encode_classes
+from daskdml.data import as_vector, encode_classes
 from daskdml.linear_model._base import LinearPredictor, to_sklearn
 from daskdml.linear_model._fitting import fitting, solve_linear
 from daskdml.losses import Logistic, Multinomial
@@ -365,20 +365,14 @@ def _symmetric(solution, penalty):
 
 def _one_dimensional(y):
     """Flatten a column vector with scikit-learn's warning; leave all else as it is."""
-    shape = getattr(y, "shape", None)
-    if shape is None and isinstance(y, (list, tuple)):
-        y = np.asarray(y)
-        shape = y.shape
-    if shape is not None and len(shape) == 2:
-        if shape[1] != 1:
-            raise ValueError(f"y should be a 1d array, got an array of shape {shape} instead.")
+    vector = as_vector(y)
+    if vector is not y:
         warnings.warn(
             "A column-vector y was passed when a 1d array was expected. Please change the shape of y to (n_samples, ), "
             "for example using ravel().",
             DataConversionWarning, stacklevel=3,
         )  # fmt: skip
-        y = y[:, 0] if hasattr(y, "ndim") and not hasattr(y, "iloc") else y.iloc[:, 0]
-    return y
+    return vector
 
 
 def _label(classes, raw):

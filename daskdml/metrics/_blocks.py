@@ -30,6 +30,10 @@ def fold(partial, y_true, y_other, sample_weight):
     -----
     Reads each input once. Input in memory is a single block and never meets Dask.
     """
+    if isinstance(sample_weight, numbers.Real):
+        raise InvalidParameterError(
+            f"The 'sample_weight' parameter of a metric must be an array-like or None. Got {sample_weight!r} instead."
+        )
     if not any(is_dask(one) for one in (y_true, y_other, sample_weight)):
         check_consistent_length(y_true, y_other, sample_weight)
         return _of_rows(partial, y_true, y_other, sample_weight)

@@ -78,7 +78,7 @@ class _Hits:
         return _Hits(self.rows + other.rows, self.true + other.true, self.pred + other.pred, self.value + other.value)
 
 
-def log_loss(y_true, y_proba, *, normalize=True, sample_weight=None, labels=None):
+def log_loss(y_true, y_proba=None, *, normalize=True, sample_weight=None, labels=None, y_pred="deprecated"):
     """Negative log-likelihood of probabilities: -sum_i w_i log p_i[y_i] / sum_i w_i.
 
     Parameters
@@ -93,6 +93,8 @@ def log_loss(y_true, y_proba, *, normalize=True, sample_weight=None, labels=None
     sample_weight : array-like or Dask collection, shape (n,), default=None
     labels : array-like, default=None
         All labels, where ``y_true`` may lack some.
+    y_pred : the same as y_proba
+        Deprecated name of ``y_proba``, as in scikit-learn 1.9.
 
     Returns
     -------
@@ -108,6 +110,8 @@ def log_loss(y_true, y_proba, *, normalize=True, sample_weight=None, labels=None
     -----
     UserWarning
         If rows of ``y_proba`` do not sum to one.
+    FutureWarning
+        If ``y_pred`` is given.
 
     Notes
     -----
@@ -120,6 +124,16 @@ def log_loss(y_true, y_proba, *, normalize=True, sample_weight=None, labels=None
     0.144622
     """
     check_argument("log_loss", "normalize", normalize, isinstance(normalize, (bool, np.bool_)), "True or False")
+    if not (isinstance(y_pred, str) and y_pred == "deprecated"):
+        if y_proba is not None:
+            raise ValueError("Cannot use both `y_pred` and `y_proba`. `y_pred` is deprecated, use `y_proba` instead.")
+        warnings.warn(
+            "`y_pred` was renamed to `y_proba` in version 1.9 and will be removed in 1.11. Use `y_proba` instead.",
+            FutureWarning,
+            stacklevel=2,
+        )
+        y_proba = y_pred
+    check_argument("log_loss", "y_proba", y_proba, y_proba is not None, "an array-like")
     logs = fold(_Logs.of, y_true, y_proba, sample_weight)
     logs.rows.check()
     if logs.high > 1:

@@ -62,7 +62,7 @@ def split(chunk):
     return columns_of(chunk)
 
 
-def panel(columns, kinds, names):
+def panel(columns, kinds, names, in_fit=False):
     """Return the numbers in the columns that have any: one column per number or boolean, five per datetime.
 
     Parameters
@@ -72,6 +72,8 @@ def panel(columns, kinds, names):
         Columns of kind "category" and "object" are left out.
     names : list of str
         For messages.
+    in_fit : bool, default=False
+        Whether the kinds were read off these very values.
 
     Returns
     -------
@@ -88,10 +90,13 @@ def panel(columns, kinds, names):
         try:
             out[:, first : first + width] = date_parts(column) if kind == "datetime" else floats(column)[:, None]
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"Column {name!r} was of kind {kind} in fit and now holds other values ({_short(error)}); "
-                "give it the values it had, or fit again."
-            ) from None
+            if in_fit:
+                message = f"Column {name!r} looks like one of kind {kind}, but not all its values can be read as such "
+                cure = "give them one type first, or turn them into strings."
+            else:
+                message = f"Column {name!r} was of kind {kind} in fit and now holds other values "
+                cure = "give it the values it had, or fit again."
+            raise ValueError(f"{message}({_short(error)}); {cure}") from None
         first += width
     return out
 
@@ -121,22 +126,31 @@ def floats(column):
 
 
 def date_parts(column):
-    """Return year, month, day, hour (local time) and seconds since 1970 (UTC) of a column of datetimes."""
+    """Return year, month, day, hour (local time) and seconds since 1970 (UTC) of a column of datetimes.
+
+    Each of several Python objects may have a timezone of its own; one without counts as UTC.
+    """
     import pandas as pd
 
-    series = pd.Series(column)
-    if series.dtype == object or hasattr(series.dtype, "pyarrow_dtype"):
-        series = series.astype(object)
-        found = pd.api.types.infer_dtype(series, skipna=True)
+    local = pd.Series(column)
+    if local.dtype == object or hasattr(local.dtype, "pyarrow_dtype"):
+        local = local.astype(object)
+        found = pd.api.types.infer_dtype(local, skipna=True)
         if found not in ("datetime", "date", "datetime64", "empty"):
             raise TypeError(f"found {found} values")
-        series = pd.to_datetime(series)
-    elif not pd.api.types.is_datetime64_any_dtype(series.dtype):
-        raise TypeError(f"found dtype {series.dtype}")
-    parts = [getattr(series.dt, part).to_numpy(dtype=np.float64) for part in DATE_PARTS[:-1]]
-    if series.dt.tz is not None:
-        series = series.dt.tz_convert("UTC").dt.tz_localize(None)
-    return np.column_stack([*parts, (series - pd.Timestamp(0)).dt.total_seconds()])
+        utc = pd.to_datetime(local, utc=True).dt.tz_localize(None)
+        local = pd.to_datetime(local.map(_on_the_wall))
+    elif not pd.api.types.is_datetime64_any_dtype(local.dtype):
+        raise TypeError(f"found dtype {local.dtype}")
+    else:
+        utc = local if local.dt.tz is None else local.dt.tz_convert("UTC").dt.tz_localize(None)
+    parts = [getattr(local.dt, part).to_numpy(dtype=np.float64) for part in DATE_PARTS[:-1]]
+    return np.column_stack([*parts, (utc - pd.Timestamp(0)).dt.total_seconds()])
+
+
+def _on_the_wall(value):
+    """Return what a clock on the wall shows at a datetime: the same without its timezone."""
+    return value.replace(tzinfo=None) if getattr(value, "tzinfo", None) is not None else value
 
 
 def _short(error):

@@ -17,7 +17,7 @@ from daskdml.data.statistics import columns_of, count_values, factorize, is_nan,
 from daskdml.preprocessing._categories import keep_frequent, sorted_categories
 from daskdml.preprocessing._input import check_table
 from daskdml.utils.atomic import all_or_nothing
-from daskdml.utils.params import Interval, Options, check_params
+from daskdml.utils.params import Dtype, Interval, Options, check_params
 
 
 class FeaturePlan(NamedTuple):
@@ -105,6 +105,7 @@ class OneHotEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
         "categories": [Options({"auto"}), list],
         "drop": [Options({"first", "if_binary"}), "array-like", None],
         "sparse_output": ["boolean"],
+        "dtype": [Dtype()],
         "handle_unknown": [Options({"error", "ignore", "infrequent_if_exist", "warn"})],
         "min_frequency": [
             Interval(numbers.Integral, 1, None, "left"),

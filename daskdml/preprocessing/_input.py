@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils.validation import check_array, validate_data
 
-from daskdml.data import check_features, check_not_empty, is_dask, is_frame
+from daskdml.data import check_features, is_dask, is_frame, refuse_unread
 
 
 def check_table(estimator, X, *, reset, accept_sparse=False):
@@ -22,13 +22,11 @@ def check_table(estimator, X, *, reset, accept_sparse=False):
     X itself if it is a frame or a Dask collection, else an ndarray of X's dtype (object for lists with words) or a
     sparse matrix.
     """
-    if is_dask(X):
+    if is_dask(X) or is_frame(X):
+        # Not scikit-learn's own check, which would compute the former and refuses names that occur twice in the latter.
         check_features(estimator, X, reset=reset)
         return X
-    if is_frame(X):
-        check_not_empty(*X.shape)
-        validate_data(estimator, X, reset=reset, skip_check_array=True)
-        return X
+    refuse_unread(X)
     formats = ("csr", "csc") if accept_sparse else False
     plain = check_array(X, dtype=None, accept_sparse=formats, ensure_all_finite="allow-nan")
     if not hasattr(X, "dtype") and np.issubdtype(plain.dtype, np.str_):

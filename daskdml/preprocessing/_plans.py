@@ -91,7 +91,7 @@ def plan_column(name, kind, numbers, counts, options, centre=True):
 
 def _numbers_counted(name, kind, counts, impute):
     """Return the `Numbers` of a column of Python objects from the counts of its values."""
-    values = panel([counts.values], [kind], [name])
+    values = panel([counts.values], [kind], [name], in_fit=True)
     if np.isinf(values).any():
         raise ValueError(f"Input X contains infinity or a value too large for dtype('float64') in column {name!r}.")
     moments = column_moments(values, counts.counts.astype(np.float64))

@@ -1,6 +1,5 @@
 """Centre and scale features."""
 
-import numbers
 from functools import partial
 
 import numpy as np
@@ -9,9 +8,9 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from daskdml import runtime
-from daskdml.data import Partitioned, apply_rows, as_matrix, check_features, is_dask, is_frame
+from daskdml.data import Partitioned, apply_rows, as_matrix, check_features, is_dask, is_frame, refuse_unread
 from daskdml.data.lazy_output import LazyOutputMixin
-from daskdml.data.statistics import Moments, block_moments
+from daskdml.data.statistics import Moments, block_moments, check_no_infinity
 from daskdml.utils.atomic import all_or_nothing
 from daskdml.utils.params import check_params
 
@@ -79,7 +78,7 @@ class StandardScaler(LazyOutputMixin, OneToOneFeatureMixin, TransformerMixin, Ba
         ----------
         X : array-like, sparse matrix, frame or Dask collection of shape (n_samples, n_features)
         y : ignored
-        sample_weight : array-like of shape (n_samples,), optional
+        sample_weight : array-like of shape (n_samples,) or number for every row, optional
 
         Returns
         -------
@@ -113,8 +112,6 @@ class StandardScaler(LazyOutputMixin, OneToOneFeatureMixin, TransformerMixin, Ba
             X = self._in_memory(X, reset=first)
             if self.with_mean and sparse.issparse(X):
                 raise ValueError(_SPARSE_CENTRE)
-        if isinstance(sample_weight, numbers.Real) and not is_dask(X):
-            sample_weight = np.full(X.shape[0], float(sample_weight))
         with runtime.open(Partitioned.from_any(X, weight=sample_weight), passes="one") as run:
             moments = run.map_reduce(_moments_of_dense if self.with_mean else block_moments, Moments.merge)
         if not np.isfinite(moments.weight).all():
@@ -141,6 +138,7 @@ class StandardScaler(LazyOutputMixin, OneToOneFeatureMixin, TransformerMixin, Ba
     def _in_memory(self, X, reset, **options):
         """Check a table in memory and return it as a matrix."""
         options = dict(accept_sparse=("csr", "csc"), dtype=_FLOATS, ensure_all_finite="allow-nan", **options)
+        refuse_unread(X)
         if not is_frame(X):
             return validate_data(self, X, reset=reset, **options)
         check_features(self, X, reset=reset)
@@ -180,6 +178,7 @@ class StandardScaler(LazyOutputMixin, OneToOneFeatureMixin, TransformerMixin, Ba
         mean = self.mean_ if self.with_mean else None
         if is_dask(X):
             return self._apply(X, partial(_restore, mean=mean, scale=self.scale_))
+        refuse_unread(X)
         X = check_array(
             as_matrix(X) if is_frame(X) else X,
             accept_sparse=("csr", "csc"),
@@ -215,7 +214,7 @@ def _float_dtype(X):
 
 def _standardise(X, mean, scale, in_place=False):
     """Centre and scale one chunk; the arithmetic is float64 in small buffers, the result keeps the chunk's dtype."""
-    X, out = (X, X) if in_place else (as_matrix(X), None)
+    X, out = (X, X) if in_place else (_chunk_matrix(X), None)
     if sparse.issparse(X):
         if mean is not None:
             raise ValueError(_SPARSE_CENTRE)
@@ -229,7 +228,7 @@ def _standardise(X, mean, scale, in_place=False):
 
 def _restore(X, mean, scale, in_place=False):
     """Undo `_standardise`."""
-    X, out = (X, X) if in_place else (as_matrix(X), None)
+    X, out = (X, X) if in_place else (_chunk_matrix(X), None)
     if sparse.issparse(X):
         if mean is not None:
             raise ValueError(_SPARSE_CENTRE.replace("center", "uncenter"))
@@ -238,6 +237,13 @@ def _restore(X, mean, scale, in_place=False):
         X = out = np.multiply(X, scale, out=np.empty_like(X) if out is None else out, casting="same_kind")
     if mean is not None:
         X = np.add(X, mean, out=np.empty_like(X) if out is None else out, casting="same_kind")
+    return X
+
+
+def _chunk_matrix(chunk):
+    """Return one chunk of a Dask collection as a matrix without infinite values, as `check_array` does in memory."""
+    X = as_matrix(chunk)
+    check_no_infinity(X)
     return X
 
 

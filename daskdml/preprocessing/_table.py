@@ -19,7 +19,7 @@ from daskdml.preprocessing._columns import kinds_of, matrix_panel, panel, split
 from daskdml.preprocessing._input import check_table
 from daskdml.preprocessing._plans import encode, encode_sparse, numbers_in, output_names, plan_column
 from daskdml.utils.atomic import all_or_nothing
-from daskdml.utils.params import Interval, Options, check_params
+from daskdml.utils.params import Dtype, Interval, Options, check_params
 
 MAX_DISTINCT = 1_000_000
 
@@ -111,6 +111,7 @@ class TableEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
         "impute": [Options({"mean", "median"})],
         "add_indicator": ["boolean"],
         "max_categories": [Interval(numbers.Integral, 1, None, "left"), None],
+        "dtype": [Dtype((np.float32, np.float64))],
         "verbose": [Interval(numbers.Integral, 0, None, "left"), "boolean"],
     }
 
@@ -150,8 +151,6 @@ class TableEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
             For infinite or complex numbers, and for values that cannot be categories (lists, dicts).
         """
         check_params(self, self._constraints)
-        if np.dtype(self.dtype) not in (np.float32, np.float64):
-            raise ValueError(f"The 'dtype' parameter of TableEncoder must be float32 or float64. Got {self.dtype!r}.")
         X = _in_pandas(check_table(self, X, reset=True, accept_sparse=True))
         names = OneToOneFeatureMixin.get_feature_names_out(self).tolist()
         kinds = kinds_of(X, names)
@@ -171,7 +170,8 @@ class TableEncoder(LazyOutputMixin, TransformerMixin, BaseEstimator):
         if self.verbose:
             print(self.describe())
         if not any(plan.suffixes for plan in self.columns_):
-            warnings.warn("TableEncoder dropped every column: all are constant or missing.", UserWarning, stacklevel=2)
+            # 3: past `all_or_nothing`, to whoever calls fit.
+            warnings.warn("TableEncoder dropped every column: all are constant or missing.", UserWarning, stacklevel=3)
         return self
 
     @property

@@ -57,7 +57,17 @@ def scratch_folder(asked):
     """Return the folder for mapped blocks of this process: the option ``scratch_dir`` or the temporary folder."""
     if asked is None:
         return tempfile.gettempdir()
-    os.makedirs(asked, exist_ok=True)
+    try:
+        os.makedirs(asked, exist_ok=True)
+    except OSError as error:
+        raise ValueError(
+            f"The option scratch_dir names {os.fspath(asked)!r}, which cannot be made ({error.strerror}); "
+            "give it a folder that can be written to."
+        ) from error
+    if not os.access(asked, os.W_OK | os.X_OK):
+        raise ValueError(
+            f"The option scratch_dir names {os.fspath(asked)!r}, which cannot be written to; give it another folder."
+        )
     return os.fspath(asked)
 
 
@@ -73,6 +83,17 @@ def format_bytes(n):
         if n >= power:
             return f"{n / power:.1f} {unit}" if n < 9.95 * power else f"{n / power:.0f} {unit}"
     return f"{n:.0f} B"
+
+
+def format_count(n, thing):
+    """Write a number of things.
+
+    Examples
+    --------
+    >>> format_count(1, "block"), format_count(2, "block")
+    ('1 block', '2 blocks')
+    """
+    return f"{n} {thing}" + "s" * (n != 1)
 
 
 def _resource_limits():

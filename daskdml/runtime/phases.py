@@ -45,11 +45,11 @@ class Middle(NamedTuple):
     n_bytes: int
 
 
-def make_panel(dtype, X):
-    """Return one panel of one row band as a Chunk."""
+def make_panel(i, width, dtype, X):
+    """Return one panel of row band i as a Chunk."""
     from daskdml.data.lazy import make_chunk
 
-    return make_chunk(0, X, {}, dtype)
+    return make_chunk(i, X, {}, dtype, (width,))
 
 
 def make_targets(i, n, named, *parts):

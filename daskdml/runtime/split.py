@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .graphs import Sources
-from .memory import format_bytes
+from .memory import format_bytes, format_count
 from .phases import PanelPass, backward, forward, make_panel, make_targets, measure, merge, merge_all, pointwise
 from .placing import Placed, sets_of
 from .run import _first_nonfinite, _take
@@ -37,8 +37,12 @@ def open_split(client, data, workers, options):
 
     X, y, weight = data.aligned
     wait(futures_of(X))  # who holds a panel is known when it is there
-    n_bands = data.n_chunks
-    sources = _over_blocks("panel", [functools.partial(make_panel, data.dtype)] * (n_bands * n_panels), X)
+    make = [
+        functools.partial(make_panel, i, width, data.dtype)
+        for i in range(data.n_chunks)
+        for width in data.column_blocks
+    ]
+    sources = _over_blocks("panel", make, X)
     if not _are_apart(sources.homes(client, workers), n_panels):
         return None
     run = SplitRun(client, data, workers, Placed(client, sources, workers))
@@ -127,9 +131,9 @@ class SplitRun(TasksRun):
         make = [functools.partial(make_targets, i, n, tuple(given)) for i, n in enumerate(self._lengths)]
         self._placed = Placed(self._client, Sources([]), self._workers)
         self._placed.add(_over_blocks("targets", make, *given.values()), homes=self._homes())
-        workers = f"{self.n_workers} worker" + ("s" if self.n_workers > 1 else "")
+        workers, blocks = format_count(self.n_workers, "worker"), format_count(self.n_blocks, "block")
         size = format_bytes(int(self._panel_bytes.sum()))
-        self.where = f"{workers}, {self.n_blocks} blocks, {size}, pinned in {width} column panels"
+        self.where = f"{workers}, {blocks}, {size}, pinned in {width} column panels"
 
     def close(self):
         super().close()

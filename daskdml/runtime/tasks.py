@@ -10,7 +10,7 @@ from .cluster_check import check_cluster, free_scratch
 from .graphs import Sources
 from .local import LocalRun
 from .mapped import MappedChunk
-from .memory import SHARE, choose_mode, format_bytes
+from .memory import SHARE, choose_mode, format_bytes, format_count
 from .placing import Placed, sets_of
 from .run import Run, unnumbered
 from .stopping import StopUnwanted
@@ -68,13 +68,14 @@ def open_tasks(client, data, options, one_pass):
     run = TasksRun(client, data, workers, placed, mode=mode, n_bytes=n_bytes, one_pass=one_pass, sources=sources)
     run.n_threads = options["n_threads"] or n_cores()
     try:
-        n_parts = f"{data.n_chunks} chunks" if one_pass and data.known_lengths is None else f"{run.n_blocks} blocks"
+        uncounted = one_pass and data.known_lengths is None
+        n_parts = format_count(data.n_chunks, "chunk") if uncounted else format_count(run.n_blocks, "block")
         if n_bytes is None and placed is not None:
             n_bytes = sum(run._map_chunks(n_bytes_of, [()] * run.n_chunks))
     except BaseException:
         run.close()
         raise
-    count = f"{len(workers)} worker" + ("s" if len(workers) > 1 else "")
+    count = format_count(len(workers), "worker")
     size = [] if n_bytes is None else [format_bytes(n_bytes)]
     run.where = ", ".join([count, n_parts, *size, mode])
     return run

@@ -48,12 +48,16 @@ class BadInput:
     def test_lengths_that_differ_are_refused(self):
         """X, y and weights of different lengths are refused, by number, or by block where lengths are unknown."""
         X, y = self.rows()
-        self._refuses(X, y[:-3], "inconsistent numbers of samples|157", "numpy")
-        self._refuses(X, y, "157|shape", "numpy weights", np.ones(len(X) - 3))
-        for kind in ("dask array", "dask frame", "dask unknown"):
+        self._refuses(X, y[:-3], r"inconsistent numbers of samples: \[160, 157\]", "numpy")
+        self._refuses(X, y, r"\(157,\), expected \(160,\)", "numpy weights", np.ones(len(X) - 3))
+        # The cuts of 160 and of 157 rows begin to differ with the first chunk.
+        known = r"numbers of samples: \[160, 157\]; the first chunk that differs is chunk 0: X has 53 rows, y has 52"
+        unknown = r"Chunk \d: X has \d+ rows, y has \d+; pass"
+        for kind, message in (("dask array", known), ("dask frame", unknown), ("dask unknown", unknown)):
             table = DENSE[kind](X)
             short = DENSE[kind](X[:-3])
-            self._refuses(table, self._beside(short, y[:-3]), "157|rows|block|chunk", kind)
+            self._refuses(table, self._beside(short, y[:-3]), message, kind)
+            self._refuses(table, y[:-3], r"inconsistent numbers of samples: \[160, 157\]", f"{kind}, y in memory")
 
     def test_three_dimensions_and_one_are_refused(self):
         """X of one or three dimensions is refused before anything is read."""

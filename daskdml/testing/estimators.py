@@ -119,16 +119,14 @@ class EstimatorContract(BadInput, FittingContract):
         X, y = self.rows()
         weight = np.random.default_rng(0).uniform(0.5, 2.0, len(X))
         expected = self.fitted(self.make().fit(X, y, sample_weight=weight))
+        many = da.from_array(y, chunks=37), da.from_array(weight, chunks=50)
+        # As many chunks as the tables have, of other lengths.
+        five = da.from_array(y, chunks=32), da.from_array(weight, chunks=32)
+        keep = da.from_array(np.ones(len(X), dtype=bool), chunks=50)
+        unknown = da.from_array(y, chunks=50)[keep], da.from_array(weight, chunks=50)[keep]
         for kind in LAZY:
             lazy = self._table(kind, X)
-            for targets, weights in (
-                (da.from_array(y, chunks=37), da.from_array(weight, chunks=50)),
-                (y, weight),
-            ):
-                if kind in ("dask frame", "dask unknown") and targets is not y:
-                    # Rows of unknown chunks can be matched to chunks of the same number only.
-                    targets = self._beside(lazy, y)
-                    weights = self._beside(lazy, weight)
+            for targets, weights in (many, five, unknown, (y, weight)):
                 model = self.make().fit(lazy, targets, sample_weight=weights)
                 self._close(self.fitted(model), expected, self.chunk_tolerance, f"{kind}, y {type(targets).__name__}")
 
@@ -151,6 +149,15 @@ class EstimatorContract(BadInput, FittingContract):
         for ones in (np.ones(len(X)), np.ones(len(X), dtype=int)):
             model = self.make().fit(X, y, sample_weight=ones)
             self._close(self.fitted(model), self.fitted(self.make().fit(X, y)), 1e-12, "unit weights")
+
+    def test_a_number_is_the_weight_of_every_row(self):
+        """A number for a weight is as good as that number for each row, on every kind of input."""
+        X, y = self.rows()
+        expected = self.fitted(self.make().fit(X, y, sample_weight=np.full(len(X), 2.0)))
+        for kind in {**DENSE, **SPARSE}:
+            table = self._table(kind, X)
+            model = self.make().fit(table, self._beside(table, y), sample_weight=2.0)
+            self._close(self.fitted(model), expected, self.chunk_tolerance, kind)
 
     def test_float32_is_kept_and_as_good(self):
         """float32 rows give nearly the answer of the same rows in float64, near zero and with means far from it."""

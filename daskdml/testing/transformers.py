@@ -130,6 +130,17 @@ class TransformerContract(FittingContract):
 
     # Dask input ------------------------------------------------------------------------------------------------------
 
+    def test_data_never_read_are_refused(self):
+        """Of what stands for data, Dask's Delayed and polars' LazyFrame, one sentence says how to read it."""
+        import dask
+        import polars as pl
+
+        lazy = pl.DataFrame({"a": [1.0, 2.0]}).lazy()
+        for unread, message in ((dask.delayed(1), "got Delayed; make one"), (lazy, r"LazyFrame; call its collect\(\)")):
+            with pytest.raises(TypeError, match=message) as error:
+                self.make().fit(unread)
+            assert "\n" not in str(error.value)
+
     def test_transform_on_dask_is_lazy(self):
         """Nothing is computed, and what is promised of the result holds: dtype, and chunks, unknown ones too."""
         (X,) = self.rows()

@@ -34,6 +34,8 @@ def get_config():
 def set_config(**options):
     """Set options for this process, until changed again.
 
+    None gives an option back to Dask's configuration and the defaults.
+
     Parameters
     ----------
     runtime : {"auto", "threads", "tasks", "debug"}
@@ -56,7 +58,6 @@ def set_config(**options):
     """
     _check(options)
     _global.update(options)
-    # None gives an option back to Dask's configuration and the defaults.
     for name in [name for name, value in _global.items() if value is None]:
         del _global[name]
 
@@ -65,7 +66,8 @@ def set_config(**options):
 def config_context(**options):
     """Set options inside a ``with`` block, for this thread or task only.
 
-    Takes the parameters of `set_config`.
+    Takes the parameters of `set_config`. None gives an option back, inside the block, to `set_config` and what stands
+    behind it.
 
     Examples
     --------
@@ -74,7 +76,8 @@ def config_context(**options):
     'debug'
     """
     _check(options)
-    token = _local.set({**(_local.get() or {}), **options})
+    merged = {**(_local.get() or {}), **options}
+    token = _local.set({name: value for name, value in merged.items() if value is not None})
     try:
         yield
     finally:
@@ -85,12 +88,14 @@ def _check(options):
     for name, value in options.items():
         if name not in DEFAULTS:
             raise ValueError(f"daskdml has no option {name!r}; it has {', '.join(DEFAULTS)}.")
+        if value is None:
+            continue
         if name in ALLOWED and value not in ALLOWED[name]:
             raise ValueError(f"The option {name!r} must be one of {', '.join(ALLOWED[name])}; got {value!r}.")
         is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-        if name == "n_threads" and value is not None and not (is_count and value >= 1):
+        if name == "n_threads" and not (is_count and value >= 1):
             raise ValueError(f"The option 'n_threads' must be None or an int of at least 1; got {value!r}.")
-        if name == "scratch_dir" and value is not None and not isinstance(value, (str, os.PathLike)):
+        if name == "scratch_dir" and not isinstance(value, (str, os.PathLike)):
             raise ValueError(f"The option 'scratch_dir' must be None or a path; got {value!r}.")
 
 

@@ -33,10 +33,16 @@ class Interval(NamedTuple):
     def __str__(self):
         kind = "an int" if self.type is numbers.Integral else "a float"
         left = "[" if self.closed in ("both", "left") and self.low is not None else "("
-        right = "]" if self.closed in ("both", "right") and self.high is not None else ")"
-        low = "-inf" if self.low is None else self.low
-        high = "inf" if self.high is None else self.high
+        # Without an upper bound infinity itself is let in, and no int is that.
+        unbounded = "]" if self.type is not numbers.Integral else ")"
+        right = unbounded if self.high is None else "]" if self.closed in ("both", "right") else ")"
+        low, high = self._shown(self.low, "-inf"), self._shown(self.high, "inf")
         return f"{kind} in the range {left}{low}, {high}{right}"
+
+    def _shown(self, bound, infinite):
+        if bound is None:
+            return infinite
+        return bound if self.type is numbers.Integral else float(bound)
 
 
 class Options(NamedTuple):
@@ -51,6 +57,22 @@ class Options(NamedTuple):
         return "one of " + ", ".join(sorted(map(repr, self.values)))
 
 
+class Dtype(NamedTuple):
+    """What NumPy takes for a dtype; one of some, where they are given."""
+
+    allowed: tuple = ()
+
+    def accepts(self, value):
+        try:
+            found = np.dtype(value)
+        except (TypeError, ValueError):
+            return False
+        return not self.allowed or found in self.allowed
+
+    def __str__(self):
+        return " or ".join(np.dtype(one).name for one in self.allowed) or "a NumPy dtype or the name of one"
+
+
 def check_params(estimator, constraints):
     """Check every parameter of an estimator against its constraints.
 
@@ -59,7 +81,7 @@ def check_params(estimator, constraints):
     estimator : object with ``get_params``
     constraints : dict of str to list
         For each parameter the alternatives it may satisfy: a type, None, ``"boolean"``, ``"array-like"``,
-        ``"random_state"``, ``callable``, an `Interval` or `Options`.
+        ``"random_state"``, ``callable``, an `Interval`, `Options` or `Dtype`.
 
     Raises
     ------

@@ -60,6 +60,14 @@ def test_same_bits_as_in_process(cluster_client, rows, mode, kind):
         assert run.passes == 2
 
 
+def test_one_of_a_kind_is_told_so(cluster_client):
+    frame = dd.from_pandas(pd.DataFrame({"a": np.arange(9.0)}), npartitions=1)
+    with runtime.open(Partitioned.from_any(da.ones((9, 2), chunks=9))) as run:
+        assert run.where == "2 workers, 1 block, 144 B, pinned"
+    with runtime.open(Partitioned.from_any(frame), passes="one") as run:
+        assert run.where == "2 workers, 1 chunk, stream"
+
+
 def test_same_bits_on_one_worker(cluster, cluster_client, rows):
     from distributed import Client, LocalCluster
 

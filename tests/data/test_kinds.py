@@ -1,5 +1,6 @@
 """Kinds of input: recognised, sliced as views, counted."""
 
+import dask
 import dask.array as da
 import dask.bag as db
 import dask.dataframe as dd
@@ -10,7 +11,7 @@ import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 
-from daskdml.data import Partitioned, as_matrix, feature_names, is_dask, is_frame
+from daskdml.data import Partitioned, as_matrix, as_target, as_vector, feature_names, is_dask, is_frame
 from daskdml.data.kinds import n_bytes, n_rows, slice_rows, take_rows
 
 FRAME = pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]})
@@ -89,9 +90,21 @@ def test_bytes():
     assert n_bytes(FRAME) >= 32 and n_bytes(pl.DataFrame({"a": [1.0] * 100})) == 800
 
 
-@pytest.mark.parametrize("read", [as_matrix, Partitioned.from_any])
+@pytest.mark.parametrize(
+    "read",
+    [
+        as_matrix,
+        Partitioned.from_any,
+        lambda y: Partitioned.from_any(ARRAY, y),
+        lambda weight: Partitioned.from_any(ARRAY, weight=weight),
+        as_target,
+        as_vector,
+    ],
+)
 def test_collections_that_are_no_tables_are_refused(read):
     with pytest.raises(TypeError, match="Expected a Dask array or DataFrame, got Bag"):
         read(db.from_sequence([1, 2]))
+    with pytest.raises(TypeError, match="Expected a Dask array or DataFrame, got Delayed"):
+        read(dask.delayed(ARRAY))
     with pytest.raises(TypeError, match=r"collect\(\)"):
         read(pl.DataFrame({"a": [1]}).lazy())

@@ -110,10 +110,6 @@ ARRAYS = {
 @pytest.mark.parametrize("kind", ["memory", "same chunks", "other chunks"])
 def test_dask_arrays(array, weight, kind):
     is_unknown = np.isnan(array.shape[0])
-    if is_unknown and kind == "other chunks":
-        with pytest.raises(ValueError, match="X has 4 chunks, y has 6"):
-            Partitioned.from_any(array, da.from_array(Y, chunks=4))
-        return
     like = 7 if is_unknown else (array.chunks[0],)
     y = {"memory": Y, "same chunks": da.from_array(Y, chunks=like), "other chunks": da.from_array(Y, chunks=4)}[kind]
     weight = da.from_array(W, chunks=like) if isinstance(weight, str) else weight
@@ -248,7 +244,10 @@ def test_nothing_is_read():
         Partitioned.from_any(lazy[COLUMNS], lazy["paid"], matrix=False),
         Partitioned.from_any(array, target, W),
         Partitioned.from_any(array, Y),
-        Partitioned.from_any(array[:7], lazy["paid"].partitions[:1]),
+        Partitioned.from_any(array[array[:, 0] > 0], lazy["paid"].repartition(npartitions=4)),
+        Partitioned.from_any(array, target, 2.0),
+        Partitioned.from_any(array[array[:, 0] > 0], None, 2.0),
+        Partitioned.from_any(lazy[COLUMNS], lazy["paid"], 2.0),
     ):
         assert len(data.chunks) == data.n_chunks
 
@@ -272,7 +271,8 @@ def test_spread_keeps_the_blocks():
 BAD = [
     ((X, Y[:8]), r"Found input variables with inconsistent numbers of samples: \[23, 8\]"),
     ((X, None, W[:8]), r"sample_weight.shape == \(8,\), expected \(23,\)!"),
-    ((X, None, 2.0), "sample_weight must hold one number per row, got the single number 2.0"),
+    ((X, None, "2"), "sample_weight must be a number or hold one number for each row of X, got '2'"),
+    ((X, None, np.array(2.0)), "sample_weight must be a number or hold one number for each row of X"),
     ((X, None, np.ones((N, 2))), "Sample weights must be 1D array or scalar"),
     ((X[:0], Y[:0]), r"Found array with 0 sample\(s\) \(shape=\(0, 3\)\) while a minimum of 1 is required."),
     ((X[:, :0], Y), r"0 feature\(s\) \(shape=\(23, 0\)\) while a minimum of 1 is required."),
@@ -280,7 +280,11 @@ BAD = [
     ((X, Y + 1j), "Complex data not supported"),
     ((X[0], Y), "Expected 2D array, got 1D array instead"),
     ((ARRAYS["rows"], Y[:8]), r"Found input variables with inconsistent numbers of samples: \[23, 8\]"),
-    ((ARRAYS["rows"], da.ones(8)), r"Found input variables with inconsistent numbers of samples: \[23, 8\]"),
+    ((ARRAYS["rows"], da.ones(8)), r"Found input variables with inconsistent numbers of samples: \[23, 8\]$"),
+    ((ARRAYS["rows"], da.ones(22, chunks=7)), r"samples: \[23, 22\]; .* is chunk 3: X has 2 rows, y has 1\."),
+    ((ARRAYS["rows"], Y, da.ones(22, chunks=7)), "is chunk 3: X has 2 rows, sample_weight has 1"),
+    ((ARRAYS["rows"], unknown(da.from_array(Y, chunks=7)).blocks[:1]), r"inconsistent numbers of samples: \[23, 7\]$"),
+    ((ARRAYS["unknown"], da.ones(22, chunks=7)), "is chunk 3: X has 2 rows, y has 1"),
     ((ARRAYS["unknown"], Y[:8]), r"Found input variables with inconsistent numbers of samples: \[23, 8\]"),
     ((ARRAYS["rows"] + 1j, Y), "Complex data not supported"),
     ((ARRAYS["rows"], da.ones(N, chunks=7) * 1j), "Complex data not supported"),
@@ -306,25 +310,79 @@ def test_refused_frames():
         Partitioned.from_any(frame["a"], frame["paid"])
 
 
-def test_chunks_that_cannot_be_aligned():
-    with pytest.raises(ValueError, match="X has 4 chunks, y has 5: .*known chunk sizes"):
-        Partitioned.from_any(ARRAYS["unknown"], da.from_array(Y, chunks=5))
-    frame = dd.from_pandas(FRAME, npartitions=4).clear_divisions()
-    with pytest.raises(ValueError, match="X has 4 chunks, sample_weight has 2"):
-        Partitioned.from_any(frame[COLUMNS], frame["paid"], frame["w"].repartition(npartitions=2))
+def read(tables, tmp_path):
+    """Return the tables as collections read from Parquet, whose lengths nobody knows."""
+    out = []
+    for i, table in enumerate(tables):
+        table.to_frame().to_parquet(tmp_path / str(i))
+        out.append(dd.read_parquet(tmp_path / str(i))[table.name])
+    return out
+
+
+def test_unknown_lengths_are_computed_to_align(tmp_path, parquet):
+    series = dd.from_pandas(FRAME, npartitions=3)["paid"]
+    (y,) = read([dd.from_pandas(FRAME, npartitions=3)["paid"]], tmp_path)
+    other = dd.from_pandas(FRAME, npartitions=4).clear_divisions()["paid"].repartition(npartitions=2)
+    weight = da.from_array(W, chunks=10)
+    four = da.from_array(Y, chunks=((7, 6, 8, 2),))  # as many chunks as X, cut otherwise
+    targets = (da.from_array(Y, chunks=5), four, unknown(da.from_array(Y, chunks=5)), series, y, other)
+    tables = (ARRAYS["rows"], ARRAYS["columns"], ARRAYS["unknown"], ARRAYS["unknown columns"], parquet[COLUMNS])
+    for table, target in itertools.product(tables, targets):
+        data = Partitioned.from_any(table, target, weight)
+        check(data)
+        assert data.aligned[0] is table and data.known_lengths is not None
+        check(Partitioned.from_any(table, weight=target), y=None, weight=Y)
+    two = da.from_array(np.stack([Y, -Y], axis=1), chunks=(5, 1))
+    check(Partitioned.from_any(parquet[COLUMNS], two), y=two.compute(), weight=None)
+
+
+def test_only_unknown_lengths_are_computed(parquet):
+    seen = []
+
+    def watch(part, name):
+        seen.append(name)
+        return part
+
+    X_ = ARRAYS["rows"].map_blocks(watch, "X", dtype=float, meta=np.empty((0, 0)))
+    y = unknown(da.from_array(Y, chunks=7)).map_blocks(watch, "y", dtype=int, meta=np.empty(0, dtype=int))
+    Partitioned.from_any(X_, y)
+    assert set(seen) == {"y"} and len(seen) == 4
+    seen.clear()
+    columns = parquet[COLUMNS].map_partitions(watch, "X", meta=FRAME[COLUMNS].iloc[:0])
+    Partitioned.from_any(columns, parquet["paid"].map_partitions(watch, "y", meta=FRAME["paid"].iloc[:0]))
+    assert not seen
+
+
+@pytest.mark.parametrize("number", [2, 0.5, np.float32(0.25), True])
+def test_a_number_weighs_every_row(number, parquet):
+    expected = np.full(N, float(number))
+    tables = [*MEMORY.values(), *ARRAYS.values(), parquet[COLUMNS], dd.from_pandas(FRAME, npartitions=3)[COLUMNS]]
+    for table in tables:
+        check(Partitioned.from_any(table, Y, number), weight=expected)
+        check(Partitioned.from_any(table, weight=number), y=None, weight=expected)
 
 
 def test_lengths_are_compared_when_the_chunk_is_made():
-    y = da.from_array(Y, chunks=((7, 6, 8, 2),))
-    for table, target in ((ARRAYS["unknown"], y), (ARRAYS["rows"], unknown(y))):
-        data = Partitioned.from_any(table, target)
-        data.chunks[0].compute()
-        with pytest.raises(ValueError, match="Chunk 1: X has 7 rows, y has 6; pass collections whose chunks hold"):
-            data.chunks[1].compute()
+    y = unknown(da.from_array(Y, chunks=((7, 6, 8, 2),)))
+    data = Partitioned.from_any(ARRAYS["unknown"], y)
+    data.chunks[0].compute()
+    with pytest.raises(ValueError, match="Chunk 1: X has 7 rows, y has 6; pass collections whose chunks hold"):
+        data.chunks[1].compute()
     frame = dd.from_pandas(FRAME, npartitions=4).clear_divisions()
     data = Partitioned.from_any(frame[COLUMNS], frame["paid"], frame["w"][frame["w"] != 20])
     with pytest.raises(ValueError, match="Chunk 3: X has 5 rows, sample_weight has 4"):
         dask.compute(*data.chunks)
+
+
+def test_chunks_of_another_width_than_promised():
+    narrow = ARRAYS["rows"].map_blocks(lambda part: part[:, :2], dtype=float, meta=np.empty((0, 3)))
+    panels = ARRAYS["columns"].map_blocks(lambda part: part[:, :1], dtype=float, meta=np.empty((0, 3)))
+    frame = dd.from_pandas(FRAME, npartitions=2)[COLUMNS]
+    frame = frame.map_partitions(lambda part: part[["a", "b"]], meta=FRAME[COLUMNS].iloc[:0], enforce_metadata=False)
+    for table, found in ((narrow, "2 columns .* promise 3"), (panels, "1 columns .* promise 2"), (frame, "2 columns")):
+        for matrix in (True, False):
+            with pytest.raises(ValueError, match="Chunk 0: X has " + found):
+                Partitioned.from_any(table, matrix=matrix).chunks[0].compute()
 
 
 def test_a_thousand_chunks_are_cheap():

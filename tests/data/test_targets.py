@@ -5,13 +5,16 @@ import itertools
 import operator
 import time
 
+import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow as pa
 import pytest
 import scipy.sparse as sp
 
-from daskdml.data import Block, TargetSummary, as_target, as_weight, encode_classes, target_summary
+from daskdml.data import Block, TargetSummary, as_target, as_vector, as_weight, encode_classes, target_summary
 
 RNG = np.random.default_rng(0)
 TEN = RNG.integers(0, 10, 400)
@@ -220,3 +223,44 @@ def test_two_million_rows_are_fast():
 
     assert best(lambda: target_summary(block, "classes")) < 0.015
     assert best(lambda: encode_classes(classes, y)) < 0.010
+
+
+COLUMN = TEN[:, None]
+FRAME = pd.DataFrame({"y": TEN})
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        COLUMN,
+        COLUMN.tolist(),
+        FRAME,
+        FRAME.astype("Int64"),
+        pl.DataFrame({"y": TEN}),
+        pa.table({"y": TEN}),
+        da.from_array(COLUMN, chunks=(70, 1)),
+        dd.from_pandas(FRAME, npartitions=3),
+    ],
+    ids=lambda column: type(column).__module__,
+)
+def test_a_column_becomes_a_vector(column):
+    vector = as_vector(column)
+    assert vector is not column
+    lazy = hasattr(column, "dask")
+    assert hasattr(vector, "dask") == lazy
+    np.testing.assert_array_equal(as_target(vector.compute() if lazy else vector), TEN)
+
+
+@pytest.mark.parametrize("y", [TEN, TEN.tolist(), FRAME["y"], pl.Series(TEN), da.from_array(TEN), None], ids=type)
+def test_what_is_no_table_is_left_alone(y):
+    assert as_vector(y) is y
+
+
+@pytest.mark.parametrize("n", [400, "n"])
+def test_several_columns_are_no_vector(n):
+    two = pd.DataFrame({"y": TEN, "z": TEN})
+    tables = (two, two.to_numpy(), pl.from_pandas(two)) if n == 400 else (dd.from_pandas(two, npartitions=2),)
+    for table in tables:
+        with pytest.raises(ValueError) as error:
+            as_vector(table)
+        assert str(error.value) == f"y should be a 1d array, got an array of shape ({n}, 2) instead."

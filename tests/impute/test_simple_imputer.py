@@ -224,3 +224,23 @@ def test_on_a_cluster(cluster_client, strategy):
     with config_context(runtime="threads"):
         in_process = SimpleImputer(strategy=strategy).fit(X)
     assert list(on_cluster.statistics_) == list(in_process.statistics_)
+
+
+@pytest.mark.parametrize("missing", [np.nan, -1.0])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("kind", ["numpy", "pandas", *LAZY])
+def test_transform_refuses_what_fit_refuses(kind, strategy, missing):
+    X = np.nan_to_num(table(empty=False))
+    ours = SimpleImputer(strategy=strategy, missing_values=missing).fit(X)
+    theirs = reference.SimpleImputer(strategy=strategy, missing_values=missing).fit(X)
+    for bad, message in ((np.inf, "infinity"), (np.nan, "NaN")):
+        spoiled = X.copy()
+        spoiled[7, 1] = bad
+        lazy = {**DENSE, **SPARSE}[kind](spoiled)
+        if bad is np.nan and missing is np.nan:
+            found, expected = dense(ours.transform(lazy)), theirs.transform(spoiled)
+            np.testing.assert_allclose(found.astype(float), expected.astype(float))
+            continue
+        for transform, rows in ((theirs.transform, spoiled), (ours.transform, lazy)):
+            with pytest.raises(ValueError, match=f"Input (X )?contains {message}"):
+                dense(transform(rows))

@@ -5,18 +5,24 @@ import subprocess
 import sys
 import warnings
 
+import dask
+import dask.array as da
+import dask.dataframe as dd
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from scipy import sparse
 from sklearn import datasets
 from sklearn import linear_model as reference
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, DataConversionWarning
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from daskdml import config_context
-from daskdml.linear_model import LogisticRegression
+from daskdml.linear_model import LogisticRegression, Ridge
 
 BREAST = StandardScaler().fit_transform(datasets.load_breast_cancer().data), datasets.load_breast_cancer().target
 IRIS = datasets.load_iris(return_X_y=True)
@@ -512,3 +518,40 @@ def test_values_whose_squares_overflow_are_refused():
     X, y = np.random.default_rng(0).normal(size=(300, 4)), np.arange(300) % 2
     with pytest.raises(ValueError, match="too large for float64"):
         LogisticRegression().fit(X * 1e200, y)
+
+
+# What y may be -------------------------------------------------------------------------------------------------------
+
+
+def test_a_column_of_any_kind_is_a_target():
+    X, y = BREAST
+    expected = LogisticRegression().fit(X, y)
+    frame = pd.DataFrame({"y": y})
+    for column in (y[:, None], frame, pl.from_pandas(frame), pa.Table.from_pandas(frame)):
+        with pytest.warns(DataConversionWarning, match="column-vector y"):
+            np.testing.assert_array_equal(LogisticRegression().fit(X, column).coef_, expected.coef_)
+
+
+def test_what_is_no_target_is_refused_in_one_sentence():
+    X, y = BREAST
+    with pytest.raises(TypeError, match="^Expected a Dask array or DataFrame, got Delayed; make one with from_delayed"):
+        LogisticRegression().fit(X, dask.delayed(y))
+    two = dd.from_pandas(pd.DataFrame({"y": y, "z": 0}), npartitions=2)
+    with pytest.raises(ValueError, match=r"^y should be a 1d array, got an array of shape \(n, 2\) instead\.$"):
+        LogisticRegression().fit(X, two)
+
+
+def test_chunks_narrower_than_promised_are_named():
+    promised = da.from_array(BREAST[0], chunks=(200, -1))
+    lazy = promised.map_blocks(lambda chunk: chunk[:, :3], dtype=float, meta=np.empty((0, 30)))
+    for model in (LogisticRegression(), Ridge()):
+        with pytest.raises(ValueError, match=r"^Chunk \d: X has 3 columns where its metadata promise 30; state"):
+            model.fit(lazy, BREAST[1])
+
+
+def test_no_parameter_range_ends_before_what_is_accepted():
+    with pytest.raises(ValueError) as ours:
+        LogisticRegression(C=0).fit(*BREAST)
+    with pytest.raises(ValueError) as theirs:
+        reference.LogisticRegression(C=0).fit(*BREAST)
+    assert str(ours.value) == str(theirs.value)

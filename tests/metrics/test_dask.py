@@ -1,5 +1,7 @@
 """Dask input: the numbers of the same rows in memory, for any chunking and mixture of kinds, computed at once."""
 
+import inspect
+
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -162,3 +164,49 @@ def test_on_a_cluster(case, cluster_client):
         assert getattr(ours, name)(a, b, **options) == on_workers
     persisted = dask.persist(a, b)
     assert getattr(ours, name)(*persisted, **options) == on_workers
+
+
+@pytest.mark.skipif(
+    "y_proba" not in inspect.signature(theirs.log_loss).parameters, reason="signatures are those of scikit-learn 1.9"
+)
+@pytest.mark.parametrize("name", ours.__all__)
+def test_signatures_are_scikit_learns(name):
+    mine, its = (list(inspect.signature(getattr(room, name)).parameters.values()) for room in (ours, theirs))
+    extra = mine[len(its) :]
+    assert [(one.name, one.kind, one.default) for one in mine[: len(its)]] == [
+        (one.name, one.kind, one.default) for one in its
+    ]
+    # What we add comes last, by name only, and may be left out.
+    assert all(one.kind is one.KEYWORD_ONLY and one.default is not one.empty for one in extra)
+    assert [one.name for one in extra] == (["bins", "max_bytes"] if name == "roc_auc_score" else [])
+
+
+def test_old_name_of_probabilities(rng):
+    y, p = rng.integers(0, 2, N), rng.uniform(size=N)
+    for labels in (y, lazily(y, (300, 7))):
+        with pytest.warns(FutureWarning, match="`y_pred` was renamed to `y_proba`"):
+            assert ours.log_loss(y_true=labels, y_pred=p) == pytest.approx(theirs.log_loss(y, p), rel=1e-12)
+    with pytest.raises(ValueError, match="Cannot use both"):
+        ours.log_loss(y, p, y_pred=p)
+    with pytest.raises(ValueError, match="'y_proba' parameter of log_loss must be an array-like. Got None"):
+        ours.log_loss(y)
+
+
+def test_a_number_is_no_weight_of_a_metric(rng):
+    y = rng.integers(0, 2, N)
+    for room, labels in ((theirs, y), (ours, y), (ours, lazily(y, (300, 7)))):
+        with pytest.raises(ValueError, match="'sample_weight' parameter of .* must be an array-like or None. Got 2.0"):
+            room.accuracy_score(labels, y, sample_weight=2.0)
+
+
+def test_unknown_chunks_of_other_lengths(case):
+    name, y, p, options = case
+    expected = getattr(theirs, name)(y, p, **options)
+    rows = pd.Series(y)
+    chosen = da.from_array(np.ones(N, bool), chunks=40)
+    unknown = da.from_array(y, chunks=40)[chosen]
+    lazy = lazily(p, (200, 100, 7))
+    for truth in (unknown, dd.from_pandas(rows, npartitions=2), dd.from_pandas(rows, npartitions=5).clear_divisions()):
+        assert getattr(ours, name)(truth, lazy, **options) == pytest.approx(expected, rel=1e-9)
+        lost = lazy[da.from_array(np.ones(N, bool), chunks=((200, 100, 7),))]
+        assert getattr(ours, name)(truth, lost, **options) == pytest.approx(expected, rel=1e-9)

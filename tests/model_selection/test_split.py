@@ -222,8 +222,18 @@ def test_chunks_that_disagree_say_so():
     parts = train_test_split(a, b, random_state=0)
     with pytest.raises(ValueError, match=r"Chunk \d has \d rows in one collection and \d in another"):
         dask.compute(*parts)
-    with pytest.raises(ValueError, match="they must be chunked alike"):
-        train_test_split(a, stratify=b.repartition(npartitions=1))
+
+
+def test_strata_chunked_otherwise():
+    values, strata = np.arange(60), np.arange(60) % 3
+    expected = train_test_split(values, stratify=strata, random_state=0)
+    lazy = dd.from_pandas(pd.Series(values), npartitions=4).clear_divisions()
+    for labels in (
+        dd.from_pandas(pd.Series(strata), npartitions=3).clear_divisions(),
+        da.from_array(strata, chunks=25),
+        da.from_array(strata, chunks=25)[da.ones(60, chunks=25, dtype=bool)],
+    ):
+        assert_same(train_test_split(lazy, stratify=labels, random_state=0), expected)
 
 
 # Kinds in memory, laziness, clusters.

@@ -177,3 +177,26 @@ def test_same_bits_on_a_cluster(cluster_client):
         in_process = StandardScaler().fit(X)
     for name in ("mean_", "var_", "scale_"):
         np.testing.assert_array_equal(getattr(on_cluster, name), getattr(in_process, name))
+
+
+@pytest.mark.parametrize("kind", [*DENSE, *SPARSE])
+def test_infinity_is_refused_where_rows_are_transformed(kind):
+    X = table(holes=False)
+    scaler = StandardScaler(with_mean=False).fit(X)
+    for bad in (np.inf, -np.inf):
+        spoiled = X.copy()
+        spoiled[150, 1] = bad
+        spoiled[3, 0] = np.nan
+        for method in (scaler.transform, scaler.inverse_transform):
+            with pytest.raises(ValueError, match="Input (X )?contains infinity or a value too large for dtype"):
+                dense(method({**DENSE, **SPARSE}[kind](spoiled)))
+    spoiled[150, 1] = np.nan
+    expected = reference.StandardScaler(with_mean=False).fit(X).transform(spoiled)
+    np.testing.assert_allclose(dense(scaler.transform({**DENSE, **SPARSE}[kind](spoiled))), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [*DENSE])
+def test_a_number_weighs_every_row(kind):
+    X = table()
+    theirs = reference.StandardScaler().fit(X, sample_weight=np.full(len(X), 2.5))
+    same(StandardScaler().fit(DENSE[kind](X), sample_weight=2.5), theirs, rtol=1e-9)

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from daskdml import config_context
-from daskdml.preprocessing import StandardScaler, TableEncoder
+from daskdml.preprocessing import OneHotEncoder, StandardScaler, TableEncoder
 from daskdml.testing.tables import cuts, partitions
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -391,3 +391,65 @@ def test_on_a_cluster(cluster_client):
         in_process = TableEncoder(impute="median").fit(lazily(frame))
     assert encoder.describe() == in_process.describe()
     pd.testing.assert_frame_equal(encoder.transform(lazily(frame)).compute(), in_process.transform(frame))
+
+
+def test_every_datetime_may_have_a_timezone_of_its_own():
+    zones = [datetime.timezone(datetime.timedelta(hours=h)) for h in (-5, 0, 9)]
+    times = [datetime.datetime(2020 + i % 2, 1 + i % 12, 1 + i, i, tzinfo=zones[i % 3]) for i in range(20)]
+    times[4] = None
+    frame = pd.DataFrame({"t": pd.Series(times, dtype=object)})
+    present = [time for time in times if time is not None]
+    for table in (frame, partitions(frame, cuts(20))):
+        encoder = TableEncoder(numeric="passthrough").fit(table)
+        out = encoder.transform(table)
+        out = (out.compute() if hasattr(out, "compute") else out).drop(index=4)
+        for part in ("year", "month", "day", "hour"):
+            assert out[f"t_{part}"].tolist() == [getattr(time, part) for time in present]
+        seconds = np.array([time.timestamp() for time in present])
+        np.testing.assert_allclose(np.corrcoef(out["t_seconds"], seconds)[0, 1], 1)
+        assert out["t_missing"].sum() == 0
+
+
+def test_dates_that_no_one_can_read_are_refused_in_fit():
+    frame = pd.DataFrame({"t": pd.Series([np.datetime64("2020-01-01"), datetime.date(2020, 1, 1)], dtype=object)})
+    with pytest.raises(ValueError, match="Column 't' looks like one of kind datetime, but .* give them one type"):
+        TableEncoder().fit(frame)
+
+
+def test_names_may_occur_twice():
+    frame = pd.DataFrame([[1.0, "u"], [2.0, "v"], [4.0, "u"]], columns=["a", "a"])
+    for encoder, names in ((TableEncoder(), ["a", "a_u", "a_v"]), (OneHotEncoder(sparse_output=False), None)):
+        other = frame.set_axis(["a", "b"], axis=1)
+        found, expected = encoder.fit_transform(frame), clone(encoder).fit_transform(other)
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+        assert names is None or list(found.columns) == names
+
+
+def test_a_series_is_no_table():
+    import dask.dataframe as dd
+
+    series = pd.Series([1.0, 2.0], name="a")
+    for column in (series, dd.from_pandas(series, npartitions=1)):
+        with pytest.raises(ValueError, match="^Expected (a 2-dimensional container|2D array)") as error:
+            TableEncoder().fit(column)
+        assert "Dask Series Structure" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "encoder, match",
+    [
+        (TableEncoder(dtype="foo"), "TableEncoder must be float32 or float64. Got 'foo' instead"),
+        (TableEncoder(dtype=int), "TableEncoder must be float32 or float64. Got <class 'int'> instead"),
+        (OneHotEncoder(dtype="foo"), "OneHotEncoder must be a NumPy dtype or the name of one. Got 'foo' instead"),
+    ],
+    ids=str,
+)
+def test_dtypes_that_are_none(encoder, match):
+    with pytest.raises(ValueError, match="^The 'dtype' parameter of " + match):
+        encoder.fit(pd.DataFrame({"a": [1.0, 2.0]}))
+
+
+def test_warning_names_the_line_that_called_fit():
+    with pytest.warns(UserWarning, match="dropped every column") as found:
+        TableEncoder().fit(pd.DataFrame({"a": [1.0, 1.0]}))
+    assert found[0].filename == __file__

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from daskdml.runtime.memory import choose_mode, format_bytes, process_limit
+from daskdml.runtime.memory import choose_mode, format_bytes, format_count, process_limit, scratch_folder
 
 from . import blocks
 
@@ -113,3 +113,23 @@ def test_data_beyond_the_limit_of_the_process(kind, mode, tmp_path):
     assert int(words[1]) * 1024 <= limit
     assert list(scratch.iterdir()) == []
     assert where.strip().endswith("stream" if mode == "stream" else "mmap")
+
+
+@pytest.mark.parametrize("n, text", [(0, "0 blocks"), (1, "1 block"), (2, "2 blocks")])
+def test_counts_are_written_in_the_right_number(n, text):
+    assert format_count(n, "block") == text
+
+
+def test_scratch_folder_that_cannot_be(tmp_path):
+    taken = tmp_path / "taken"
+    taken.touch()
+    for folder in (taken, taken / "below"):
+        with pytest.raises(ValueError, match=f"scratch_dir names '{folder}', which cannot be made .*give it a folder"):
+            scratch_folder(folder)
+    assert scratch_folder(tmp_path / "new") == str(tmp_path / "new") and (tmp_path / "new").is_dir()
+
+
+def test_scratch_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda folder, mode: False)  # root may write anywhere
+    with pytest.raises(ValueError, match="scratch_dir names .*, which cannot be written to; give it another folder"):
+        scratch_folder(tmp_path)

@@ -44,6 +44,27 @@ def test_set_config_lasts(monkeypatch):
     assert get_config()["n_threads"] == 3
 
 
+@pytest.mark.parametrize(
+    "name, value", [("runtime", "debug"), ("memory", "mmap"), ("n_threads", 3), ("scratch_dir", "/x")]
+)
+def test_none_gives_an_option_back(monkeypatch, name, value):
+    monkeypatch.setattr("daskdml.utils.config._global", {})
+    default = get_config()[name]
+    set_config(**{name: None})
+    assert get_config()[name] == default
+    set_config(**{name: value})
+    with config_context(**{name: None}):
+        assert get_config()[name] == value
+    set_config(**{name: None})
+    assert get_config()[name] == default
+    with config_context(**{name: value}):
+        with config_context(**{name: None}):
+            assert get_config()[name] == default
+        assert get_config()[name] == value
+    with dask.config.set({f"daskdml.{name.replace('_', '-')}": value}), config_context(**{name: None}):
+        assert get_config()[name] == value
+
+
 def test_dask_configuration_is_read():
     with dask.config.set({"daskdml.memory": "mmap", "daskdml.n-threads": 2}):
         assert get_config()["memory"] == "mmap" and get_config()["n_threads"] == 2
@@ -66,7 +87,7 @@ def test_environment_is_read():
     [
         ({"speed": 1}, "no option 'speed'; it has runtime, memory"),
         ({"runtime": "fast"}, "'runtime' must be one of auto, threads, tasks, debug; got 'fast'"),
-        ({"memory": None}, "'memory' must be one of"),
+        ({"memory": "paper"}, "'memory' must be one of"),
         ({"n_threads": 0}, "int of at least 1; got 0"),
         ({"n_threads": 2.0}, "int of at least 1; got 2.0"),
         ({"scratch_dir": 3}, "None or a path; got 3"),
