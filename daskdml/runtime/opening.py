@@ -141,13 +141,14 @@ def _place_lazy(data, options, one_pass, n_threads):
 
     folder = scratch_folder(options["scratch_dir"])
     mode = "stream" if one_pass and options["memory"] == "auto" else options["memory"]
+    n_bytes = data.nbytes
     if mode == "auto":
-        limit, n_bytes = process_limit(), data.nbytes
+        limit = process_limit()
         if n_bytes is None or n_bytes > SHARE * limit:
             n_bytes = _measure(data, n_threads)
         mode = choose_mode(n_bytes, limit, free_scratch(folder))
     if mode == "stream":
-        return mode, None, data.nbytes
+        return mode, None, n_bytes
     if mode == "pinned":
         chunks = compute(data.chunks, n_threads)
     else:
