@@ -366,4 +366,5 @@ def test_streamed_chunks_come_in_order(n_threads):
     with config_context(memory="stream", n_threads=n_threads), runtime.open(Partitioned.from_any(X)) as run:
         run.map_reduce(lambda block: seen.append(block.index) or 1)
     assert sorted(seen) == list(range(64))
-    assert np.abs(np.diff(seen)).max() <= 4 * n_threads
+    # A thread that the system holds up puts one chunk far from its place; in random order the mean is 21.
+    assert np.abs(np.array(seen) - range(64)).mean() <= 2 * n_threads
