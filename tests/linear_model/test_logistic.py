@@ -212,7 +212,23 @@ def test_pilot_that_misleads():
     X, y = large(60_000, 4, scale=1.0)
     rare = np.arange(60_000) % 5000 == 17
     X = np.column_stack([X, np.where(rare, 300.0, 0.0) * np.random.default_rng(1).normal(size=60_000)])
-    same(LogisticRegression(tol=1e-8).fit(X, y), theirs(X, y), 1e-5)
+    same(LogisticRegression(tol=1e-8).fit(X, y), theirs(X, y))
+
+
+@pytest.mark.parametrize("C", [np.inf, 1.0])
+@pytest.mark.parametrize("first", [0, 1, 3, 12])
+def test_rare_category_that_the_pilot_misses(first, C):
+    """Eight rows of 60,000, none to three of them in the pilot: without a penalty it knows no curvature for them."""
+    X, y = large(60_000, 6, scale=1.0)
+    rare = np.zeros(60_000)
+    rare[first : first + 8] = 1
+    y[first : first + 8] = [0, 1, 1, 1, 0, 1, 1, 0]
+    X = np.column_stack([X, rare])
+    best = theirs(X, y, C=C)
+    same(LogisticRegression(C=C, tol=1e-9).fit(X, y), best)
+    quick = LogisticRegression(C=C).fit(X, y)
+    values = [objective(model, X, y, min(C, 1e15), 0.0) for model in (quick, best)]
+    assert values[0] <= values[1] * (1 + 1e-8)
 
 
 @pytest.mark.parametrize("every", [20_000, 6000, 700])
@@ -351,6 +367,101 @@ def test_separable_without_penalty_warns():
 
 def test_not_separable_without_penalty_does_not_warn():
     X, y = large(2000, 5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LogisticRegression(C=np.inf).fit(X, y)
+
+
+def rare_category(n, classes=2, separated=True, seed=0):
+    """Return (X, y) whose last column is 1 in eight rows, of one class or of all; nothing else separates."""
+    X, y = large(n, 6, classes, seed, scale=1.0)
+    rows = np.arange(n) < 8
+    y[rows] = classes - 1 if separated else np.arange(8) % classes
+    return np.column_stack([X, rows]), y
+
+
+def dropped_category(n, classes=2, separated=True, seed=0):
+    """Return (X, y) with five categories, the first of them without a column and perhaps of one class."""
+    X, y = large(n, 4, classes, seed, scale=1.0)
+    category = np.random.default_rng(seed).integers(0, 5, n)
+    y = np.where((category == 0) & separated, 0, y)
+    return np.column_stack([X, category[:, None] == np.arange(1, 5)]), y
+
+
+@pytest.mark.parametrize("as_given", [np.asarray, np.float32, sparse.csr_matrix], ids=["float64", "float32", "csr"])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("n", [3000, 60_000])
+@pytest.mark.parametrize("data", [rare_category, dropped_category])
+def test_separable_in_some_rows(data, n, classes, as_given):
+    """The loss falls for ever along a direction that few rows know of: it warns; where they disagree it does not."""
+    X, y = data(n, classes)
+    with pytest.warns(ConvergenceWarning, match="separable by .* no finite optimum"):
+        model = LogisticRegression(C=np.inf).fit(as_given(X), y)
+    assert not model.fit_report_.converged
+    X, y = data(n, classes, separated=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert LogisticRegression(C=np.inf).fit(as_given(X), y).fit_report_.converged
+
+
+def test_the_column_that_separates_is_named():
+    import pandas as pd
+
+    X, y = rare_category(3000)
+    with pytest.warns(ConvergenceWarning, match="the column.s. 'rare' of X"):
+        LogisticRegression(C=np.inf).fit(pd.DataFrame(X, columns=[*"abcdef", "rare"]), y)
+
+
+@pytest.mark.parametrize("n", [3000, 60_000])
+def test_separable_in_some_rows_of_column_chunks(n):
+    import dask.array as da
+
+    for separated in (True, False):
+        X, y = rare_category(n, 3, separated)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            LogisticRegression(C=np.inf).fit(da.from_array(X, chunks=(n // 3, (4, 3))), y)
+        assert any("separable" in str(warning.message) for warning in caught) == separated
+
+
+def test_rows_without_weight_do_not_count_against_separation():
+    X, y = rare_category(3000)
+    y[0] = 0
+    weight = (np.arange(3000) > 0).astype(float)
+    with pytest.warns(ConvergenceWarning, match="separable"):
+        LogisticRegression(C=np.inf).fit(X, y, sample_weight=weight)
+
+
+def test_cut_without_an_intercept():
+    """A column of ones and twos separates only with an intercept."""
+    X, y = rare_category(3000)
+    X[:, -1] += 1
+    with pytest.warns(ConvergenceWarning, match="separable"):
+        LogisticRegression(C=np.inf).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LogisticRegression(C=np.inf, fit_intercept=False).fit(X, y)
+
+
+@pytest.mark.parametrize("n", [3000, 60_000])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda X, rng: (X, 8 * X[:, 0] + 4 * X[:, 1]),
+        lambda X, rng: (X, 40 * X[:, 0]),
+        lambda X, rng: (X, np.full(len(X), -6.0)),
+        lambda X, rng: (rng.standard_cauchy(X.shape), X[:, 0]),
+        lambda X, rng: (np.exp(3 * X), X[:, 0]),
+        lambda X, rng: (np.column_stack([np.sinh(3 * X[:, 0]), X[:, 1:]]), X[:, 0]),
+        lambda X, rng: (X * 10.0 ** np.arange(-3, 3), 2 * X[:, 0]),
+        lambda X, rng: (np.column_stack([X, X[:, 0] + X[:, 1], np.ones(len(X))]), X[:, 0]),
+    ],
+    ids=["strong", "very strong", "rare class", "cauchy", "lognormal", "sinh", "decades", "dependent"],
+)
+def test_hard_but_not_separable_does_not_warn(n, make):
+    rng = np.random.default_rng(0)
+    X, raw = make(rng.normal(size=(n, 6)), rng)
+    y = (raw + rng.logistic(size=n) > 0).astype(int)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         LogisticRegression(C=np.inf).fit(X, y)
