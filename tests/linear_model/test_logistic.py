@@ -12,13 +12,13 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn import datasets
 from sklearn import linear_model as reference
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from daskdml import config_context
-from daskdml.linear_model import LogisticRegression
+from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge
 
 BREAST = StandardScaler().fit_transform(datasets.load_breast_cancer().data), datasets.load_breast_cancer().target
 IRIS = datasets.load_iris(return_X_y=True)
@@ -548,7 +548,8 @@ def test_warm_start_from_a_far_point():
 )
 def test_deprecated_penalty(old, new):
     X, y = large(500, 4)
-    with pytest.warns(FutureWarning, match="'penalty' is deprecated"):
+    with warnings.catch_warnings(), pytest.warns(FutureWarning, match="'penalty' is deprecated"):
+        warnings.filterwarnings("ignore", "Inconsistent values")
         ours = LogisticRegression(**old).fit(X, y)
     np.testing.assert_array_equal(ours.coef_, LogisticRegression(**new).fit(X, y).coef_)
 
@@ -563,7 +564,10 @@ def test_deprecated_n_jobs():
     [
         ({"solver": "liblinear", "C": np.inf}, "not supported for the liblinear"),
         ({"dual": True}, "dual=True"),
-        ({"class_weight": {0: 1.0, 5: 2.0}}, "5"),
+        ({"class_weight": {0: 1.0, 5: 2.0}}, r"classes, \[1\], are not in class_weight, whose keys are \[0, 5\]"),
+        ({"class_weight": {0: 0, 1: 0}}, "weights of all rows are zero"),
+        ({"class_weight": {0: 0, 1: 1}}, "all the weight is on the class 1"),
+        ({"solver": "liblinear", "l1_ratio": 0.5}, "L2 or an L1 penalty only, got elastic net"),
         ({"class_weight": {0: -1.0}}, ">= 0"),
     ],
     ids=str,
@@ -571,6 +575,44 @@ def test_deprecated_n_jobs():
 def test_refused_combinations(params, match):
     with pytest.raises(ValueError, match=match):
         LogisticRegression(**params).fit(*BREAST)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"penalty": "l2", "l1_ratio": 0.5}, {"penalty": None, "l1_ratio": 0.5}, {"penalty": "l1", "l1_ratio": 0.5},
+        {"penalty": "l1"}, {"penalty": "l2", "l1_ratio": None}, {"C": np.inf, "l1_ratio": 0.5}, {"l1_ratio": None},
+        {"penalty": None, "C": 2.0}, {"penalty": "l2"}, {"penalty": "elasticnet", "l1_ratio": 0.5}, {"l1_ratio": 0.5},
+        {"penalty": None}, {"penalty": "l1", "l1_ratio": 1}, {"C": np.inf, "l1_ratio": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_warnings_of_inconsistent_penalties_are_scikit_learns(params):
+    X, y = large(300, 3, scale=1.0)
+    said = []
+    for model in (LogisticRegression(solver="saga", **params), reference.LogisticRegression(solver="saga", **params)):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            model.set_params(max_iter=1000).fit(X, y)
+        text = " | ".join(str(warning.message) for warning in caught)
+        phrases = ("only used when penalty is", "Inconsistent values", "l1_ratio=None'", "ignore the C", "deprecated")
+        said.append([phrase in text for phrase in phrases])
+    assert said[0] == said[1]
+
+
+@pytest.mark.parametrize("class_weight", [{0: 1, 1: 2, 5: 1}, {1: 3}, {}], ids=str)
+def test_class_weight_with_other_keys(class_weight):
+    same(LogisticRegression(class_weight=class_weight).fit(*BREAST), theirs(*BREAST, class_weight=class_weight))
+
+
+def test_all_weight_on_one_class_of_a_penalised_model():
+    """No intercept, or liblinear's: there is an optimum."""
+    X, y = BREAST
+    params = {"class_weight": {0: 0, 1: 1}, "fit_intercept": False}
+    same(LogisticRegression(**params).fit(X, y), theirs(X, y, **params))
+    ours = LogisticRegression(class_weight={0: 0, 1: 1}, solver="liblinear").fit(X, y)
+    found = liblinear(X, y, weight=y.astype(float))
+    assert np.abs(np.append(ours.coef_, ours.intercept_) - found).max() <= 1e-6 * np.abs(found).max()
 
 
 def test_liblinear_refuses_three_classes():
@@ -632,6 +674,67 @@ def test_prediction_of_one_row_is_quick():
         model.predict(row)
         best = min(best, perf_counter() - start)
     assert best < 100e-6
+
+
+@pytest.mark.parametrize(
+    "params, solver",
+    [
+        ({}, "lbfgs"), ({"solver": "newton-cholesky"}, "newton-cholesky"), ({"C": np.inf, "l1_ratio": 1}, "lbfgs"),
+        ({"l1_ratio": 0.5}, "saga"), ({"l1_ratio": 1, "solver": "newton-cg"}, "saga"), ({"l1_ratio": 1.0}, "saga"),
+        ({"penalty": "l1"}, "saga"), ({"l1_ratio": 1, "solver": "liblinear"}, "liblinear"),
+        ({"solver": "liblinear", "dual": True}, "liblinear"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_the_twin_can_be_fitted_again(params, solver):
+    """And comes to where ours is."""
+    X, y = BREAST
+    ours = LogisticRegression(C=params.pop("C", 0.1), **params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if np.isinf(ours.C):
+            X, y = large(1000, 4)
+        twin = ours.fit(X, y).to_sklearn()
+        assert twin.solver == solver
+        np.testing.assert_array_equal(twin.coef_, ours.coef_)
+        cross_val_score(twin, X, y, cv=2)
+        twin.set_params(tol=1e-8, max_iter=20_000).fit(X, y)
+    np.testing.assert_allclose(twin.coef_, ours.coef_, atol=1e-3 * np.abs(ours.coef_).max())
+
+
+@pytest.mark.parametrize(
+    "model, method",
+    [
+        (LogisticRegression(), "to_sklearn"), (LinearRegression(), "to_sklearn"), (Ridge(), "to_sklearn"),
+        (LogisticRegression(), "sparsify"), (LogisticRegression(), "densify"),
+    ],
+)  # fmt: skip
+def test_what_needs_a_fit_says_so(model, method):
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        getattr(model, method)()
+
+
+@pytest.mark.parametrize("data", [BREAST, IRIS], ids=["breast", "iris"])
+def test_sparsify_and_densify(data):
+    import dask.array as da
+
+    X, y = data
+    model = LogisticRegression(l1_ratio=1, C=0.1, warm_start=True).fit(X, y)
+    theirs_too = model.to_sklearn().sparsify()
+    coef, raw, p = model.coef_, model.decision_function(X), model.predict_proba(X)
+    assert model.sparsify() is model and isinstance(model.coef_, type(theirs_too.coef_))
+    for one in (model, pickle.loads(pickle.dumps(model)), model.sparsify()):
+        np.testing.assert_array_equal(one.coef_.toarray(), coef)
+        np.testing.assert_array_equal(one.decision_function(X), raw)
+        np.testing.assert_array_equal(one.predict_proba(X), p)
+        np.testing.assert_array_equal(one.predict(da.from_array(X, chunks=(50, 2))).compute(), one.predict(X))
+    assert one.score(X, y) == model.to_sklearn().score(X, y)
+    np.testing.assert_allclose(np.squeeze(model.to_sklearn().decision_function(X)), raw)
+    assert model.densify() is model
+    np.testing.assert_array_equal(model.coef_, coef)
+    # A warm start from sparse coefficients; a fit leaves dense ones.
+    assert isinstance(model.sparsify().fit(X, y).coef_, np.ndarray)
+    np.testing.assert_allclose(model.coef_, coef, atol=1e-5)
 
 
 def test_verbose_draws_and_says_where(capsys):
