@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from daskdml.data import apply_rows, as_matrix, check_features, is_dask
@@ -24,11 +25,7 @@ class LinearPredictor:
         **result
             ``kind``, ``columns``, ``dtype``, ``name`` of `daskdml.data.apply_rows`.
         """
-        if not hasattr(self, "coef_"):
-            raise NotFittedError(
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before "
-                "using this estimator."
-            )
+        check_fitted(self)
         if type(X) is not np.ndarray or X.ndim != 2 or hasattr(self, "feature_names_in_"):
             check_features(self, X, reset=False)
         elif X.shape[1] != self.n_features_in_ or X.shape[0] == 0 or X.dtype.kind == "c":
@@ -39,7 +36,8 @@ class LinearPredictor:
 
     def _weights(self):
         """Return coefficients as (p,) for one output, (p, k) for several."""
-        coef = np.asarray(self.coef_)
+        # After `sparsify` only storage is sparse: BLAS multiplies rows by few dense columns faster.
+        coef = self.coef_.toarray() if sparse.issparse(self.coef_) else np.asarray(self.coef_)
         return coef if coef.ndim == 1 else coef.T
 
 
@@ -74,12 +72,30 @@ def _product(X, coef):
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def to_sklearn(estimator, sklearn_class):
-    """Return a scikit-learn estimator with the parameters and the fitted attributes of one of ours."""
+def check_fitted(estimator):
+    """Raise NotFittedError for an estimator without coefficients."""
+    if not hasattr(estimator, "coef_"):
+        raise NotFittedError(
+            f"This {type(estimator).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before "
+            "using this estimator."
+        )
+
+
+def to_sklearn(estimator, sklearn_class, **changed):
+    """Return a scikit-learn estimator with the parameters and the fitted attributes of one of ours.
+
+    Parameters
+    ----------
+    estimator : fitted estimator
+    sklearn_class : class
+    **changed
+        Parameters that must differ for scikit-learn to accept them.
+    """
+    check_fitted(estimator)
     known = sklearn_class().get_params(deep=False)
     params = {name: value for name, value in estimator.get_params(deep=False).items() if name in known}
-    twin = sklearn_class(**params)
+    twin = sklearn_class(**{**params, **changed})
     for name, value in vars(estimator).items():
         if name.endswith("_") and not name.startswith("_") and name != "fit_report_":
-            setattr(twin, name, value.copy() if isinstance(value, np.ndarray) else value)
+            setattr(twin, name, value.copy() if hasattr(value, "copy") else value)
     return twin

@@ -19,6 +19,7 @@ from daskdml import runtime
 from daskdml.data import Partitioned, check_features, target_summary
 from daskdml.kernels.compile import compile_seconds
 from daskdml.kernels.csr import squared_column_sums
+from daskdml.linear_model._separable import has_separating_direction, separating_columns
 from daskdml.objectives import Evaluator, LinearObjective
 from daskdml.objectives.panels import in_phases
 from daskdml.report import FitReport, Progress, Record
@@ -35,10 +36,10 @@ EXACT_FLOPS = 2e10
 PILOT_ROWS_PER_CLASS = 20
 # Means so many deviations from zero that sums over rows must be centred row by row.
 FAR_FROM_ZERO = {np.dtype(np.float32): 8.0, np.dtype(np.float64): 1e4}
-
-
-# Log-odds per deviation of a feature that no data with errors on both sides ask for.
-_STEEP = 12.0
+# A mean gradient of float32 rows this small, relative to the mean loss, may be rounding.
+FLOAT32_GRADIENT = 1e-6
+# Parameters beyond which the eigenvectors that a search for separating directions takes cost more than the fit.
+SEARCHED_PARAMS = 1_000
 
 
 class Fit:
@@ -194,15 +195,39 @@ def solve_linear(
         renew_beyond=np.inf if run.by_columns else 0.25, on_step=functools.partial(_record, fit, "full"),
     )  # fmt: skip
     result = go(State(theta, None, model))
-    if model is not None and result.stopped_because == "no step along it helps":
+    rounding = tol**2 if objective.wide or run.dtype != np.float32 else max(tol**2, FLOAT32_GRADIENT)
+    if model is not None and (result.stopped_because == "no step along it helps" or _is_flat(result, rounding)):
         # The pilot led astray, to where the objective is flat: begin again with a Hessian of all rows.
         result = go(State(objective.start(baseline), None, None))
     if result.stopped_because == "not finite":
         fit.refuse_nonfinite()
-    fit.close(converged=result.converged, stopped_because=result.stopped_because, n_iter=result.n_iter)
-    _warn(fit, result, penalty, max_iter)
+    separable = ""
+    if penalty.is_zero:
+        wide = Evaluator(make(total_weight, wide=True), run)
+        separable = _why_separable(fit, pilot, wide, baseline, result)
+    fit.close(
+        converged=result.converged and not separable, n_iter=result.n_iter,
+        stopped_because="no finite optimum" if separable else result.stopped_because,
+    )  # fmt: skip
+    _warn(fit, result, separable, max_iter)
     coef, intercept = objective.unflatten(result.theta)
     return Solution(coef, intercept, result.n_iter, objective, result.theta)
+
+
+def _is_flat(result, tol):
+    """Tell whether a gradient is left along directions in which the model has no curvature.
+
+    Newton steps leave them out, and so does the decrement that certifies the gap. The usual ones, of columns that
+    depend on each other, have no gradient. A pilot without a row of a rare category has others, and so has a point so
+    far out that the rows on the wrong side of it are as flat as those on the right side.
+    """
+    factor, g = getattr(result.model, "factor", None), result.evaluation.gradient
+    if factor is None or factor.kind != "eigen":
+        return False
+    scaled = g * factor.diagonal
+    vectors = factor.data[1]
+    left = (scaled - vectors @ (vectors.T @ scaled)) / factor.diagonal
+    return bool(np.abs(left).max() > max(tol, 1e-9) * abs(result.evaluation.value))
 
 
 def _record(fit, stage, step, state, proposal):
@@ -400,12 +425,43 @@ def _warm(objective, layout, dtype, in_panels):
     objective.at(np.zeros(objective.n_params), 1)(block)
 
 
-def _warn(fit, result, penalty, max_iter):
+def _why_separable(fit, pilot, full, baseline, result):
+    """Return what separates classes, so that no finite optimum exists, as half a sentence; empty where nothing does."""
+    run, objective = fit.run, full.objective
+    n_classes = int(objective.loss.y_domain[1]) + 1
+    columns = separating_columns(run, pilot, n_classes, objective.class_weight, objective.fit_intercept)
+    if len(columns):
+        names = getattr(fit.features, "feature_names_in_", np.arange(run.n_features))[columns[:5]].tolist()
+        more = f" and {len(columns) - 5} more" if len(columns) > 5 else ""
+        return f"by the column(s) {', '.join(map(repr, names))}{more} of X, each for itself, be it in few rows"
+    # A row on the wrong side loses at least log 2.
+    if result.evaluation.loss_value * run.n_samples < np.log(2):
+        return "by a linear function of X"
+    near = _where_to_search(pilot, full)
+    if near is None or not has_separating_direction(full, near, result.theta, objective.start(baseline)):
+        return ""
+    return "by a linear function of X, be it in few rows"
+
+
+def _where_to_search(pilot, full):
+    """Return the evaluator of the rows in which to look for separating directions; None where it costs too much."""
+    run, q = full.run, full.objective.n_params
+    if q > SEARCHED_PARAMS:
+        return None
+    if pilot is None:
+        return full if run.n_samples * q**2 <= EXACT_FLOPS else None
+    weight = pilot.map_reduce(functools.partial(_total_weight, full.objective.class_weight), reads_x=False)
+    usable = weight > 0 and _use_hessian(run, q, pilot.n_samples)
+    return Evaluator(full.objective.reweighted(weight), pilot) if usable else None
+
+
+def _warn(fit, result, separable, max_iter):
     name = fit.report.estimator
-    if penalty.is_zero and _is_separable(fit.run.n_samples, result):
+    if separable:
         warnings.warn(
-            f"{name}: the classes are separable by a linear function of X, so without a penalty the coefficients have "
-            f"no finite optimum; they grew until the mean loss was {result.evaluation.loss_value:.0e}. Set a finite C.",
+            f"{name}: the classes are separable {separable}; without a penalty the coefficients have no finite optimum "
+            f"and grew until a step promised less than tol or rounding (mean loss "
+            f"{result.evaluation.loss_value:.0e}). Set a finite C.",
             ConvergenceWarning, stacklevel=5,
         )  # fmt: skip
     elif not result.converged:
@@ -414,20 +470,6 @@ def _warn(fit, result, penalty, max_iter):
             f"{fit.report.gap:.0e}; raise max_iter (now {max_iter}) or tol.",
             ConvergenceWarning, stacklevel=5,
         )  # fmt: skip
-
-
-def _is_separable(n_samples, result):
-    """Tell whether no row is misclassified, or the last step was still long although it promised nothing.
-
-    A row on the wrong side loses at least log 2. On data separable but for ties each step goes on in the same direction
-    while the gap shrinks by a constant factor, until the curvature along it is lost in rounding.
-    """
-    if result.evaluation.loss_value * n_samples < np.log(2):
-        return True
-    hessian = result.evaluation.hessian
-    if hessian is not None and np.abs(result.theta).max(initial=0.0) > _STEEP:
-        return bool(np.linalg.eigvalsh(hessian)[0] < 1e-10)
-    return result.converged and result.gap < 1e-3 and np.abs(result.last_step).max(initial=0.0) > 0.05
 
 
 def _resident_bytes():

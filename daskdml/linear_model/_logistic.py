@@ -5,11 +5,12 @@ import numbers
 import warnings
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import DataConversionWarning
 
 from daskdml.data import as_vector, encode_classes
-from daskdml.linear_model._base import LinearPredictor, to_sklearn
+from daskdml.linear_model._base import LinearPredictor, check_fitted, to_sklearn
 from daskdml.linear_model._fitting import fitting, solve_linear
 from daskdml.losses import Logistic, Multinomial
 from daskdml.penalties import ElasticNet
@@ -46,12 +47,13 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         Only with ``solver="liblinear"``, whose objective penalises the intercept as the coefficient of a constant
         feature of this size.
     class_weight : dict, "balanced" or None, default None
-        Multiplies the weight of each row by its class's.
+        Multiplies the weight of each row by its class's; classes that a dict leaves out have 1. With all weight on one
+        class only a penalised intercept ("liblinear"), or none, has a finite optimum: else `fit` raises.
     random_state : int, generator or None, default None
         Draws the pilot rows; changes the answer within ``tol``. None is a fixed draw.
     solver : {"lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga"}, default "lbfgs"
-        "liblinear" chooses its objective (see ``intercept_scaling``); the others are hints that change nothing. L1
-        needs no particular solver.
+        "liblinear" chooses its objective (see ``intercept_scaling``), for L2 or L1 only; the others are hints that
+        change nothing. L1 and elastic net need no particular solver.
     max_iter : int, default 100
         Steps on all rows at most; fewer than needed warn.
     verbose : int, default 0
@@ -81,7 +83,8 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
     pass sends one vector of n_params numbers per worker and memory beside X is the pilot plus a Hessian a thread. With
     more than 3,000 parameters (500 on CSR) Newton steps are solved by conjugate gradients, a pass per product.
 
-    Separable data without a penalty have no optimum: a `ConvergenceWarning` says so.
+    Separable data without a penalty have no optimum: a `ConvergenceWarning` says so, also where only some rows are
+    told apart, as by a rare category that all have one class.
 
     Examples
     --------
@@ -162,11 +165,7 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
             by_class = self._class_weights(classes, summary)
             weights = summary.weights if by_class is None else summary.weights * by_class
             total = float(weights.sum())
-            if np.count_nonzero(weights) < 2:
-                raise ValueError(
-                    "This solver needs samples of at least 2 classes in the data, but all the weight is on the class "
-                    f"{classes.tolist()[int(np.argmax(weights))]!r}."
-                )
+            self._check_weights(classes, weights, C)
             solution = self._solve(fit, classes, weights, total, by_class, C, l1_ratio)
         self.classes_ = classes
         self.coef_, self.intercept_ = solution.coef, solution.intercept
@@ -197,7 +196,8 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         rows = 1 if k == 2 else k
         if not self.warm_start or getattr(self, "coef_", np.empty((0, 0))).shape != (rows, fit.run.n_features):
             return None
-        return self.coef_, self.intercept_ if self.fit_intercept else np.zeros(rows)
+        coef = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
+        return coef, self.intercept_ if self.fit_intercept else np.zeros(rows)
 
     def _strength(self):
         """Return (C, l1_ratio) that say the same as the deprecated spellings; warn and raise as scikit-learn does."""
@@ -209,7 +209,11 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
                 FutureWarning, stacklevel=3,
             )  # fmt: skip
         if penalty == "deprecated":
-            l1_ratio = 0.0 if l1_ratio is None else l1_ratio
+            if l1_ratio is None:
+                warnings.warn(
+                    "'l1_ratio=None' is deprecated, as in scikit-learn since 1.8; use l1_ratio=0.0, which is the same.",
+                    FutureWarning, stacklevel=3,
+                )  # fmt: skip
         else:
             warnings.warn(
                 "'penalty' is deprecated, as in scikit-learn since 1.8: use l1_ratio=0 for 'l2', l1_ratio=1 for 'l1', "
@@ -220,16 +224,44 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
                 raise ValueError("l1_ratio must be specified when penalty is elasticnet.")
             if penalty is None and C != 1.0:
                 warnings.warn("Setting penalty=None will ignore the C and l1_ratio parameters", stacklevel=3)
-            C = np.inf if penalty is None else C
-            l1_ratio = {"l1": 1.0, "l2": 0.0, None: 0.0}.get(penalty, l1_ratio)
+        self._warn_of_unused_ratio()
+        C, l1_ratio = self._effective()
         if self.solver == "liblinear" and np.isinf(C):
             raise ValueError("C=np.inf as well as penalty=None is not supported for the liblinear solver")
+        if self.solver == "liblinear" and 0 < l1_ratio < 1:
+            raise ValueError(
+                f"solver='liblinear' supports an L2 or an L1 penalty only, got elastic net (l1_ratio={l1_ratio}); use "
+                "l1_ratio=0 or 1, or another solver."
+            )
         if self.dual and (self.solver != "liblinear" or l1_ratio != 0):
             raise ValueError(
                 f"dual=True goes with solver='liblinear' and an L2 penalty only, got solver={self.solver!r} and "
                 f"l1_ratio={l1_ratio}; leave dual=False."
             )
         return C, l1_ratio
+
+    def _effective(self):
+        """Return (C, l1_ratio) that say the same as the deprecated spellings."""
+        C = np.inf if self.penalty is None else self.C
+        ratios = {"l1": 1.0, "l2": 0.0, None: 0.0}
+        return C, ratios.get(self.penalty, 0.0 if self.l1_ratio is None else self.l1_ratio)
+
+    def _warn_of_unused_ratio(self):
+        """Warn where ``l1_ratio`` has no effect or contradicts ``penalty``, in the cases in which scikit-learn does."""
+        ratio, penalty = self.l1_ratio, self.penalty
+        none = penalty is None or (penalty == "deprecated" and np.isinf(self.C))
+        if ratio is not None and 0 < ratio < 1 and (none or penalty in ("l1", "l2")):
+            warnings.warn(
+                f"l1_ratio={ratio} has no effect {'without a penalty' if none else f'with penalty={penalty!r}'}: the "
+                "l1_ratio parameter is only used when penalty is 'elasticnet'. Leave it at its default.",
+                stacklevel=4,
+            )  # fmt: skip
+        if (penalty == "l2" and ratio != 0) or (penalty == "l1" and ratio != 1):
+            warnings.warn(
+                f"Inconsistent values: penalty={penalty!r} with l1_ratio={ratio}; penalty decides. It is deprecated: "
+                "use l1_ratio only.",
+                stacklevel=4,
+            )  # fmt: skip
 
     def _check_classes(self, classes):
         if len(classes) < 2:
@@ -251,18 +283,37 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         if isinstance(self.class_weight, str):
             # scikit-learn's: n / (n_classes * weight of the class), n being the total weight.
             return summary.weights.sum() / (len(classes) * np.maximum(summary.weights, 1e-300))
-        given = dict(self.class_weight)
-        unknown = [key for key in given if not np.any(classes == key)]
-        if unknown:
+        given = self.class_weight
+        missing = [label for label in classes.tolist() if label not in given]
+        # scikit-learn's rule: other keys are harmless unless they look like a misspelt class.
+        if missing and given and len(classes) - len(missing) != len(given):
             raise ValueError(
-                f"The classes, {unknown}, are not in class_weight's data: y holds {classes.tolist()}; name only those."
+                f"The classes, {missing}, are not in class_weight, whose keys are {list(given)}: name them, or name no "
+                f"class that y does not hold (it holds {classes.tolist()})."
             )
         by_class = np.ones(len(classes))
-        for key, value in given.items():
+        for k, label in enumerate(classes.tolist()):
+            value = given.get(label, 1.0)
             if not (isinstance(value, numbers.Real) and 0 <= value < np.inf):
-                raise ValueError(f"class_weight must hold finite numbers >= 0, got {value!r} for class {key!r}.")
-            by_class[np.flatnonzero(classes == key)] = value
+                raise ValueError(f"class_weight must hold finite numbers >= 0, got {value!r} for class {label!r}.")
+            by_class[k] = value
         return by_class
+
+    def _check_weights(self, classes, weights, C):
+        """Refuse weights with which the intercept would grow without end."""
+        weighty = np.flatnonzero(weights)
+        penalised = np.isfinite(C) and (self.solver == "liblinear" or not self.fit_intercept)
+        if not len(weighty):
+            raise ValueError(
+                f"The weights of all rows are zero with class_weight={self.class_weight!r}; give at least one class "
+                "that y holds a weight above 0."
+            )
+        if len(weighty) < 2 and not penalised:
+            raise ValueError(
+                "This solver needs samples of at least 2 classes in the data, but all the weight is on the class "
+                f"{classes.tolist()[weighty[0]]!r}, for which an unpenalised intercept would grow without end. Give "
+                "another class a weight above 0."
+            )
 
     def decision_function(self, X):
         """Return raw values: the log-odds of ``classes_[1]`` for two classes, one value per class for more.
@@ -337,15 +388,40 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
 
         return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 
+    def sparsify(self):
+        """Store ``coef_`` as a SciPy CSR matrix: smaller where most are zero, as after L1.
+
+        Predictions are the same and no faster.
+
+        Returns
+        -------
+        self
+        """
+        check_fitted(self)
+        self.coef_ = sparse.csr_matrix(self.coef_)
+        return self
+
     def densify(self):
-        """Return self: ``coef_`` is always dense."""
+        """Store ``coef_`` as an ndarray again, as `fit` leaves it.
+
+        Returns
+        -------
+        self
+        """
+        check_fitted(self)
+        self.coef_ = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
         return self
 
     def to_sklearn(self):
-        """Return a fitted ``sklearn.linear_model.LogisticRegression`` with the same coefficients."""
+        """Return a fitted ``sklearn.linear_model.LogisticRegression`` with the same coefficients.
+
+        It can be fitted again: where its solver could not minimise this objective, it has ``solver="saga"``.
+        """
         from sklearn.linear_model import LogisticRegression as Twin
 
-        return to_sklearn(self, Twin)
+        C, l1_ratio = self._effective()
+        needs_saga = np.isfinite(C) and l1_ratio > 0 and self.solver != "liblinear"
+        return to_sklearn(self, Twin, **({"solver": "saga"} if needs_saga else {}))
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
