@@ -306,7 +306,7 @@ class LinearRegression(_LeastSquares):
         ----------
         X : array_like, CSR/CSC matrix, DataFrame, dask.array or dask.dataframe, shape (n_samples, n_features)
         y : array_like, Series, DataFrame or Dask collection, shape (n_samples,) or (n_samples, n_targets)
-        sample_weight : array_like or Dask collection, shape (n_samples,), optional
+        sample_weight : array_like or Dask collection, shape (n_samples,), or a number for every row, optional
 
         Returns
         -------
@@ -413,7 +413,7 @@ class Ridge(_LeastSquares):
         ----------
         X : array_like, CSR/CSC matrix, DataFrame, dask.array or dask.dataframe, shape (n_samples, n_features)
         y : array_like, Series, DataFrame or Dask collection, shape (n_samples,) or (n_samples, n_targets)
-        sample_weight : array_like or Dask collection, shape (n_samples,), optional
+        sample_weight : array_like or Dask collection, shape (n_samples,), or a number for every row, optional
 
         Returns
         -------

@@ -143,7 +143,7 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
             float32 is kept as float32.
         y : array_like, Series or Dask collection, shape (n_samples,)
             Numbers, booleans or strings.
-        sample_weight : the same, shape (n_samples,), optional
+        sample_weight : the same, shape (n_samples,), or a number for every row, optional
 
         Returns
         -------
