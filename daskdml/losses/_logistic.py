@@ -68,9 +68,8 @@ def _tile(raw, y, weight, gradient, hessian, params, order):
     for i in range(raw.size):
         r = raw[i]
         e = exp_negative(-abs(r))
-        # 1 / (1 + e) for the probability and e / (2 + e) for the logarithm, by one division.
-        inverse = 1.0 / ((1.0 + e) * (2.0 + e))
-        p = (1.0 if r >= 0 else e) * (2.0 + e) * inverse
+        p = (1.0 if r >= 0 else e) / (1.0 + e)
         gradient[i] = weight[i] * (p - y[i])
-        total += weight[i] * (max(r, 0.0) - r * y[i] + twice_artanh(e * (1.0 + e) * inverse))
+        # Not by one division for both: p near 1 would be off by twice its rounding, which p - y shows.
+        total += weight[i] * (max(r, 0.0) - r * y[i] + twice_artanh(e / (2.0 + e)))
     return total
