@@ -19,7 +19,7 @@ from daskdml import runtime
 from daskdml.data import Partitioned, check_features, target_summary
 from daskdml.kernels.compile import compile_seconds
 from daskdml.kernels.csr import squared_column_sums
-from daskdml.linear_model._separable import has_separating_direction, separating_columns
+from daskdml.linear_model._separable import has_separating_direction, is_blind_to_columns, separating_columns
 from daskdml.objectives import Evaluator, LinearObjective
 from daskdml.objectives.panels import in_phases
 from daskdml.report import FitReport, Progress, Record
@@ -36,8 +36,6 @@ EXACT_FLOPS = 2e10
 PILOT_ROWS_PER_CLASS = 20
 # Means so many deviations from zero that sums over rows must be centred row by row.
 FAR_FROM_ZERO = {np.dtype(np.float32): 8.0, np.dtype(np.float64): 1e4}
-# A mean gradient of float32 rows this small, relative to the mean loss, may be rounding.
-FLOAT32_GRADIENT = 1e-6
 # Parameters beyond which the eigenvectors that a search for separating directions takes cost more than the fit.
 SEARCHED_PARAMS = 1_000
 
@@ -187,24 +185,30 @@ def solve_linear(
     theta = objective.start(baseline) if start is None else objective.flatten(*start)
     if run.layout != "device":
         run.warm(functools.partial(_warm, objective, run.layout, run.dtype, run.by_columns))
-    solver, model, theta = _choose_solver(fit, make, pilot, objective, theta, tol, warm=start is not None)
+    # Without a penalty the optimum of a pilot that misses what tells a rare category's classes apart lies at infinity.
+    is_blind = penalty.is_zero and pilot is not None and is_blind_to_columns(
+        run, pilot, _n_classes(loss), class_weight, fit_intercept
+    )  # fmt: skip
+    solver, model, theta = _choose_solver(fit, make, pilot, objective, theta, tol, is_blind, warm=start is not None)
     full = _PilotCurvature(objective, run, pilot) if run.by_columns else Evaluator(objective, run)
     # The Hessian of one pilot is not worth renewing: it is kept, and corrected by secants.
     go = functools.partial(
-        minimize, solver, full, tol=tol**2, max_iter=max_iter, to_rounding=small,
+        minimize, evaluators=full, tol=tol**2, max_iter=max_iter, to_rounding=small,
         renew_beyond=np.inf if run.by_columns else 0.25, on_step=functools.partial(_record, fit, "full"),
     )  # fmt: skip
-    result = go(State(theta, None, model))
-    rounding = tol**2 if objective.wide or run.dtype != np.float32 else max(tol**2, FLOAT32_GRADIENT)
-    if model is not None and (result.stopped_because == "no step along it helps" or _is_flat(result, rounding)):
-        # The pilot led astray, to where the objective is flat: begin again with a Hessian of all rows.
-        result = go(State(objective.start(baseline), None, None))
+    result = go(solver, state=State(theta, None, model))
+    # Along directions in which a pilot has no curvature Newton steps do not go, and the gap does not count them.
+    is_blind = is_blind or (model is not None and penalty.is_zero and model.factor.kind == "eigen")
+    if model is not None and (is_blind or result.stopped_because == "no step along it helps"):
+        # The pilot led astray, or to a point that only it calls the best: begin again with a Hessian of all rows.
+        solver = NewtonCG(objective, tol**2) if is_blind and run.by_columns else solver
+        result = go(solver, state=State(objective.start(baseline), None, None))
     if result.stopped_because == "not finite":
         fit.refuse_nonfinite()
     separable = ""
     if penalty.is_zero:
         wide = Evaluator(make(total_weight, wide=True), run)
-        separable = _why_separable(fit, pilot, wide, baseline, result)
+        separable = _why_separable(fit, None if is_blind else pilot, wide, baseline, result)
     fit.close(
         converged=result.converged and not separable, n_iter=result.n_iter,
         stopped_because="no finite optimum" if separable else result.stopped_because,
@@ -212,22 +216,6 @@ def solve_linear(
     _warn(fit, result, separable, max_iter)
     coef, intercept = objective.unflatten(result.theta)
     return Solution(coef, intercept, result.n_iter, objective, result.theta)
-
-
-def _is_flat(result, tol):
-    """Tell whether a gradient is left along directions in which the model has no curvature.
-
-    Newton steps leave them out, and so does the decrement that certifies the gap. The usual ones, of columns that
-    depend on each other, have no gradient. A pilot without a row of a rare category has others, and so has a point so
-    far out that the rows on the wrong side of it are as flat as those on the right side.
-    """
-    factor, g = getattr(result.model, "factor", None), result.evaluation.gradient
-    if factor is None or factor.kind != "eigen":
-        return False
-    scaled = g * factor.diagonal
-    vectors = factor.data[1]
-    left = (scaled - vectors @ (vectors.T @ scaled)) / factor.diagonal
-    return bool(np.abs(left).max() > max(tol, 1e-9) * abs(result.evaluation.value))
 
 
 def _record(fit, stage, step, state, proposal):
@@ -251,7 +239,7 @@ def _use_hessian(run, q, n):
     return q <= limit and n >= PILOT_ROWS_PER_PARAM * q
 
 
-def _choose_solver(fit, make, pilot, objective, theta, tol, warm):
+def _choose_solver(fit, make, pilot, objective, theta, tol, is_blind, warm):
     """Return (solver, model of the curvature, where to start) for the pass over all rows."""
     run, q = fit.run, objective.n_params
     exact, by_secants = _newtons(objective)
@@ -263,18 +251,22 @@ def _choose_solver(fit, make, pilot, objective, theta, tol, warm):
     if not _use_hessian(run, q, pilot.n_samples):
         return by_products, None, theta
     weight = pilot.map_reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
-    if not weight > 0 or _rarest(pilot, objective.loss) < PILOT_ROWS_PER_CLASS:
+    if is_blind or not weight > 0 or _rarest(pilot, objective.loss) < PILOT_ROWS_PER_CLASS:
         # A class hardly seen looks separable from the others: the pilot's optimum would lie at infinity.
         return by_products if run.by_columns else by_secants, None, theta
     model, theta = _solve_pilot(fit, pilot, make(weight), theta, warm)
     return by_secants, model, theta
 
 
+def _n_classes(loss):
+    return int(loss.y_domain[1]) + 1
+
+
 def _rarest(pilot, loss):
     """Return the number of rows of the rarest class in the pilot; infinity where targets are no classes."""
     if not np.isfinite(loss.y_domain[1]):
         return np.inf
-    return pilot.map_reduce(functools.partial(_class_counts, int(loss.y_domain[1]) + 1), reads_x=False).min()
+    return pilot.map_reduce(functools.partial(_class_counts, _n_classes(loss)), reads_x=False).min()
 
 
 def _class_counts(n_classes, block):
@@ -428,7 +420,7 @@ def _warm(objective, layout, dtype, in_panels):
 def _why_separable(fit, pilot, full, baseline, result):
     """Return what separates classes, so that no finite optimum exists, as half a sentence; empty where nothing does."""
     run, objective = fit.run, full.objective
-    n_classes = int(objective.loss.y_domain[1]) + 1
+    n_classes = _n_classes(objective.loss)
     columns = separating_columns(run, pilot, n_classes, objective.class_weight, objective.fit_intercept)
     if len(columns):
         names = getattr(fit.features, "feature_names_in_", np.arange(run.n_features))[columns[:5]].tolist()

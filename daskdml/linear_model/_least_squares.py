@@ -383,7 +383,7 @@ class Ridge(_LeastSquares):
     """
 
     _constraints = {
-        "alpha": [Interval(numbers.Real, 0, None, "left"), "array-like"],
+        "alpha": [Interval(numbers.Real, 0, np.inf, "left"), "array-like"],
         "fit_intercept": ["boolean"],
         "copy_X": ["boolean"],
         "max_iter": [Interval(numbers.Integral, 1, None), None],

@@ -123,6 +123,16 @@ def separating_columns(run, pilot, n_classes, class_weight, fit_intercept):
     return columns[_has_cut(ranges, fit_intercept) & _varies(ranges)]
 
 
+def is_blind_to_columns(run, pilot, n_classes, class_weight, fit_intercept):
+    """Tell whether some column separates classes in a pilot, or is constant there, and varies in all rows.
+
+    Takes the parameters of `separating_columns`. All rows are read only where the pilot has such columns.
+    """
+    columns = np.arange(run.n_features)
+    columns = columns[_has_cut(pilot.map_reduce(_ColumnRanges(columns, n_classes, class_weight)), fit_intercept)]
+    return len(columns) > 0 and bool(_varies(run.map_reduce(_ColumnRanges(columns, n_classes, class_weight))).any())
+
+
 def _has_cut(ranges, fit_intercept):
     """Tell of each column whether a number has all values of some classes at or below it, all others' at or above."""
     present = np.isfinite(ranges.low).all(axis=1)

@@ -51,7 +51,7 @@ def open_tasks(client, data, options, one_pass):
     asked = options["runtime"] != "auto" or options["memory"] != "auto"
     may_fetch = not asked and not one_pass and data.layout in ("dense", "csr")
     if may_fetch and data.nbytes is not None and data.nbytes <= memory.SMALL_BYTES:
-        return _fetch(client, data, Sources(data.chunks), options)
+        return _fetch(client, data, Sources(data.chunks), options, data.nbytes)
     if not data.is_lazy:
         data = data.spread(CHUNKS_PER_THREAD * sum(worker.n_threads for worker in workers.values()))
     if not one_pass and (run := open_split(client, data, workers, options)) is not None:
@@ -59,8 +59,9 @@ def open_tasks(client, data, options, one_pass):
     sources = Sources(data.chunks)
     mode, n_bytes = _choose(client, data, sources, workers, options["memory"], one_pass)
     if may_fetch and n_bytes <= memory.SMALL_BYTES:
-        run = _fetch(client, data, sources, options)
-        if run is not None:
+        # The estimate is three chunks' mean: others may be far larger.
+        largest = memory.FETCH_SLACK * memory.SMALL_BYTES // data.n_chunks
+        if (run := _fetch(client, data, sources, options, largest)) is not None:
             return run
     placed = None
     if mode != "stream":
@@ -81,9 +82,8 @@ def open_tasks(client, data, options, one_pass):
     return run
 
 
-def _fetch(client, data, sources, options):
-    """Return the run in this process over rows that are few; None if a chunk is far larger than three others were."""
-    largest = memory.FETCH_SLACK * memory.SMALL_BYTES // data.n_chunks
+def _fetch(client, data, sources, options, largest):
+    """Return the run in this process over rows that are few; None if a chunk has more bytes than ``largest``."""
     with cancelling(client) as fetched:
         calls = [functools.partial(itself_up_to, n_bytes=largest)] * data.n_chunks
         fetched += client.compute(sources.delayed("fetch", range(data.n_chunks), calls))

@@ -108,11 +108,12 @@ def _exchange(matrix, b):
     free, fewest, patience = rough > 0, p + 1, 3
     for _ in range(100):
         w = np.zeros(p)
-        factor, info = lapack.dpotrf(matrix[np.ix_(free, free)], lower=1)
-        # A pivot near zero is a nearly singular matrix.
-        if info or (free.any() and np.diag(factor).min() <= 1e-7):
-            return None
-        w[free] = linalg.cho_solve((factor, True), b[free], check_finite=False)
+        if free.any():
+            factor, info = lapack.dpotrf(matrix[np.ix_(free, free)], lower=1)
+            # A pivot near zero is a nearly singular matrix.
+            if info or np.diag(factor).min() <= 1e-7:
+                return None
+            w[free] = linalg.cho_solve((factor, True), b[free], check_finite=False)
         slope = matrix @ w - b
         slope[free] = 0.0
         rounding = 1e-12 * np.abs(b).max(initial=0.0)

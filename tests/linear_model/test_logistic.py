@@ -13,6 +13,8 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import sklearn
+from packaging.version import parse
 from scipy import sparse
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -271,6 +273,49 @@ def test_rare_category_that_the_pilot_misses(first, C):
     quick = LogisticRegression(C=C).fit(X, y)
     values = [objective(model, X, y, min(C, 1e15), 0.0) for model in (quick, best)]
     assert values[0] <= values[1] * (1 + 1e-8)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1.0, 1e-3])
+@pytest.mark.parametrize("n, k, seed", [(60_000, 6, 0), (60_000, 12, 3), (200_000, 12, 1), (30_000, 2, 2)])
+def test_rare_category_of_which_the_pilot_sees_one_class(n, k, seed, size, dtype):
+    """The pilot's optimum lies at infinity, that of all rows does not; a column's unit makes no difference."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 4))
+    y = (rng.random(n) < 1 / (1 + np.exp(-X @ [1, -1, 0.5, 0]))).astype(int)
+    X[:, 3] = 0.0
+    X[rng.choice(np.flatnonzero(y == 1), k - 1, replace=False), 3] = size
+    X[np.flatnonzero(y == 0)[0], 3] = size
+    X = X.astype(dtype)
+    scale = np.array([1, 1, 1, float(X[:, 3].max())])
+    best = theirs(X / scale, y, C=np.inf)
+    ours = LogisticRegression(C=np.inf).fit(X, y)
+    assert ours.fit_report_.converged
+    raw = [model.decision_function(A.astype(float)) for model, A in ((ours, X), (best, X / scale))]
+    loss = [np.mean(np.logaddexp(0, r) - y * r) for r in raw]
+    assert loss[0] <= loss[1] * (1 + 1e-8)
+
+
+@pytest.mark.parametrize("n, k", [(30_000, 3), (60_000, 20), (200_000, 3)])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_pure_category_that_is_left_out_separates(n, k, seed):
+    """Dummies of all categories but one: in none of them alone, and in hardly a row, is seen that the one is pure."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 3))
+    y = (rng.random(n) < 1 / (1 + np.exp(-X @ [1, -1, 0.5]))).astype(int)
+    category = rng.integers(1, 5, n)
+    category[rng.choice(np.flatnonzero(y == 1), k, replace=False)] = 0
+    with pytest.warns(ConvergenceWarning, match="separable"):
+        LogisticRegression(C=np.inf).fit(np.hstack([X, np.eye(5)[category][:, 1:]]), y)
+
+
+def test_two_columns_of_four_rows_that_separate_together():
+    X, y = large(60_000, 3)
+    pair = np.zeros((60_000, 2))
+    pair[np.flatnonzero(y == 1)[:2]] = [[1, 0], [2, 1]]
+    pair[np.flatnonzero(y == 0)[:2]] = [[1, 1], [1, 1.5]]
+    with pytest.warns(ConvergenceWarning, match="separable"):
+        LogisticRegression(C=np.inf).fit(np.hstack([X, pair]), y)
 
 
 @pytest.mark.parametrize("every", [20_000, 6000, 700])
@@ -594,6 +639,8 @@ def test_refused_combinations(params, match):
     ids=str,
 )  # fmt: skip
 def test_warnings_of_inconsistent_penalties_are_scikit_learns(params):
+    if np.isinf(params.get("C", 1.0)) and parse(sklearn.__version__) < parse("1.9"):
+        pytest.skip("scikit-learn 1.8 takes an infinite C for a mistake")
     X, y = large(300, 3, scale=1.0)
     said = []
     for model in (LogisticRegression(solver="saga", **params), reference.LogisticRegression(solver="saga", **params)):

@@ -82,6 +82,13 @@ def test_large_stays_on_the_cluster(cluster_client, rows, monkeypatch):
         assert Ridge().fit(lazy(rows[0], kind), rows[1]).fit_report_.where.startswith("2 workers")
 
 
+def test_chunks_of_very_different_sizes(cluster_client, rows):
+    X, y = rows
+    one = LogisticRegression().fit(da.from_array(X, chunks=((N - 300,) + (1,) * 300, -1)), y)
+    assert one.fit_report_.where.startswith("in this process (small")
+    np.testing.assert_allclose(one.coef_, LogisticRegression().fit(X, y).coef_, rtol=1e-9)
+
+
 def test_a_chunk_far_larger_than_those_that_were_measured_is_left_where_it_is(cluster_client, rows, monkeypatch):
     """The size of tables is estimated from three chunks: were a fourth huge, the client would drown."""
     X, y = rows
