@@ -24,7 +24,7 @@ PUBLIC = {
     "daskdml.wrappers": "ParallelPostFit",
     "daskdml.testing": """
         ClassifierContract CodecContract EstimatorContract KernelContract LossContract PenaltyContract
-        RegressorContract SolverContract TopologyContract TransformerContract
+        RegressorContract SimulatedCluster SolverContract TopologyContract TransformerContract
     """,
 }
 

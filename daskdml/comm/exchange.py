@@ -3,25 +3,8 @@
 import random
 from collections import defaultdict, deque
 
-import numpy as np
-
-from daskdml.comm.moves import Open, Pass, Recv, Seal, Send
-
-
-class Raw:
-    """The codec that sends arrays as they are."""
-
-    exact = True
-
-    def encode(self, x, state=None):
-        """Return (packet, state): a read-only view of the array, and the state."""
-        packet = np.asarray(x).view()
-        packet.flags.writeable = False
-        return packet, state
-
-    def decode(self, packet):
-        """Return the array."""
-        return packet
+from daskdml.comm.endpoint import Endpoint
+from daskdml.comm.moves import Pass, Recv, Send
 
 
 def exchange(ranks, codec=None, seed=None):
@@ -55,7 +38,7 @@ def exchange(ranks, codec=None, seed=None):
     >>> results[2], sent
     (array([111., 111.]), [32, 16, 16])
     """
-    group = _Group(ranks, codec or Raw())
+    group = _Group(ranks, codec)
     draw = random.Random(seed)
     ready = list(range(len(ranks)))
     while ready:
@@ -69,9 +52,9 @@ def exchange(ranks, codec=None, seed=None):
 
 class _Group:
     def __init__(self, ranks, codec):
-        self.ranks, self.codec, self.raw = ranks, codec, Raw()
+        self.ranks = ranks
+        self.endpoints = [Endpoint(codec) for _ in ranks]
         self.mail = defaultdict(deque)
-        self.states = [None] * len(ranks)
         self.answers = [None] * len(ranks)
         self.waits = [None] * len(ranks)
         self.done = [False] * len(ranks)
@@ -106,21 +89,11 @@ class _Group:
         if isinstance(move, Recv):
             self.waits[rank] = move.source
             return None
-        if isinstance(move, Open):
-            raw = isinstance(move.packet, np.ndarray)
-            return (self.raw if raw else self.codec).decode(move.packet)
-        if isinstance(move, Seal) or isinstance(move, Send) and not move.exact:
-            packet, self.states[rank] = self.codec.encode(move.value, self.states[rank])
-        elif isinstance(move, Send):
-            packet, _ = self.raw.encode(move.value)
-        elif isinstance(move, Pass):
-            packet = move.packet
-        else:
-            raise TypeError(f"A topology yields Send, Recv, Seal, Pass or Open; got {move!r}.")
-        if isinstance(move, Seal):
-            return packet
-        self.sent[rank] += packet.nbytes
-        self.mail[rank, move.to].append(packet)
+        answer = self.endpoints[rank](move)
+        if not isinstance(move, (Send, Pass)):
+            return answer
+        self.sent[rank] += answer.nbytes
+        self.mail[rank, move.to].append(answer)
         return None
 
     def check(self):

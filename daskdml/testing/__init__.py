@@ -23,6 +23,7 @@ _HOMES = {
     "LossContract": "losses",
     "PenaltyContract": "penalties",
     "RegressorContract": "regressors",
+    "SimulatedCluster": "daskdml.runtime.spmd.simulate",
     "SolverContract": "solvers",
     "TopologyContract": "topologies",
     "TransformerContract": "transformers",
@@ -34,8 +35,9 @@ __all__ = sorted(_HOMES)
 def __getattr__(name):
     if name not in _HOMES:
         raise AttributeError(f"module 'daskdml.testing' has no attribute {name!r}; it has {', '.join(__all__)}")
-    module = f"daskdml.testing.{_HOMES[name]}"
-    if module not in sys.modules:
+    home = _HOMES[name]
+    module = home if "." in home else f"{__name__}.{home}"
+    if module not in sys.modules and module.startswith(__name__):
         import pytest
 
         # Before the import: only then do failing assertions show their values.

@@ -210,7 +210,7 @@ def test_transformer_that_learns_in_transform():
 def test_names():
     assert dir(testing) == testing.__all__
     for name in testing.__all__:
-        assert name.endswith("Contract") and isinstance(getattr(testing, name), type)
+        assert name.endswith(("Contract", "Cluster")) and isinstance(getattr(testing, name), type)
     with pytest.raises(AttributeError, match="it has ClassifierContract"):
         testing.Nothing  # noqa: B018
 

@@ -1,0 +1,390 @@
+"""A cluster in virtual time: real programs and the shipped driver, on workers that are slow, deaf, late and mortal.
+
+Each rank is a thread, but only one runs at a time: whoever waits hands the baton to the clock, which gives it to the
+next one in virtual time. So a run is a function of its seed, and hundreds of workers cost no more than their messages.
+"""
+
+import hashlib
+import heapq
+import itertools
+import random
+import threading
+from typing import NamedTuple
+
+from daskdml.data import Partitioned
+from daskdml.runtime.spmd import driver as say
+from daskdml.runtime.spmd.driver import Driver
+from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Station, run_rank
+
+RETRANSMIT_SECONDS = 0.2
+START_SECONDS = 0.02
+READ_SECONDS_PER_ROW = 1e-6
+
+
+class _Died(BaseException):
+    """Unwinds the rank of a worker that was killed."""
+
+
+class SimulationReport(NamedTuple):
+    """What a simulated run came to.
+
+    Attributes
+    ----------
+    seconds : float
+        Virtual.
+    steps, generations, messages, refused : int
+        ``refused`` messages came from a generation that was over, or twice.
+    bytes_sent : dict of worker to int
+    trace : str
+        Hash of every message and its time: equal seeds, equal traces.
+    """
+
+    seconds: float
+    steps: int
+    generations: int
+    messages: int
+    refused: int
+    bytes_sent: dict
+    trace: str
+
+
+class SimulatedCluster:
+    """Run programs on workers that exist in virtual time only.
+
+    Parameters
+    ----------
+    n_workers : int
+        Named 0, 1, ...
+    latency : (float, float), default (2e-4, 1e-3)
+        Seconds of an empty message, drawn between the two.
+    bandwidth : float, default 3e8
+        Bytes per second of a worker's way out.
+    loss : float, default 0.0
+        Probability that a message is lost and sent again 0.2 s later; it may then arrive twice.
+    stragglers : dict of int to float, optional
+        Times that a worker is slower.
+    kills : sequence of (float, int)
+        Virtual second and worker: it dies, and the driver hears of it up to half a second later.
+    suspects : sequence of (float, int)
+        Second and worker: the driver gives it up although it lives on, and goes on sending.
+    joins : sequence of (float, int)
+        Second and worker that comes.
+    seconds_per_row : float, default 1e-7
+        Of a superstep.
+    save_every : int, default 5
+        Steps between the states that rank 0 sends to the driver.
+    seed : int, default 0
+
+    Attributes
+    ----------
+    report : SimulationReport
+        Of the last run.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskdml.runtime.spmd import Program
+    >>> class Mean(Program):
+    ...     def init(self, meta):
+    ...         return None
+    ...     def step(self, state, local, comm):
+    ...         return comm.allreduce_blocks({b.index: b.X.sum(axis=0) for b in local}) / comm.meta.n_samples
+    ...     def done(self, state):
+    ...         return state is not None
+    >>> cluster = SimulatedCluster(3, kills=[(0.021, 1)])
+    >>> cluster.run(Mean(), np.ones((10_000, 2)), rows_per_block=256)
+    array([1., 1.])
+    >>> cluster.report.generations
+    2
+    """
+
+    def __init__(
+        self, n_workers, *, latency=(2e-4, 1e-3), bandwidth=3e8, loss=0.0, stragglers=None, kills=(), suspects=(),
+        joins=(), seconds_per_row=1e-7, save_every=5, seed=0,
+    ):  # fmt: skip
+        self.n_workers, self.latency, self.bandwidth, self.loss = n_workers, latency, bandwidth, loss
+        self.stragglers = stragglers or {}
+        self.kills, self.suspects, self.joins = tuple(kills), tuple(suspects), tuple(joins)
+        self.seconds_per_row, self.save_every, self.seed = seconds_per_row, save_every, seed
+        self.report = None
+
+    def run(self, program, X, y=None, sample_weight=None, *, rows_per_block=None):
+        """Run a program to its end and return its last state.
+
+        Parameters
+        ----------
+        program : Program
+        X, y, sample_weight : any input in memory
+        rows_per_block : int, optional
+            Instead of the number that follows from the columns.
+
+        Returns
+        -------
+        object
+
+        Raises
+        ------
+        RuntimeError
+            If no worker can go on: all wait for each other, or all are dead and none will join.
+        Exception
+            What the program raised.
+        """
+        data = Partitioned.from_any(X, y, sample_weight)
+        (chunk,) = data.chunks
+        blocks = chunk.blocks(0, 0, rows_per_block or data.rows_per_block)
+        simulation = _Simulation(self, program, blocks, Meta(len(chunk), data.n_features, len(blocks)))
+        try:
+            return simulation.run()
+        finally:
+            self.report = simulation.report()
+            simulation.close()
+
+
+class _Worker:
+    def __init__(self, name):
+        self.name, self.is_dead, self.station, self.free_at, self.last_arrival = name, False, Station(), 0.0, {}
+
+
+class _Rank:
+    """A thread that runs only while it has the baton."""
+
+    def __init__(self, worker, generation, body):
+        self.worker, self.generation = worker, generation
+        self.is_killed = self.is_aborted = self.is_over = False
+        self.waits_for = None
+        self.go, self.back = threading.Semaphore(0), threading.Semaphore(0)
+        self.thread = threading.Thread(target=self._run, args=(body,), daemon=True)
+        self.thread.start()
+
+    def _run(self, body):
+        self.go.acquire()
+        try:
+            if not self.is_killed:
+                body(self)
+        except _Died:
+            pass
+        finally:
+            self.is_over = True
+            self.back.release()
+
+    def resume(self):
+        """Give it the baton and wait until it hands it back."""
+        if not self.is_over:
+            self.go.release()
+            self.back.acquire()
+
+    def pause(self):
+        """Hand the baton back (called by the rank) until it is given again."""
+        self.back.release()
+        self.go.acquire()
+        if self.is_killed:
+            raise _Died
+
+    def kill(self):
+        self.is_killed = True
+        self.resume()
+
+
+class _Simulation:
+    def __init__(self, cluster, program, blocks, meta):
+        self.cluster, self.program, self.blocks, self.meta = cluster, program, blocks, meta
+        self.random = random.Random(cluster.seed)
+        self.now, self.queue, self.order = 0.0, [], itertools.count()
+        self.workers = {name: _Worker(name) for name in range(cluster.n_workers)}
+        self.ranks, self.ended = [], None
+        self.driver = Driver(self.workers, program.init(meta), allowed_deaths=len(cluster.kills) + 3)
+        self.messages = self.refused = 0
+        self.bytes_sent = {}
+        self.trace = hashlib.sha256()
+
+    def run(self):
+        for second, name in self.cluster.kills:
+            self.at(second, self.kill, name)
+        for second, name in self.cluster.suspects:
+            self.at(second, self.tell, say.Lost(name))
+        for second, name in self.cluster.joins:
+            self.at(second, self.join, name)
+        self.carry_out(self.driver.begin())
+        while self.ended is None:
+            if not self.queue:
+                waiting = [f"worker {r.worker.name} for rank {r.waits_for}" for r in self.ranks if not r.is_over]
+                raise RuntimeError(f"Nobody can go on at {self.now:.3f} s; waiting: {', '.join(waiting) or 'none'}.")
+            self.now, _, call, args = heapq.heappop(self.queue)
+            call(*args)
+        if isinstance(self.ended, say.Fail):
+            raise self.ended.error
+        return self.ended.state
+
+    def report(self):
+        return SimulationReport(
+            self.now, self.driver.step, self.driver.generation, self.messages, self.refused, dict(self.bytes_sent),
+            self.trace.hexdigest(),
+        )  # fmt: skip
+
+    def close(self):
+        for rank in self.ranks:
+            rank.kill()
+
+    # The clock -------------------------------------------------------------------------------------------------------
+
+    def at(self, second, call, *args):
+        heapq.heappush(self.queue, (second, next(self.order), call, args))
+
+    def soon(self, call, *args):
+        self.at(self.now + self.random.uniform(*self.cluster.latency), call, *args)
+
+    def mark(self, *what):
+        self.trace.update(repr((self.now, *what)).encode())
+
+    # What happens to workers -----------------------------------------------------------------------------------------
+
+    def kill(self, name):
+        worker = self.workers.get(name)
+        if worker is None or worker.is_dead:
+            return
+        worker.is_dead = True
+        self.mark("kill", name)
+        for rank in self.ranks:
+            if rank.worker is worker:
+                rank.kill()
+        self.at(self.now + self.random.uniform(0.0, 0.5), self.tell, say.Lost(name))
+
+    def join(self, name):
+        if name not in self.workers:
+            self.workers[name] = _Worker(name)
+            self.tell(say.Joined(name))
+
+    # What the driver says --------------------------------------------------------------------------------------------
+
+    def tell(self, event):
+        self.mark(type(event).__name__, event[0] if event else None)
+        self.carry_out(self.driver.on(event))
+
+    def carry_out(self, actions):
+        for action in actions:
+            getattr(self, f"_{type(action).__name__.lower()}")(action)
+
+    def _place(self, action):
+        n, names = len(self.blocks), action.workers
+        owners = {
+            name: range(k * n // len(names), (k + 1) * n // len(names)) for k, name in enumerate(names)
+        }  # fmt: skip
+        seconds = READ_SECONDS_PER_ROW * self.meta.n_samples / len(names)
+        self.at(self.now + seconds, self.tell, say.Placed(owners))
+
+    def _start(self, action):
+        names = list(action.owners)
+        for rank in range(len(names)):
+            second = self.now + START_SECONDS * self.random.uniform(0.5, 2.0)
+            self.at(second, self.start_rank, action, rank, names)
+
+    def _abort(self, action):
+        for rank in self.ranks:
+            if rank.generation == action.generation and not rank.is_over:
+                self.soon(self.abort_rank, rank)
+        # Ranks that have not begun yet must not begin.
+        self.aborted = action.generation
+
+    aborted = 0
+
+    def _finish(self, action):
+        self.ended = action
+
+    _fail = _finish
+
+    # Ranks -----------------------------------------------------------------------------------------------------------
+
+    def start_rank(self, action, number, names):
+        worker = self.workers[names[number]]
+        if worker.is_dead:
+            return
+        step, state = action.step, action.state
+        own = [self.blocks[i] for i in action.owners[worker.name]]
+        worker.station.retire(action.generation - 1)
+
+        def body(rank):
+            wire = _Wire(self, rank, [self.workers[name] for name in names])
+            low, high = self.cluster.latency
+            comm = Comm(
+                number, len(names), action.generation, self.meta, wire, latency=(low + high) / 2,
+                bandwidth=self.cluster.bandwidth,
+            )  # fmt: skip
+            cost = self.cluster.seconds_per_row * sum(block.n_rows for block in own)
+
+            def on_step(step, state):
+                if number == 0 and step % self.cluster.save_every == 0:
+                    self.soon(self.arrive, worker, say.Saved(action.generation, step, state))
+                rank_work(self, rank, cost)
+
+            rank_work(self, rank, cost)
+            outcome = run_rank(self.program, own, comm, step, state, on_step)
+            worker.station.retire(action.generation)
+            self.soon(self.arrive, worker, say.Returned(action.generation, worker.name, outcome))
+
+        rank = _Rank(worker, action.generation, body)
+        rank.is_aborted = action.generation <= self.aborted
+        self.ranks = [r for r in self.ranks if not r.is_over]
+        self.ranks.append(rank)
+        rank.resume()
+
+    def arrive(self, worker, event):
+        """Bring a worker's report to the driver, unless it died before the last byte had left."""
+        if not worker.is_dead:
+            self.tell(event)
+
+    def abort_rank(self, rank):
+        rank.is_aborted = True
+        if rank.waits_for is not None:
+            rank.resume()
+
+    def deliver(self, worker, generation, source, number, packet):
+        self.mark("message", worker.name, generation, source, number, packet.nbytes)
+        if not worker.station.put(generation, source, number, packet):
+            self.refused += 1
+            return
+        for rank in self.ranks:
+            if rank.worker is worker and rank.waits_for == source and rank.generation == generation:
+                rank.resume()
+                return
+
+
+def rank_work(simulation, rank, seconds):
+    """Let a rank compute: virtual seconds, more of them for a straggler."""
+    factor = simulation.cluster.stragglers.get(rank.worker.name, 1.0) * simulation.random.uniform(1.0, 1.2)
+    simulation.at(simulation.now + seconds * factor, rank.resume)
+    rank.pause()
+
+
+class _Wire:
+    """The transport of a rank: messages take their virtual time, in order between two workers."""
+
+    def __init__(self, simulation, rank, group):
+        self.simulation, self.rank, self.group, self.sent = simulation, rank, group, {}
+
+    def send(self, to, packet):
+        sim, here, there = self.simulation, self.rank.worker, self.group[to]
+        number = self.sent.get(to, 0)
+        self.sent[to] = number + 1
+        leaves = max(sim.now, here.free_at) + packet.nbytes / sim.cluster.bandwidth
+        here.free_at = leaves
+        arrives, copies = leaves + sim.random.uniform(*sim.cluster.latency), 1
+        while sim.random.random() < sim.cluster.loss:
+            arrives, copies = arrives + RETRANSMIT_SECONDS, copies + (sim.random.random() < 0.5)
+        arrives = max(arrives, here.last_arrival.get(there.name, 0.0))
+        here.last_arrival[there.name] = arrives
+        sim.messages += 1
+        sim.bytes_sent[here.name] = sim.bytes_sent.get(here.name, 0) + packet.nbytes
+        source = self.group.index(here)
+        for _ in range(copies):
+            sim.at(arrives, sim.deliver, there, self.rank.generation, source, number, packet)
+
+    def receive(self, source):
+        rank = self.rank
+        while True:
+            if rank.is_aborted:
+                raise GroupChanged
+            if rank.worker.station.has(rank.generation, source):
+                return rank.worker.station.take(rank.generation, source)
+            rank.waits_for = source
+            rank.pause()
+            rank.waits_for = None

@@ -1,0 +1,359 @@
+"""Programs of supersteps: the same bits on threads and simulated workers, whatever dies, hangs, joins or gets lost."""
+
+import random
+
+import numpy as np
+import pytest
+
+from daskdml.data import Partitioned
+from daskdml.runtime.spmd import Meta, Program, SimulatedCluster, driver, program, run_threads, simulate
+
+ROWS_PER_BLOCK = 256
+N, P, STEPS = 96 * ROWS_PER_BLOCK, 6, 25
+SLOW = 1e-5  # seconds a row: the steps take half a second and more, in which things can happen
+
+
+class Descent(Program):
+    """Gradient descent with momentum, far from converged: a step that is lost or done twice shows in every bit."""
+
+    def __init__(self, steps=STEPS):
+        self.steps = steps
+
+    def init(self, meta):
+        return 0, np.zeros(meta.n_features), np.zeros(meta.n_features)
+
+    def step(self, state, local, comm):
+        k, w, velocity = state
+        gradient = comm.allreduce_blocks({b.index: b.X.T @ (b.X @ w - b.y) for b in local}) / comm.meta.n_samples
+        velocity = 0.9 * velocity - 0.01 * gradient
+        return k + 1, w + velocity, velocity
+
+    def done(self, state):
+        return state[0] >= self.steps
+
+
+@pytest.fixture(scope="module")
+def rows():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(N, P))
+    return X, X @ rng.normal(size=P) + rng.normal(size=N)
+
+
+@pytest.fixture(scope="module")
+def reference(rows):
+    """The definition: a loop over blocks, folded along the tree over their numbers."""
+    X, y = rows
+    w, velocity = np.zeros(P), np.zeros(P)
+    for _ in range(STEPS):
+        parts = []
+        for start in range(0, N, ROWS_PER_BLOCK):
+            A, b = X[start : start + ROWS_PER_BLOCK], y[start : start + ROWS_PER_BLOCK]
+            parts.append(A.T @ (A @ w - b))
+        while len(parts) > 1:
+            parts = [parts[i] + parts[i + 1] if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
+        velocity = 0.9 * velocity - 0.01 * (parts[0] / N)
+        w = w + velocity
+    return w
+
+
+def run(cluster, rows):
+    return cluster.run(Descent(), *rows, rows_per_block=ROWS_PER_BLOCK)
+
+
+# Threads -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_ranks", [1, 2, 3, 7, 96, 200])
+def test_threads_give_the_bits_of_the_definition(rows, reference, n_ranks):
+    data = Partitioned.from_any(*rows)
+    blocks = data.chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
+    outcome = run_threads(Descent(), blocks, Meta(N, P, len(blocks)), n_ranks)
+    assert outcome.kind == "done" and outcome.step == STEPS
+    assert outcome.state[1].tobytes() == reference.tobytes()
+
+
+class Failing(Descent):
+    def step(self, state, local, comm):
+        if state[0] == 3 and comm.rank == comm.size - 1:
+            raise KeyError("the program did it")
+        return super().step(state, local, comm)
+
+
+def test_what_a_program_raises_on_one_rank_comes_out(rows):
+    blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
+    with pytest.raises(KeyError, match="the program did it"):
+        run_threads(Failing(), blocks, Meta(N, P, len(blocks)), 3)
+    cluster = SimulatedCluster(5)
+    with pytest.raises(KeyError, match="the program did it"):
+        cluster.run(Failing(), *rows, rows_per_block=ROWS_PER_BLOCK)
+    assert cluster.report.generations == 1  # and it is not tried again
+
+
+class Calls(Program):
+    """Every call once."""
+
+    def init(self, meta):
+        return None
+
+    def step(self, state, local, comm):
+        rank = np.array([float(comm.rank)])
+        everyone = np.arange(comm.size)
+        assert comm.allreduce(rank)[0] == everyone.sum() and comm.allreduce(rank, "max")[0] == comm.size - 1
+        gathered = comm.allgather(np.full(comm.rank, comm.rank))
+        assert np.concatenate(gathered).tolist() == np.repeat(everyone, everyone).tolist()
+        assert comm.broadcast(rank, root=comm.size - 1)[0] == comm.size - 1
+        assert comm.vote(comm.rank == 0) and not comm.vote(False)
+        scattered = comm.reduce_scatter(np.arange(10.0))
+        comm.barrier()
+        gathered = np.concatenate(comm.allgather(scattered))
+        np.testing.assert_array_equal(gathered, np.arange(10.0) * comm.size)
+        assert comm.rounds == 9
+        return comm.size
+
+    def done(self, state):
+        return state is not None
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 8])
+def test_calls(rows, size):
+    blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
+    assert run_threads(Calls(), blocks, Meta(N, P, len(blocks)), size).state == size
+    assert SimulatedCluster(size).run(Calls(), *rows, rows_per_block=ROWS_PER_BLOCK) == size
+
+
+# Simulated workers ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_workers", [1, 7, 64])
+def test_simulated_workers_give_the_bits_of_the_definition(rows, reference, n_workers):
+    cluster = SimulatedCluster(n_workers)
+    assert run(cluster, rows)[1].tobytes() == reference.tobytes()
+    assert cluster.report.generations == 1 and cluster.report.steps == STEPS and cluster.report.refused == 0
+
+
+def test_two_hundred_workers(rows, reference):
+    cluster = SimulatedCluster(200)
+    assert run(cluster, rows)[1].tobytes() == reference.tobytes()
+
+
+def test_equal_seeds_give_equal_traces(rows):
+    def trace(seed):
+        cluster = SimulatedCluster(9, seconds_per_row=SLOW, loss=0.05, kills=[(0.3, 4)], joins=[(0.4, 20)], seed=seed)
+        run(cluster, rows)
+        return cluster.report
+
+    assert trace(1) == trace(1) and trace(1).trace != trace(2).trace
+
+
+def test_stragglers_cost_time_and_no_bit(rows, reference):
+    quick = SimulatedCluster(4, seconds_per_row=SLOW)
+    slow = SimulatedCluster(4, seconds_per_row=SLOW, stragglers={2: 20.0})
+    assert run(quick, rows)[1].tobytes() == run(slow, rows)[1].tobytes() == reference.tobytes()
+    assert slow.report.seconds > 5 * quick.report.seconds
+
+
+def test_bytes_are_counted_where_they_are_sent():
+    """A ring moves 2 (P - 1) / P of a vector per rank."""
+
+    class Ring(Calls):
+        def step(self, state, local, comm):
+            return comm.allreduce(np.full(80_000, float(comm.rank)))
+
+    cluster = SimulatedCluster(8, latency=(1e-5, 2e-5))
+    total = cluster.run(Ring(), np.ones((8 * ROWS_PER_BLOCK, 1)), rows_per_block=ROWS_PER_BLOCK)
+    assert (total == 28.0).all()
+    assert cluster.report.bytes_sent == dict.fromkeys(range(8), 2 * 7 * 80_000)
+
+
+def test_all_dead_and_a_new_one_goes_on_from_the_saved_state(rows, reference):
+    cluster = SimulatedCluster(4, seconds_per_row=SLOW, kills=[(0.5, w) for w in range(4)], joins=[(2.0, 9)])
+    assert run(cluster, rows)[1].tobytes() == reference.tobytes()
+    assert cluster.report.generations == 2
+
+
+def test_all_dead_for_good_is_a_sentence(rows):
+    with pytest.raises(RuntimeError, match="Nobody can go on"):
+        run(SimulatedCluster(2, seconds_per_row=SLOW, kills=[(0.5, 0), (0.5, 1)]), rows)
+
+
+# Schedules drawn at random -------------------------------------------------------------------------------------------
+
+
+def schedule(seed):
+    """Return a cluster to which anything may happen; where no worker is spared, one joins."""
+    draw = random.Random(seed)
+    n = draw.choice([2, 3, 5, 9, 17, 33])
+    doomed = draw.sample(range(n), draw.randint(0, n))
+    moments = [draw.uniform(0.0, 2.0) for _ in doomed]
+    if draw.random() < 0.3:
+        moments = [moments[0]] * len(doomed) if doomed else []
+    fates = [draw.random() < 0.7 for _ in doomed]
+    joins = [(draw.uniform(0.0, 2.0), 100 + k) for k in range(draw.randint(len(doomed) == n, 2))]
+    return SimulatedCluster(
+        n, seconds_per_row=SLOW, loss=draw.choice([0.0, 0.02, 0.1]),
+        stragglers={w: 20.0 for w in range(n) if draw.random() < 0.1},
+        kills=[(t, w) for t, w, dies in zip(moments, doomed, fates) if dies],
+        suspects=[(t, w) for t, w, dies in zip(moments, doomed, fates) if not dies],
+        joins=joins, save_every=draw.choice([1, 5, 100]), seed=seed,
+    )  # fmt: skip
+
+
+def fuzz(rows, reference, seeds, generations=None):
+    """Return the seeds whose history does not end with the reference's bits."""
+    bad = []
+    for seed in seeds:
+        try:
+            cluster = schedule(seed)
+            good = run(cluster, rows)[1].tobytes() == reference.tobytes()
+            if generations is not None:
+                generations.append(cluster.report.generations)
+        except (RuntimeError, ValueError):
+            good = False
+        if not good:
+            bad.append(seed)
+    return bad
+
+
+def test_every_history_ends_with_the_bits_of_the_reference(rows, reference):
+    generations = []
+    assert fuzz(rows, reference, range(60), generations) == []
+    assert np.mean(generations) > 2 and max(generations) >= 5  # or nothing was tried
+
+
+@pytest.mark.slow
+def test_a_thousand_histories(rows, reference):
+    assert fuzz(rows, reference, range(1000, 2000)) == []
+
+
+# Faults put into the shipped code must be caught ---------------------------------------------------------------------
+
+
+def test_without_fencing_histories_go_wrong(rows, reference, monkeypatch):
+    """Mutant: packets of a generation that is over are taken for the new one's."""
+    monkeypatch.setattr(program.Station, "retire", lambda self, generation: None)
+    for name in ("put", "has", "take"):
+        monkeypatch.setattr(program.Station, name, _whatever_the_generation(getattr(program.Station, name)))
+    assert fuzz(rows, reference, range(20))
+
+
+def _whatever_the_generation(method):
+    return lambda self, generation, *rest: method(self, 1, *rest)
+
+
+def test_a_dropped_block_is_caught(rows, reference, monkeypatch):
+    """Mutant: later generations are one block short."""
+    begin = simulate._Simulation._start
+
+    def short(self, action):
+        if action.generation > 1:
+            last = max(action.owners)
+            action = action._replace(owners={**action.owners, last: action.owners[last][:-1]})
+        begin(self, action)
+
+    monkeypatch.setattr(simulate._Simulation, "_start", short)
+    assert fuzz(rows, reference, range(20))
+
+
+def test_a_repeated_step_is_caught(rows, reference, monkeypatch):
+    """Mutant: the next generation begins at the state of the step before, but counts on."""
+    advance = driver.Driver._advance
+
+    def late(self, step, state):
+        before = self.state
+        advance(self, step, state)
+        if isinstance(state, tuple) and before is not None and state[0] < STEPS:
+            self.state = (state[0], *before[1:])
+
+    monkeypatch.setattr(driver.Driver, "_advance", late)
+    assert fuzz(rows, reference, range(20))
+
+
+def test_sums_in_the_order_of_arrival_are_caught(rows, reference, monkeypatch):
+    """Mutant: a plain all-reduce of each rank's sum, whose order follows the ranks."""
+
+    def plain(self, values):
+        total = sum(values.values())
+        return self.allreduce(total)
+
+    monkeypatch.setattr(program.Comm, "allreduce_blocks", plain)
+    assert fuzz(rows, reference, range(20))
+
+
+# The driver by itself ------------------------------------------------------------------------------------------------
+
+
+def outcome(kind, step, error=None):
+    return program.Outcome(kind, step, f"state {step}", error)
+
+
+def running(workers="ab"):
+    """Return a driver whose first group has begun."""
+    one = driver.Driver(workers, "state 0")
+    assert one.begin() == [driver.Place(tuple(workers))]
+    owners = {worker: [i] for i, worker in enumerate(workers)}
+    assert one.on(driver.Placed(owners)) == [driver.Start(1, owners, 0, "state 0")]
+    return one
+
+
+def test_the_most_advanced_state_is_gone_on_from():
+    one = running("abc")
+    assert one.on(driver.Lost("b")) == [driver.Abort(1)]
+    assert one.on(driver.Returned(1, "a", outcome("aborted", 4))) == []
+    assert one.on(driver.Returned(1, "c", outcome("aborted", 5))) == [driver.Place(("a", "c"))]
+    (start,) = one.on(driver.Placed({"a": [0], "c": [1, 2]}))
+    assert start == driver.Start(2, {"a": [0], "c": [1, 2]}, 5, "state 5")
+
+
+def test_what_comes_from_a_group_that_is_over_is_refused():
+    one = running()
+    one.on(driver.Lost("b"))
+    one.on(driver.Returned(1, "a", outcome("aborted", 2)))
+    one.on(driver.Placed({"a": [0, 1]}))
+    assert one.on(driver.Returned(1, "a", outcome("done", 9))) == []
+    assert one.on(driver.Saved(1, 9, "state 9")) == [] and one.step == 2
+    assert one.on(driver.Returned(2, "b", outcome("done", 9))) == []  # never a rank of this group
+    assert one.on(driver.Returned(2, "a", outcome("done", 9))) == [driver.Finish(9, "state 9")]
+
+
+def test_blocks_that_were_placed_with_a_dead_worker_are_placed_again():
+    one = driver.Driver("ab", "state 0")
+    one.begin()
+    assert one.on(driver.Lost("b")) == [driver.Place(("a",))]
+    assert one.on(driver.Placed({"a": [0], "b": [1]})) == []
+    assert one.on(driver.Placed({"a": [0, 1]}))[0].generation == 1
+
+
+def test_a_worker_that_joins_becomes_a_rank_if_joins_are_taken():
+    assert running().on(driver.Joined("c")) == [driver.Abort(1)]
+    one = driver.Driver("ab", "state 0", takes_joins=False)
+    one.begin()
+    one.on(driver.Placed({"a": [0], "b": [1]}))
+    assert one.on(driver.Joined("c")) == []
+    one.on(driver.Lost("b"))
+    assert one.on(driver.Returned(1, "a", outcome("aborted", 1))) == [driver.Place(("a", "c"))]
+
+
+def test_an_error_of_the_program_ends_it_at_once():
+    one, error = running(), KeyError("no")
+    assert one.on(driver.Returned(1, "a", outcome("failed", 3, error))) == [driver.Abort(1), driver.Fail(error)]
+    assert one.on(driver.Lost("b")) == [] and one.on(driver.Returned(1, "b", outcome("done", 9))) == []
+
+
+def test_rows_that_kill_one_worker_after_the_other_are_a_sentence():
+    one = driver.Driver(range(9), "state 0")
+    (place,) = one.begin()
+    for victim in range(3):
+        one.on(driver.Placed({worker: [worker] for worker in place.workers}))
+        one.on(driver.Lost(victim))
+        for worker in range(victim + 1, 9):
+            actions = one.on(driver.Returned(one.generation, worker, outcome("aborted", 0)))
+        (place,) = actions
+    one.on(driver.Placed({worker: [worker] for worker in place.workers}))
+    abort, fail = one.on(driver.Lost(3))
+    assert abort == driver.Abort(4) and "died 4 times in step 1, the last one at 3" in str(fail.error)
+
+
+def test_without_workers_it_waits_for_one():
+    one = running("a")
+    assert one.on(driver.Lost("a")) == [driver.Abort(1)]
+    assert one.on(driver.Joined("b")) == [driver.Place(("b",))]
