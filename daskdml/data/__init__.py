@@ -1,6 +1,6 @@
 """Any input as row blocks: the only room that knows kinds of tables, and the only place where rows are counted."""
 
-from daskdml.data.blocks import Block, Chunk, count_blocks, rows_per_block
+from daskdml.data.blocks import Block, Chunk, UnevenChunks, count_blocks, rows_per_block
 from daskdml.data.features import check_features, check_not_empty, feature_names
 from daskdml.data.kinds import is_dask, is_frame, refuse_unread
 from daskdml.data.matrix import as_matrix, check_finite
@@ -13,6 +13,7 @@ __all__ = [
     "Chunk",
     "Partitioned",
     "TargetSummary",
+    "UnevenChunks",
     "apply_rows",
     "as_matrix",
     "as_target",

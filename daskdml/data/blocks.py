@@ -19,6 +19,10 @@ SPARSE_LEAST = 16384
 DEVICE_FACTOR = 64
 
 
+class UnevenChunks(ValueError):
+    """X and y, or weights, have chunks of other rows where nobody knew their lengths."""
+
+
 class Block(NamedTuple):
     """One row block: what a block function receives.
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from daskdml.data.blocks import Chunk
+from daskdml.data.blocks import Chunk, UnevenChunks
 from daskdml.data.features import check_not_empty
 from daskdml.data.kinds import is_dask, is_dask_array, is_dask_frame, n_rows
 from daskdml.data.matrix import as_matrix, check_two_dimensional
@@ -57,8 +57,14 @@ def target_shape(y):
     return (int(y.shape[1]),) if len(y.shape) == 2 else ()
 
 
-def align(X, y, weight):
+def align(X, y, weight, trusting=True):
     """Cut y and weight to the chunks of a Dask X.
+
+    Parameters
+    ----------
+    X, y, weight : Dask collections or arrays
+    trusting : bool, default True
+        Take as cut alike what has as many chunks of unknown lengths.
 
     Returns
     -------
@@ -69,16 +75,17 @@ def align(X, y, weight):
     Notes
     -----
     Reads nothing where all lengths are known, nor where X and a part both have as many chunks of unknown lengths: these
-    are taken as cut alike, and every `Chunk` compares its rows when it is made. Otherwise the lengths that are unknown
-    are computed: from the index alone for a DataFrame, by computing an array. If they are X's, that is a read of X.
+    are taken as cut alike, and every `Chunk` compares its rows when it is made (`UnevenChunks`). Otherwise the lengths
+    that are unknown are computed: from the index alone for a DataFrame, by computing an array. If they are X's, that is
+    a read of X.
     """
     y, weight = (_repartition(X, part) for part in (y, weight))
     known = known_lengths(X)
-    if known is None and not all(part is None or _cut_alike(X, part) for part in (y, weight)):
+    if known is None and not all(part is None or trusting and _cut_alike(X, part) for part in (y, weight)):
         known = compute_lengths(X)
-    y = None if y is None else _align_one(X, y, "y", known)
+    y = None if y is None else _align_one(X, y, "y", known, trusting)
     if weight is not None:
-        weight = _align_one(X, weight, "sample_weight", known)
+        weight = _align_one(X, weight, "sample_weight", known, trusting)
         if len(weight.shape) != 1:
             raise ValueError(WEIGHT_SHAPE.format(ndim=len(weight.shape)))
     return y, weight, known
@@ -129,14 +136,14 @@ def _cut_alike(X, part):
     return unknown and count_chunks(part) == count_chunks(X)
 
 
-def _align_one(X, part, label, known):
+def _align_one(X, part, label, known, trusting):
     """Return y or the weights as a collection with X's chunks; arrays beside array X, either beside DataFrames."""
     if not is_dask(part):
         part = as_weight(part, None) if label == "sample_weight" else as_target(part)
         if len(part) != sum(known):
             raise ValueError(INCONSISTENT.format([sum(known), len(part)]))
         part = _cut(part, known)
-    elif not _cut_alike(X, part):
+    elif not (trusting and _cut_alike(X, part)):
         part = _rechunk(_with_lengths(part), known, label)
     elif is_dask_array(part):
         part = _in_one_panel(part)
@@ -356,7 +363,7 @@ def _attach(number, chunk, named, *parts):
         found[name] = as_weight(part, None) if name == "weight" else as_target(part)
         if len(part) != len(chunk):
             label = "sample_weight" if name == "weight" else "y"
-            raise ValueError(
+            raise UnevenChunks(
                 f"Chunk {number}: X has {len(chunk)} rows, {label} has {len(part)}; "
                 "pass collections whose chunks hold the same rows."
             )

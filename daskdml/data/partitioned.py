@@ -110,6 +110,11 @@ class Partitioned:
         kind = "lazy" if self.is_lazy else "in memory"
         return f"Partitioned({rows} rows, {self.n_features} features, {self.layout} {self.dtype}, {kind})"
 
+    def cut_anew(self):
+        """Return the same rows with y and weights cut to the chunks of X by lengths that are computed, all of them."""
+        X, y, weight = self.aligned
+        return _from_dask(type(self), X, y, weight, self.layout != "frame", trusting=False)
+
     def spread(self, n_chunks):
         """Return in-memory rows as lazy chunks, `n_chunks` of them or as many as there are blocks.
 
@@ -176,7 +181,7 @@ def _from_memory(cls, X, y, weight, matrix):
     )
 
 
-def _from_dask(cls, X, y, weight, matrix):
+def _from_dask(cls, X, y, weight, matrix, trusting=True):
     from daskdml.data import lazy
 
     meta = lazy.meta_of(X)
@@ -189,7 +194,7 @@ def _from_dask(cls, X, y, weight, matrix):
     layout = _layout(meta, matrix)
     if isinstance(weight, numbers.Real):
         weight = lazy.constant_weight(X, weight)
-    y, weight, known = lazy.align(X, y, weight)
+    y, weight, known = lazy.align(X, y, weight, trusting)
     dtype = None if layout == "frame" else getattr(meta, "dtype", None)
     width = X.chunks[1] if hasattr(X, "chunks") and len(X.shape) == 2 else tuple(X.shape[1:]) or (1,)
     return cls(

@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 
+from daskdml.data import UnevenChunks
 from daskdml.utils.config import get_config
 
 from .blas import one_blas_thread
@@ -57,15 +58,23 @@ def open(data, *, passes="many", announce=None):
     options = get_config()
     client, reason = _client_for(data, options["runtime"])
     one_pass = passes == "one"
+
+    def place(data):
+        if client is None:
+            return _open_local(data, options, one_pass, reason)
+        from .tasks import open_tasks
+
+        return open_tasks(client, data, options, one_pass)
+
     with contextlib.ExitStack() as stack:
         stack.enter_context(one_blas_thread())
         start = time.perf_counter()
-        if client is None:
-            run = _open_local(data, options, one_pass, reason)
-        else:
-            from .tasks import open_tasks
-
-            run = open_tasks(client, data, options, one_pass)
+        run = None
+        with contextlib.suppress(UnevenChunks):
+            run = place(data)
+        if run is None:
+            # Chunks of unknown lengths that are not what they were taken for: their lengths cost another read.
+            run = place(data.cut_anew())
         stack.callback(run.close)
         run.timings["place"] = time.perf_counter() - start
         if announce is not None:

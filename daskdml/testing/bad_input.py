@@ -46,13 +46,13 @@ class BadInput:
             self._refuses(DENSE[kind](X), y, "weight", kind, np.zeros(len(X)))
 
     def test_lengths_that_differ_are_refused(self):
-        """X, y and weights of different lengths are refused, by number, or by block where lengths are unknown."""
+        """X, y and weights of different lengths are refused, by number and, on Dask input, by block."""
         X, y = self.rows()
         self._refuses(X, y[:-3], r"inconsistent numbers of samples: \[160, 157\]", "numpy")
         self._refuses(X, y, r"\(157,\), expected \(160,\)", "numpy weights", np.ones(len(X) - 3))
         # The cuts of 160 and of 157 rows begin to differ with the first chunk.
-        known = r"numbers of samples: \[160, 157\]; the first chunk that differs is chunk 0: X has 53 rows, y has 52"
-        unknown = r"Chunk \d: X has \d+ rows, y has \d+; pass"
+        first = r"numbers of samples: \[160, 157\]; the first chunk that differs is chunk "
+        known, unknown = first + "0: X has 53 rows, y has 52", first + r"\d: X has \d+ rows, y has \d+"
         for kind, message in (("dask array", known), ("dask frame", unknown), ("dask unknown", unknown)):
             table = DENSE[kind](X)
             short = DENSE[kind](X[:-3])

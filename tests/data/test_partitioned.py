@@ -407,3 +407,26 @@ def test_chunks_on_workers(cluster_client, parquet):
             chunks = cluster_client.gather(cluster_client.compute(data.chunks))
             np.testing.assert_array_equal(np.vstack([dense(chunk.X) for chunk in chunks]), X)
             np.testing.assert_array_equal(np.concatenate([chunk.y for chunk in chunks]), Y)
+
+
+@pytest.mark.parametrize("memory", ["auto", "pinned", "mmap"])
+@pytest.mark.parametrize("kind", ["array", "frame"])
+def test_unknown_chunks_of_other_rows_are_cut_anew(memory, kind):
+    """As many chunks, but other rows in them: found out when they are placed, and put right at the price of a read."""
+    from daskdml import config_context, runtime
+
+    rng = np.random.default_rng(0)
+    X, kept = rng.normal(size=(4000, 3)), rng.random(4000) < 0.5
+    y, weight = X[:, 0].copy(), np.arange(4000.0)
+    Xd = da.from_array(X, chunks=(700, -1))[da.from_array(kept, chunks=700)]
+    other = ((600,) * 5 + (1000,),)
+    yd, wd = (da.from_array(part, chunks=other)[da.from_array(kept, chunks=other)] for part in (y, weight))
+    if kind == "frame":
+        Xd = dd.from_dask_array(Xd, columns=list("abc"))
+    data = Partitioned.from_any(Xd, yd, wd)
+    with config_context(memory=memory), runtime.open(data) as run:
+        rows = run.map(lambda block: (block.X[:, 0], block.y, block.weight))
+    first, targets, weights = (np.concatenate(parts) for parts in zip(*rows))
+    np.testing.assert_array_equal(first, X[kept, 0])
+    np.testing.assert_array_equal(targets, y[kept])
+    np.testing.assert_array_equal(weights, weight[kept])

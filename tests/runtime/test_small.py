@@ -89,6 +89,18 @@ def test_chunks_of_very_different_sizes(cluster_client, rows):
     np.testing.assert_allclose(one.coef_, LogisticRegression().fit(X, y).coef_, rtol=1e-9)
 
 
+@pytest.mark.parametrize("runtime", ["auto", "tasks"])
+def test_unknown_chunks_of_other_rows_are_cut_anew(cluster_client, rows, runtime):
+    X, y = rows
+    other = (500,) * 4 + (1000, 1000)
+    kept = np.random.default_rng(1).random(N) < 0.5
+    Xd = da.from_array(X, chunks=(700, -1))[da.from_array(kept, chunks=700)]
+    yd = da.from_array(y, chunks=(other,))[da.from_array(kept, chunks=(other,))]
+    with config_context(runtime=runtime):
+        ours = LogisticRegression().fit(Xd, yd)
+    np.testing.assert_allclose(ours.coef_, LogisticRegression().fit(X[kept], y[kept]).coef_, rtol=1e-9)
+
+
 def test_a_chunk_far_larger_than_those_that_were_measured_is_left_where_it_is(cluster_client, rows, monkeypatch):
     """The size of tables is estimated from three chunks: were a fourth huge, the client would drown."""
     X, y = rows
