@@ -411,7 +411,7 @@ def test_every_datetime_may_have_a_timezone_of_its_own():
 
 
 def test_dates_that_no_one_can_read_are_refused_in_fit():
-    frame = pd.DataFrame({"t": pd.Series([np.datetime64("2020-01-01"), datetime.date(2020, 1, 1)], dtype=object)})
+    frame = pd.DataFrame({"t": pd.Series([np.datetime64("2020-01-01"), datetime.date(2020, 1, 2)], dtype=object)})
     with pytest.raises(ValueError, match="Column 't' looks like one of kind datetime, but .* give them one type"):
         TableEncoder().fit(frame)
 
