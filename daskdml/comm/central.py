@@ -1,6 +1,6 @@
-"""All-reduce through rank 0: for very few ranks."""
+"""All-reduce through rank 0, a tree of one level: for very few ranks."""
 
-from daskdml.comm.moves import Open, Pass, Recv, Seal, Send
+from daskdml.comm import tree
 
 needs_exact = False
 
@@ -28,16 +28,7 @@ def allreduce(rank, size, x, combine):
     -----
     Rank 0 sends and receives ``(size - 1) n`` values, every other rank ``n``.
     """
-    if rank:
-        yield Send(0, x)
-        packet = yield Recv(0)
-    else:
-        for source in range(1, size):
-            x = combine(x, (yield Open((yield Recv(source)))))
-        packet = yield Seal(x)
-        for to in range(1, size):
-            yield Pass(to, packet)
-    return (yield Open(packet))
+    return (yield from tree.allreduce(rank, size, x, combine, fan_in=max(size - 1, 1)))
 
 
 def bytes_sent(rank, size, n_bytes):

@@ -420,8 +420,8 @@ class Ridge(_LeastSquares):
         self
         """
         check_params(self, self._constraints)
-        alpha = np.asarray(self.alpha, dtype=np.float64)
-        if not (np.isfinite(alpha).all() and (alpha >= 0).all()):
+        alpha = np.asarray(self.alpha)
+        if alpha.dtype.kind not in "fiub" or not (np.isfinite(alpha).all() and (alpha >= 0).all()):
             raise ValueError(f"alpha must hold finite numbers >= 0, got {self.alpha!r}.")
         if self.solver == "lbfgs" and not self.positive:
             raise ValueError(

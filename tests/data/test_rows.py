@@ -226,10 +226,11 @@ def test_wrong_kind():
 def test_graphs_of_short_lived_frames_stay_apart():
     # Dask would name them by their addresses, and the second may get that of the first.
     frame = dd.from_pandas(FRAME, npartitions=2)
+    keys = [key for name in "abc" for key in (frame[name] + 1).simplify().__dask_keys__()]
     for _ in range(50):
         graphs = [rows.stack_layer(name, {}, [(frame[name] + 1).simplify()]) for name in "abc"]
         layers = {layer for graph in graphs for layer in graph.layers}
-        assert len(layers) == 6
-        keys = [key for name in "abc" for key in (frame[name] + 1).simplify().__dask_keys__()]
+        # Named by what they compute, which lives on: addresses collide once in a hundred times only.
+        assert layers == {*"abc", *(key[0] for key in keys)}
         merged = {key: task for graph in graphs for key, task in graph.to_dict().items()}
         assert all(key in merged for key in keys)

@@ -78,6 +78,12 @@ def test_ridge(alpha, weighted, targets, fit_intercept):
     same(ours, reference.Ridge(**params, solver="cholesky").fit(X, y, weight), 1e-10)
 
 
+@pytest.mark.parametrize("alpha", [["a"], [1.0, np.nan], [-1.0], [None], -1.0, np.inf, "x", 1j], ids=str)
+def test_alpha_that_is_no_strength_is_a_sentence(alpha):
+    with pytest.raises(ValueError, match="alpha.* must (hold|be)"):
+        Ridge(alpha=alpha).fit(*rows())
+
+
 def test_alpha_per_target():
     X, y = rows(targets=3)
     alpha = np.array([0.1, 10.0, 1000.0])

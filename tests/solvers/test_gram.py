@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
+from daskdml.solvers import gram
 from daskdml.solvers.gram import solve_nonnegative, solve_products
 
 
@@ -57,3 +58,15 @@ def test_nonnegative(p, rank, alpha):
     assert np.linalg.norm(rows @ w - target) <= lowest * (1 + 1e-9)
     if rank == "full" or alpha:
         np.testing.assert_allclose(w, best, atol=1e-8)
+
+
+@pytest.mark.parametrize("start", [0.0, 1.0], ids=["none free", "all free"])
+@pytest.mark.parametrize("p", [1, 7, 60])
+def test_exchange_ends_at_the_answer_from_any_set(p, start, monkeypatch):
+    """Where it begins, a quasi-Newton method's guess, only saves steps."""
+    rng = np.random.default_rng(p)
+    X, y = rng.normal(size=(3 * p, p)), rng.normal(size=3 * p)
+    best, _ = optimize.nnls(X, y)
+    guess = optimize.OptimizeResult(x=np.full(p, start))
+    monkeypatch.setattr(gram.optimize, "minimize", lambda *args, **kwargs: guess)
+    np.testing.assert_allclose(gram._exchange(X.T @ X, X.T @ y), best, atol=1e-9)
