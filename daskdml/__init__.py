@@ -19,12 +19,16 @@ _ROOMS = (
     "wrappers",
 )
 
-__all__ = ["__version__", "config_context", "get_config", "set_config", *_ROOMS]
+_PROGRAMS = ("Program", "run")
+
+__all__ = ["__version__", "config_context", "get_config", "set_config", *_PROGRAMS, *_ROOMS]
 
 
 def __getattr__(name):
     if name in _ROOMS:
         return importlib.import_module(f"daskdml.{name}")
+    if name in _PROGRAMS:
+        return getattr(importlib.import_module("daskdml.runtime.spmd"), name)
     raise AttributeError(f"module 'daskdml' has no attribute {name!r}; it has {', '.join(__all__)}")
 
 

@@ -23,7 +23,7 @@ ESTIMATORS = ("linear_model", "preprocessing", "impute", "model_selection", "wra
 
 # room: (rooms of daskdml it may import, third-party packages it may import)
 LAYERS = {
-    "daskdml": ("utils", ""),  # the package's own __init__
+    "daskdml": ("utils runtime", ""),  # the package's own __init__
     "_typing": ("", "numpy"),
     "utils": ("", "numpy dask.config"),
     "kernels": ("utils", "numpy scipy numba llvmlite cupy"),
@@ -35,7 +35,8 @@ LAYERS = {
     "comm": ("utils", "numpy"),
     "data": ("utils", "numpy scipy pandas narwhals pyarrow dask distributed"),
     "runtime": (
-        "data comm compress kernels utils", "numpy scipy dask distributed threadpoolctl psutil cloudpickle llvmlite",
+        "data comm compress kernels utils",
+        "numpy scipy dask distributed threadpoolctl psutil cloudpickle llvmlite fsspec",
     ),
     "report": ("utils", "numpy rich matplotlib jinja2 pandas IPython"),
     "metrics": ("data runtime kernels utils", "numpy scipy sklearn"),

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parent.parent
 
 PUBLIC = {
     "daskdml": """
-        config_context get_config impute linear_model metrics model_selection preprocessing set_config testing wrappers
+        Program config_context get_config impute linear_model metrics model_selection preprocessing run set_config
+        testing wrappers
     """,
     "daskdml.linear_model": "LinearRegression LogisticRegression Ridge",
     "daskdml.preprocessing": "OneHotEncoder StandardScaler TableEncoder",

@@ -12,16 +12,20 @@ from daskdml.comm.collectives import (
     vote,
 )
 from daskdml.comm.exchange import exchange
+from daskdml.comm.values import allreduce_values, broadcast_value, gather_values
 
 __all__ = [
     "TOPOLOGIES",
     "allgather",
     "allreduce",
     "allreduce_blocks",
+    "allreduce_values",
     "barrier",
     "broadcast",
+    "broadcast_value",
     "choose_topology",
     "exchange",
+    "gather_values",
     "reduce_scatter",
     "vote",
 ]

@@ -53,11 +53,16 @@ def allreduce(rank, size, x, combine, fan_in=FAN_IN):
 
 def hand_down(rank, size, packet, fan_in=FAN_IN):
     """Pass the packet of rank 0 down the tree; every rank opens it and returns the value."""
+    return (yield Open((yield from pass_down(rank, size, packet, fan_in))))
+
+
+def pass_down(rank, size, packet, fan_in=FAN_IN):
+    """Pass the packet of rank 0 down the tree; every rank returns it."""
     if rank:
         packet = yield Recv(parent(rank, fan_in))
     for child in children(rank, size, fan_in):
         yield Pass(child, packet)
-    return (yield Open(packet))
+    return packet
 
 
 def bytes_sent(rank, size, n_bytes):

@@ -2,7 +2,10 @@
 
 from typing import NamedTuple
 
+from daskdml.utils.portable import portable
 
+
+@portable
 class Packet(NamedTuple):
     """An encoded array.
 

@@ -56,7 +56,7 @@ def as_target(y):
         raise ValueError(f"y should be a 1d array, got an array of shape {y.shape} instead.")
     if y.dtype.kind == "O":
         y = _plain_objects(y)
-    return y
+    return np.require(y, requirements=["A"])
 
 
 def as_vector(y):
@@ -129,7 +129,7 @@ def as_weight(weight, n):
         raise ValueError(f"Sample weights must be numbers, got values of type {weight.dtype}.")
     if n is not None and weight.shape != (n,):
         raise ValueError(f"sample_weight.shape == {weight.shape}, expected {(n,)}!")
-    return np.ascontiguousarray(weight, dtype=np.float64)  # kernels take no strides
+    return np.require(weight, np.float64, ["C", "A"])  # kernels take no strides
 
 
 @dataclass(frozen=True, eq=False)

@@ -43,14 +43,16 @@ def check_cluster(client):
     """
     while True:
         threads = _threads(client)
-        known = (client.id, frozenset(threads.items()))
-        if known in _checked:
-            return _checked[known]
-        facts = client.run(_probe(), packages=PACKAGES, on_error="return")
-        if _threads(client) == threads:  # else a worker went or came while we asked
-            compare(_probe()(None, PACKAGES), facts)
-            _checked.clear()
-            _checked[known] = _describe(threads, facts)
+        known = _checked.get(client.id, {})
+        new = sorted(set(threads) - set(known))
+        if not new:
+            return _describe(threads, {address: known[address] for address in threads})
+        facts = client.run(_probe(), packages=PACKAGES, workers=new, on_error="return")
+        there = _threads(client)  # a worker may have gone while we asked
+        facts = {address: found for address, found in facts.items() if address in there}
+        compare(_probe()(None, PACKAGES), facts)
+        _checked.clear()
+        _checked[client.id] = {**known, **facts}
 
 
 def compare(ours, facts):

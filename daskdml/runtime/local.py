@@ -46,6 +46,14 @@ class LocalRun(Run):
         fn()
         self.timings["compile"] += time.perf_counter() - start
 
+    def run_program(self, program, step=0, state=None, **options):
+        if self._blocks is None:
+            return super().run_program(program)
+        from .spmd.threads import run_threads
+
+        meta = self._meta()
+        return run_threads(program, self._blocks, meta, self.n_threads, step=step, state=state, **options).state
+
     def close(self):
         self._chunks = self._blocks = self._sources = None
 

@@ -85,11 +85,11 @@ def open(data, *, passes="many", announce=None):
 def _client_for(data, runtime):
     """Return the client to run on, or None and a few words saying why in this process."""
     client, in_task = _current_client()
-    if runtime == "tasks":
+    if runtime in ("tasks", "spmd"):
         if client is None:
             where = "a fit inside a Dask task stays in process" if in_task else "no distributed.Client is current"
             raise ValueError(
-                f'runtime="tasks" needs a cluster, but {where}; create a Client first, or use runtime="auto".'
+                f'runtime="{runtime}" needs a cluster, but {where}; create a Client first, or use runtime="auto".'
             )
         return client, ""
     if runtime in ("threads", "debug"):

@@ -6,10 +6,23 @@ import uuid
 
 import numpy as np
 
+from daskdml.utils.config import get_config
+
 from .cluster_check import check_cluster
 from .graphs import OURS
 from .waiting import ALLOWED_DEATHS, WorkerLost, cancelling, raise_first, too_many_deaths, wait_for
+from .watch import Watch
 from .work import apply_steps, itself, with_targets
+
+UNEVEN = 1.3  # times its share that a worker holds before chunks are moved away
+
+
+class NoRoom(Exception):
+    """The workers may not hold all chunks."""
+
+    def __init__(self, total, n_workers):
+        super().__init__(total, n_workers)
+        self.total, self.n_workers = total, n_workers
 
 
 class Placed:
@@ -34,7 +47,7 @@ class Placed:
     """
 
     def __init__(self, client, sources, workers, make=itself):
-        self.client = client
+        self.client, self.watch = client, Watch(client, get_config()["timeout"])
         self.workers = workers
         self.futures = []
         self._recipes = []
@@ -99,7 +112,7 @@ class Placed:
             try:
                 with cancelling(self.client) as started:
                     answer = submit(started)
-                    wait_for(self.client, started, set(self.workers))
+                    wait_for(self.watch, started, set(self.workers))
                     return answer, started
             except WorkerLost as error:
                 lost = error
@@ -109,6 +122,62 @@ class Placed:
     def repair(self):
         """Make the chunks again that nobody holds, on the workers there are now."""
         self._make(self._lost())
+
+    def settle(self, sizes, limits=None):
+        """Make lost chunks again and move others, so that no worker holds much more than its share.
+
+        Parameters
+        ----------
+        sizes : list of int
+            Of the chunks, in any unit.
+        limits : dict of str to float, optional
+            What each worker may hold, in that unit.
+
+        Returns
+        -------
+        dict of str to list of int
+            The numbers of the chunks that each worker holds.
+
+        Raises
+        ------
+        NoRoom
+            If the workers that are there may not hold all chunks.
+        """
+        for _ in range(ALLOWED_DEATHS + 1):
+            self.workers = check_cluster(self.client)
+            holders = self.client.who_has(self.futures)
+            held, lost = {address: [] for address in self.workers}, []
+            for i, future in enumerate(self.futures):
+                homes = [a for a in holders.get(future.key) or () if a in held]
+                held[min(homes)].append(i) if homes else lost.append(i)
+            threads = {address: worker.n_threads for address, worker in self.workers.items()}
+            homes, moves = assign(held, lost, threads, sizes, limits)
+            if not lost and not moves:
+                return {address: numbers for address, numbers in held.items() if numbers}
+            try:
+                self.client.cancel([self.futures[i] for i in lost], force=True)
+                self._make(homes)
+                self._move(moves)
+            except WorkerLost as error:
+                gone = error
+        raise too_many_deaths(gone)
+
+    def _move(self, moves):
+        """Send chunks to other workers, or make them again there where they are files."""
+        with cancelling(self.client) as started:
+            moved = []
+            for address, numbers in moves.items():
+                movable = [i for i in numbers if itself in self._recipes[i][2]]
+                for i in movable:
+                    key = f"{OURS}moved-{uuid.uuid4().hex}"
+                    moved.append((i, self.client.submit(itself, self.futures[i], key=key, workers=[address])))
+                rest = [i for i in numbers if i not in movable]
+                moved += zip(rest, compute_on(self.client, address, self._delayed(rest)) if rest else ())
+            started += [future for _, future in moved]
+            wait_for(self.watch, started, set(self.workers))
+            raise_first(started)
+        for i, future in moved:
+            self.futures[i] = future
 
     def release(self):
         """Let go of all chunks."""
@@ -126,7 +195,7 @@ class Placed:
                     for i, future in zip(numbers, new):
                         self.futures[i] = future
                 try:
-                    wait_for(self.client, started, set(homes) - {None})
+                    wait_for(self.watch, started, set(homes) - {None})
                     lost = None
                 except WorkerLost as error:
                     lost = error
@@ -152,6 +221,67 @@ class Placed:
         lost = [i for i, future in enumerate(self.futures) if not holders.get(future.key)]
         self.client.cancel([self.futures[i] for i in lost], force=True)
         return _ranges(lost, self.workers)
+
+
+def assign(held, lost, threads, sizes, limits=None, most=UNEVEN):
+    """Plan where lost chunks are made again, and which ones move.
+
+    Parameters
+    ----------
+    held : dict of str to list of int
+        Chunk numbers by worker.
+    lost : list of int
+        Those that nobody holds.
+    threads : dict of str to int
+        By worker: a worker's share of the rows is in proportion.
+    sizes : list of int
+        Of all chunks.
+    limits : dict of str to float, optional
+        What a worker may hold.
+    most : float, default 1.3
+        Times its share that a worker may hold before something is moved.
+
+    Returns
+    -------
+    homes, moves : dict of str to list of int
+        Chunk numbers by worker.
+
+    Raises
+    ------
+    NoRoom
+        If there is no room for some chunk.
+
+    Examples
+    --------
+    >>> assign({"a": [0, 1], "b": [4, 5], "c": []}, [2, 3], {"a": 1, "b": 1, "c": 1}, [10] * 6)
+    ({'c': [2, 3]}, {})
+    """
+    total = sum(sizes)
+    share = {a: max(total * n / sum(threads.values()), 1e-9) for a, n in threads.items()}
+    load = {a: sum(sizes[i] for i in numbers) for a, numbers in held.items()}
+    room = {a: (limits or {}).get(a, np.inf) for a in share}
+    homes, moves, held = {}, {}, {a: sorted(numbers) for a, numbers in held.items()}
+    home = None
+    for i in sorted(lost):
+        # Neighbours stay together as long as their worker has less than its share.
+        if home is None or load[home] + sizes[i] / 2 > share[home] or load[home] + sizes[i] > room[home]:
+            fit = [a for a in share if load[a] + sizes[i] <= room[a]]
+            if not fit:
+                raise NoRoom(total, len(share))
+            home = min(fit, key=lambda a: (load[a] / share[a], a))
+        homes.setdefault(home, []).append(i)
+        load[home] += sizes[i]
+    while True:
+        full, empty = (pick(load, key=lambda a: (load[a] / share[a], a)) for pick in (max, min))
+        movable = [i for i in held[full] if load[empty] + sizes[i] <= room[empty]]
+        if load[full] <= most * share[full] or not movable:
+            return homes, moves
+        i = movable[-1] if held[empty] and held[empty][0] > movable[-1] else movable[0]
+        if (load[empty] + sizes[i]) / share[empty] >= load[full] / share[full]:
+            return homes, moves
+        held[full].remove(i)
+        load[full], load[empty] = load[full] - sizes[i], load[empty] + sizes[i]
+        moves.setdefault(empty, []).append(i)
 
 
 def compute_on(client, address, chunks):

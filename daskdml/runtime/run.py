@@ -172,6 +172,29 @@ class Run:
             row, block, what = found
             raise ValueError(f"Input X contains {what}. First in row {row} (block {block}).")
 
+    def run_program(self, program, step=0, state=None, **options):
+        """Run a `daskdml.runtime.spmd.Program` on the rows; return its last state.
+
+        Parameters
+        ----------
+        program : Program
+        step : int, default 0
+            Steps that are finished.
+        state : object, optional
+            After them.
+        **options
+            ``save_every`` seconds, ``on_saved`` to be called with (step, state), ``topology``.
+
+        Raises
+        ------
+        ValueError
+            If the rows are read again in every pass: a rank holds its rows from step to step.
+        """
+        raise ValueError(
+            'A program needs its rows in memory or as files from step to step, but memory="stream" reads them again in '
+            'every pass; use config_context(memory="mmap"), or more memory.'
+        )
+
     def close(self):
         """Let go of everything placed for this run."""
 
@@ -202,6 +225,13 @@ class Run:
     def _position(self, i):
         """Return what ``Chunk.blocks`` needs to number the blocks of chunk ``i``."""
         return self._first_blocks[i], self._first_rows[i], self.rows_per_block
+
+    def _meta(self):
+        """Return what every rank of a program knows of all rows."""
+        from .spmd.program import Meta
+
+        self._check_rows()
+        return Meta(self.n_samples, self.n_features, self.n_blocks)
 
     def _check_rows(self):
         if self.n_samples == 0:

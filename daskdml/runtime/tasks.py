@@ -5,6 +5,8 @@ import time
 import uuid
 from contextlib import suppress
 
+from daskdml.utils.config import get_config
+
 from . import memory
 from .cluster_check import check_cluster, free_scratch
 from .graphs import Sources
@@ -16,6 +18,7 @@ from .run import Run, unnumbered
 from .stopping import StopUnwanted
 from .threads import n_cores
 from .waiting import WorkerLost, cancelling, raise_first, wait_for
+from .watch import Watch
 from .work import (
     FoldBlocks,
     MapChunks,
@@ -133,6 +136,7 @@ class TasksRun(Run):
         self._workers = workers
         self._slots = sum(worker.n_threads for worker in workers.values())
         self._placed = placed
+        self._watch = Watch(client, get_config()["timeout"]) if placed is None else placed.watch
         self._sources = sources
         self._chunk_bytes = (n_bytes or 0) // max(1, data.n_chunks) if mode == "pinned" else 0
         self._target_functions = ()
@@ -152,12 +156,27 @@ class TasksRun(Run):
             name = _new_name("warm")
             started += [self._client.submit(timed, payload, key=f"{name}-{a}", workers=[a]) for a in cold]
             fn()
-            wait_for(self._client, started, set(cold), WARM_SECONDS - (time.perf_counter() - start))
+            wait_for(self._watch, started, set(cold), WARM_SECONDS - (time.perf_counter() - start))
             raise_first(started)
             # A worker that is not ready goes on by itself, and its first block waits for it: others begin meanwhile.
             ready = [address for address, future in zip(cold, started) if future.done()]
             _warmed.update((self._client.id, address, payload) for address in ready)
         self.timings["compile"] += time.perf_counter() - start
+
+    def run_program(self, program, step=0, state=None, **options):
+        if self._placed is None:
+            return super().run_program(program)
+        from .spmd.cluster import ClusterRanks
+
+        meta = self._meta()
+        # Files are mapped: they take no memory that has to be there.
+        sizes = [self._chunk_bytes * self.n_chunks * n // meta.n_samples for n in self.lengths]
+        positions = [self._position(i) if n else None for i, n in enumerate(self.lengths)]
+        ranks = ClusterRanks(self._client, self._placed, meta, positions, sizes, **options)
+        try:
+            return ranks.run(program, step, program.init(meta) if state is None else state)
+        finally:
+            self._workers = self._placed.workers
 
     def close(self):
         if self._placed is not None:
@@ -204,7 +223,7 @@ class TasksRun(Run):
         """Return the numbers of rows that parts of `unnumbered` chunks have, which stay where they are."""
         with cancelling(self._client) as counted:
             counted += [self._client.submit(lengths_in, part, key=_new_name("lengths")) for part in parts]
-            wait_for(self._client, counted, set() if self._placed is None else set(self._placed.workers))
+            wait_for(self._watch, counted, set() if self._placed is None else set(self._placed.workers))
             return self._client.gather(counted)
 
     def _merge(self, started, folding):
@@ -255,7 +274,7 @@ class TasksRun(Run):
         else:
             with cancelling(self._client) as done:
                 answer = submit(done)
-                wait_for(self._client, done, set())
+                wait_for(self._watch, done, set())
         with cancelling(self._client) as futures:
             futures += done
             parts = self._client.gather(futures)

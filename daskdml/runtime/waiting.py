@@ -36,12 +36,12 @@ def cancelling(client):
         raise
 
 
-def wait_for(client, futures, pinned, at_most=math.inf):
+def wait_for(watch, futures, pinned, at_most=math.inf):
     """Wait until all futures are done, one has failed, or ``at_most`` seconds have passed.
 
     Parameters
     ----------
-    client : distributed.Client
+    watch : Watch
     futures : list of Future
     pinned : set of str
         Addresses of the workers that tasks may run on only.
@@ -64,7 +64,7 @@ def wait_for(client, futures, pinned, at_most=math.inf):
         except TimeoutError:
             if left <= 0 or any(future.status == "error" for future in futures):
                 return
-            gone = pinned - set(client.nthreads())
+            gone = pinned - watch.present()
             if gone:
                 raise WorkerLost(gone) from None
 

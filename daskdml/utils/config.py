@@ -10,9 +10,18 @@ import os
 import sys
 from contextvars import ContextVar
 
-DEFAULTS = {"runtime": "auto", "memory": "auto", "n_threads": None, "scratch_dir": None}
+DEFAULTS = {
+    "runtime": "auto",
+    "memory": "auto",
+    "n_threads": None,
+    "scratch_dir": None,
+    "timeout": 60.0,
+    "checkpoint": None,
+    "checkpoint_every": 30.0,
+    "resume": False,
+}
 ALLOWED = {
-    "runtime": ("auto", "threads", "tasks", "debug"),
+    "runtime": ("auto", "threads", "tasks", "spmd", "debug"),
     "memory": ("auto", "pinned", "mmap", "stream"),
 }
 
@@ -38,16 +47,27 @@ def set_config(**options):
 
     Parameters
     ----------
-    runtime : {"auto", "threads", "tasks", "debug"}
+    runtime : {"auto", "threads", "tasks", "spmd", "debug"}
         Where blocks are computed. "auto" stays in this process unless a `distributed.Client` is current and the data
-        are a Dask collection, of more than 32 MiB in a fit of many passes; "debug" is a plain Python loop that pdb can
-        step through.
+        are a Dask collection, of more than 32 MiB in a fit of many passes; then it takes what is predicted to be
+        faster, one task per worker and pass ("tasks") or one task per worker and fit, between which sums travel
+        ("spmd"). "debug" is a plain Python loop that pdb can step through.
     memory : {"auto", "pinned", "mmap", "stream"}
         How blocks wait between passes: in memory, as files in scratch space, or read again from their source.
     n_threads : int or None
         Threads of the in-process pool; None is one per core this process may use.
     scratch_dir : str or None
         Folder for "mmap" blocks; None is the worker's own folder, or the system's temporary folder in process.
+    timeout : float, default 60
+        Seconds after which a worker that is silent though connected (stopped, or cut off) is taken out of the cluster.
+    checkpoint : str or None
+        Where a fit of many passes writes how far it is: a file, as a path or any URL that fsspec knows. It is removed
+        when the fit has ended well.
+    checkpoint_every : float, default 30
+        Seconds between two writings; also between the states that a fit on a cluster brings to this process, from
+        which it goes on if all workers die at once.
+    resume : bool, default False
+        Go on from the checkpoint, if there is one; it must be of the same data and parameters.
 
     Examples
     --------
@@ -95,8 +115,13 @@ def _check(options):
         is_count = isinstance(value, numbers.Integral) and not isinstance(value, bool)
         if name == "n_threads" and not (is_count and value >= 1):
             raise ValueError(f"The option 'n_threads' must be None or an int of at least 1; got {value!r}.")
-        if name == "scratch_dir" and not isinstance(value, (str, os.PathLike)):
-            raise ValueError(f"The option 'scratch_dir' must be None or a path; got {value!r}.")
+        if name in ("scratch_dir", "checkpoint") and not isinstance(value, (str, os.PathLike)):
+            raise ValueError(f"The option {name!r} must be None or a path; got {value!r}.")
+        is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if name in ("timeout", "checkpoint_every") and not (is_number and value > 0):
+            raise ValueError(f"The option {name!r} must be a number of seconds above 0; got {value!r}.")
+        if name == "resume" and not isinstance(value, bool):
+            raise ValueError(f"The option 'resume' must be True or False; got {value!r}.")
 
 
 def _from_dask():

@@ -86,7 +86,7 @@ def test_environment_is_read():
     "options, match",
     [
         ({"speed": 1}, "no option 'speed'; it has runtime, memory"),
-        ({"runtime": "fast"}, "'runtime' must be one of auto, threads, tasks, debug; got 'fast'"),
+        ({"runtime": "fast"}, "'runtime' must be one of auto, threads, tasks, spmd, debug; got 'fast'"),
         ({"memory": "paper"}, "'memory' must be one of"),
         ({"n_threads": 0}, "int of at least 1; got 0"),
         ({"n_threads": 2.0}, "int of at least 1; got 2.0"),

@@ -1,7 +1,8 @@
-"""One program on every rank: threads of this process, or workers in virtual time."""
+"""One program on every rank: threads of this process, workers of a cluster, or workers in virtual time."""
 
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Outcome, Program
+from daskdml.runtime.spmd.run import run
 from daskdml.runtime.spmd.simulate import SimulatedCluster
 from daskdml.runtime.spmd.threads import run_threads
 
-__all__ = ["Comm", "GroupChanged", "Meta", "Outcome", "Program", "SimulatedCluster", "run_threads"]
+__all__ = ["Comm", "GroupChanged", "Meta", "Outcome", "Program", "SimulatedCluster", "run", "run_threads"]

@@ -100,7 +100,8 @@ class Driver:
     step : int, default 0
         Steps that are finished in it.
     allowed_deaths : int, default 3
-        Of groups at one and the same step, before the rows themselves are held to be what kills.
+        Of groups at one and the same step, before the rows themselves are held to be what kills; and groups in a row
+        that may end at one step though nobody died or came, before the workers are held to be cut off.
     takes_joins : bool, default True
         Whether a worker that joins becomes a rank, at the price of forming a new group.
 
@@ -119,6 +120,7 @@ class Driver:
         self.generation = 0
         self._phase, self._owners, self._running = "placing", {}, set()
         self._deaths, self._died_at = 0, -1
+        self._fruitless, self._begun_at, self._has_cause = 0, -1, True
 
     def begin(self):
         """Return the first actions."""
@@ -134,6 +136,7 @@ class Driver:
         if event.worker in self.workers:
             return []
         self.workers.add(event.worker)
+        self._has_cause = True
         if self._phase == "running":
             return self._drain() if self.takes_joins else []
         return self._place() if self._phase == "placing" else []
@@ -142,6 +145,7 @@ class Driver:
         if event.worker not in self.workers:
             return []
         self.workers.discard(event.worker)
+        self._has_cause = True
         if self._phase == "placing":
             return self._place()
         was_rank = event.worker in self._running
@@ -159,6 +163,10 @@ class Driver:
         if self._phase != "placing" or not set(event.owners) <= self.workers:
             return []  # someone was lost meanwhile, and another Place is on its way
         self._owners = {worker: event.owners[worker] for worker in sorted(event.owners) if event.owners[worker]}
+        self._fruitless = self._fruitless + 1 if not self._has_cause and self.step == self._begun_at else 0
+        if self._fruitless > self.allowed_deaths:
+            return self._fail(_no_contact(self._fruitless, self.step + 1))
+        self._begun_at, self._has_cause = self.step, False
         self.generation += 1
         self._running, self._phase = set(self._owners), "running"
         return [Start(self.generation, self._owners, self.step, self.state)]
@@ -204,6 +212,13 @@ class Driver:
     def _fail(self, error):
         self._phase = "over"
         return [Abort(self.generation), Fail(error)]
+
+
+def _no_contact(times, step):
+    return RuntimeError(
+        f"The workers lost contact with each other {times} times in step {step}, although the scheduler reaches all of "
+        'them; let them connect to each other, or use config_context(runtime="tasks").'
+    )
 
 
 def _too_many(deaths, step, worker):

@@ -5,14 +5,20 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskdml.comm import collectives
+from daskdml.comm import collectives, values
 from daskdml.comm.blocks import allreduce_blocks
 from daskdml.comm.endpoint import Endpoint
-from daskdml.comm.moves import Pass, Recv, Send
+from daskdml.comm.moves import Open, Pass, Recv, Send
+
+# Of a message between two processes of one machine through the workers' own connections; measured ones replace them.
+LATENCY, BANDWIDTH = 5e-4, 3e8
 
 
-class GroupChanged(Exception):
-    """The group of ranks is no more what it was: this generation is over, and the last finished step stands."""
+class GroupChanged(BaseException):
+    """The group of ranks is no more what it was: this generation is over, and the last finished step stands.
+
+    No `Exception`: a program that catches errors of its own must not catch this.
+    """
 
 
 class Meta(NamedTuple):
@@ -34,7 +40,27 @@ class Program:
     State is replicated: a pure function of the state before and of reduced data, with the same bits on every rank.
     ``step`` must not change it in place, for a step that a death interrupts is done again from the same state. What
     belongs to rows lives in ``local``, which `rebuild` can make again anywhere.
+
+    Attributes
+    ----------
+    n_threads : int
+        Threads that a step may use, set on each rank before the first one.
+
+    Examples
+    --------
+    >>> class Mean(Program):
+    ...     def init(self, meta):
+    ...         return None
+    ...     def step(self, state, local, comm):
+    ...         return comm.allreduce(sum(block.X.sum(axis=0) for block in local)) / comm.meta.n_samples
+    ...     def done(self, state):
+    ...         return state is not None
+    >>> import daskdml
+    >>> daskdml.run(Mean(), np.arange(10.0).reshape(5, 2))
+    array([4., 5.])
     """
+
+    n_threads = 1
 
     def init(self, meta):
         """Return the first state, the same on every rank.
@@ -42,6 +68,12 @@ class Program:
         Parameters
         ----------
         meta : Meta
+            Rows, features and blocks in all.
+
+        Returns
+        -------
+        object
+            For checkpoints made of what `daskdml.utils.portable` lists: numbers, strings, arrays, tuples, dicts ...
         """
         raise NotImplementedError
 
@@ -51,12 +83,27 @@ class Program:
         Parameters
         ----------
         blocks : list of daskdml.data.Block
-            This rank's, in ascending order of ``block.index``.
+            This rank's, in ascending order of ``block.index``; each has ``X``, ``y``, ``weight``, ``index``, ``start``.
+
+        Returns
+        -------
+        object
         """
         return blocks
 
     def rebuild(self, state, local):
-        """Return ``local`` with what depends on the state, for a group that begins at that state."""
+        """Return ``local`` with what depends on the state, for a group that begins at that state.
+
+        Parameters
+        ----------
+        state : object
+        local : object
+            What `local` returned.
+
+        Returns
+        -------
+        object
+        """
         return local
 
     def step(self, state, local, comm):
@@ -66,13 +113,53 @@ class Program:
         ----------
         state : object
         local : object
+            What `rebuild` returned.
         comm : Comm
+            Talks to the other ranks; all must make the same calls in the same order.
+
+        Returns
+        -------
+        object
         """
         raise NotImplementedError
 
     def done(self, state):
-        """Tell whether the state is final."""
+        """Tell whether the state is final.
+
+        Parameters
+        ----------
+        state : object
+
+        Returns
+        -------
+        bool
+        """
         raise NotImplementedError
+
+    def run(self, step, state, local, comm, commit):
+        """Go from a finished step on to the end: the loop of one rank.
+
+        Parameters
+        ----------
+        step : int
+            Steps that are finished.
+        state : object
+            After them.
+        local : object
+            What `rebuild` returned.
+        comm : Comm
+        commit : callable of (step, state)
+            To be told of every step that is finished: the next group goes on from there.
+
+        Returns
+        -------
+        object
+            The last state.
+        """
+        while not self.done(state):
+            state, step = self.step(state, local, comm), step + 1
+            commit(step, state)
+        return state
 
 
 class Comm:
@@ -84,6 +171,8 @@ class Comm:
     generation : int
         Counts the groups of one run: a new one is formed after each death, join or pause.
     meta : Meta
+    latency, bandwidth : float
+        Seconds of an empty message and bytes per second of a long one, by which topologies are chosen.
     bytes_sent : int
     rounds : int
         Collectives so far.
@@ -93,18 +182,29 @@ class Comm:
     Every call raises `GroupChanged` once the group has changed. All ranks must make the same calls in the same order.
     """
 
-    def __init__(self, rank, size, generation, meta, transport, *, topology="auto", latency=1e-3, bandwidth=3e8):
+    def __init__(
+        self, rank, size, generation, meta, transport, *, topology="auto", latency=LATENCY, bandwidth=BANDWIDTH
+    ):
         self.rank, self.size, self.generation, self.meta = rank, size, generation, meta
         self.bytes_sent = self.rounds = 0
         self._transport, self._endpoint = transport, Endpoint()
-        self._topology, self._latency, self._bandwidth = topology, latency, bandwidth
+        self._topology, self.latency, self.bandwidth = topology, latency, bandwidth
 
-    def allreduce(self, x, operation="sum"):
-        """Return the arrays of all ranks combined entry by entry; the bits depend on the number of ranks."""
-        x = np.asarray(x)
-        topology = self._topology
+    def allreduce(self, x, operation="sum", topology=None):
+        """Return the arrays of all ranks combined entry by entry; the bits depend on the number of ranks.
+
+        Parameters
+        ----------
+        x : ndarray
+            Of the same shape and dtype on every rank.
+        operation : {"sum", "max", "min"}, default "sum"
+        topology : {"central", "tree", "doubling", "ring"}, optional
+            Instead of the one that is predicted to be the fastest for this many bytes.
+        """
+        x = np.array(x)
+        topology = topology or self._topology
         if topology == "auto":
-            topology = collectives.choose_topology(self.size, x.nbytes, self._latency, self._bandwidth)
+            topology = collectives.choose_topology(self.size, x.nbytes, self.latency, self.bandwidth)
         return self._call(collectives.allreduce, x, topology=topology, operation=operation)
 
     def allreduce_blocks(self, values):
@@ -119,17 +219,48 @@ class Comm:
         flat = {index: np.ravel(value) for index, value in values.items()}
         return self._call(allreduce_blocks, flat, self.meta.n_blocks, first.size).reshape(first.shape)
 
+    def allreduce_values(self, own, combine):
+        """Return values of any kind, one per block (or a `Fold` of them), combined along the tree over block numbers.
+
+        Parameters
+        ----------
+        own : dict of int to object, or Fold
+            By ``block.index``; what they may hold, `daskdml.utils.portable` says.
+        combine : callable of two values
+        """
+        return self._call(values.allreduce_values, own, self.meta.n_blocks, combine)
+
     def reduce_scatter(self, x, operation="sum"):
         """Return this rank's slice of the combined vectors."""
-        return self._call(collectives.reduce_scatter, x, operation=operation)
+        return self._call(collectives.reduce_scatter, np.array(x), operation=operation)
 
     def allgather(self, x):
         """Return the list of all ranks' arrays, of any length each."""
-        return self._call(collectives.allgather, x)
+        return self._call(collectives.allgather, np.array(x))
 
     def broadcast(self, x, root=0):
         """Return the array of rank ``root``."""
-        return self._call(collectives.broadcast, x, root)
+        return self._call(collectives.broadcast, np.array(x), root)
+
+    def broadcast_value(self, value):
+        """Return the value of rank 0, which may be of any kind that `daskdml.utils.portable` lists."""
+        return self._call(values.broadcast_value, value)
+
+    def gather_values(self, value):
+        """Return the list of all ranks' values on rank 0, None elsewhere."""
+        return self._call(values.gather_values, value)
+
+    def send(self, to, x):
+        """Send an array to one rank, without waiting for it."""
+        self._carry_out(Send(to, np.array(x)))
+
+    def receive(self, source):
+        """Wait for the next array that one rank has sent here."""
+        return _own(self._carry_out(Open(self._carry_out(Recv(source)))))
+
+    def check(self):
+        """Raise `GroupChanged` if the group has changed: for long computations between two calls."""
+        self._transport.check()
 
     def barrier(self):
         """Wait until all ranks have come here."""
@@ -146,7 +277,7 @@ class Comm:
             try:
                 move = moves.send(answer)
             except StopIteration as end:
-                return end.value
+                return _own(end.value)
             answer = self._carry_out(move)
 
     def _carry_out(self, move):
@@ -160,15 +291,27 @@ class Comm:
         return None
 
 
+def _own(value):
+    """Return an array that may be written to: what arrives is read-only, for other ranks may hold the same memory."""
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        return value.copy()
+    return [_own(member) for member in value] if isinstance(value, list) else value
+
+
 class Station:
     """Packets that have arrived at one worker for its ranks of one run, by generation and source.
 
     A generation that is over is refused, whoever still sends in its name: a rank that hung and was taken for dead may
     wake up at any time. One that has not begun here yet is kept, for others may have begun it.
+
+    Attributes
+    ----------
+    n_bytes : int
+        Of the packets that wait.
     """
 
     def __init__(self):
-        self.retired = 0
+        self.retired = self.n_bytes = 0
         self._packets, self._expected = {}, {}
 
     def put(self, generation, source, number, packet):
@@ -178,7 +321,13 @@ class Station:
             return False
         self._expected[key] = number + 1
         self._packets.setdefault(key, deque()).append(packet)
+        self.n_bytes += packet.nbytes
         return True
+
+    @property
+    def is_empty(self):
+        """Whether no packet waits."""
+        return not any(self._packets.values())
 
     def has(self, generation, source):
         """Tell whether a packet waits."""
@@ -186,7 +335,9 @@ class Station:
 
     def take(self, generation, source):
         """Return the packet that waits longest."""
-        return self._packets[generation, source].popleft()
+        packet = self._packets[generation, source].popleft()
+        self.n_bytes -= packet.nbytes
+        return packet
 
     def retire(self, generation):
         """Refuse a generation, and all before it, from now on."""
@@ -194,6 +345,7 @@ class Station:
         for table in (self._packets, self._expected):
             for key in [key for key in table if key[0] <= self.retired]:
                 del table[key]
+        self.n_bytes = sum(packet.nbytes for packets in self._packets.values() for packet in packets)
 
 
 class Outcome(NamedTuple):
@@ -231,15 +383,17 @@ def run_rank(program, blocks, comm, step, state, on_step=None):
     -------
     Outcome
     """
+    committed = [step, state]
+
+    def commit(step, state):
+        committed[:] = step, state
+        if on_step is not None:
+            on_step(step, state)
+
     try:
-        local = program.rebuild(state, program.local(blocks))
-        while not program.done(state):
-            state = program.step(state, local, comm)
-            step += 1
-            if on_step is not None:
-                on_step(step, state)
+        final = program.run(step, state, program.rebuild(state, program.local(blocks)), comm, commit)
     except GroupChanged:
-        return Outcome("aborted", step, state)
-    except Exception as error:
-        return Outcome("failed", step, state, error)
-    return Outcome("done", step, state)
+        return Outcome("aborted", *committed)
+    except (Exception, KeyboardInterrupt, SystemExit) as error:
+        return Outcome("failed", *committed, error)
+    return Outcome("done", committed[0], final)

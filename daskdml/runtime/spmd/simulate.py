@@ -381,10 +381,13 @@ class _Wire:
     def receive(self, source):
         rank = self.rank
         while True:
-            if rank.is_aborted:
-                raise GroupChanged
+            self.check()
             if rank.worker.station.has(rank.generation, source):
                 return rank.worker.station.take(rank.generation, source)
             rank.waits_for = source
             rank.pause()
             rank.waits_for = None
+
+    def check(self):
+        if self.rank.is_aborted:
+            raise GroupChanged

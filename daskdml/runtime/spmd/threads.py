@@ -1,11 +1,15 @@
-"""Ranks as threads of this process: the group never changes, and sums cross no network."""
+"""Ranks as threads of this process: sums cross no network, and nobody dies."""
 
+import queue
 import threading
+import time
 
+from daskdml.runtime.spmd import driver as say
+from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Station, run_rank
 
 
-def run_threads(program, blocks, meta, n_ranks, *, topology="tree"):
+def run_threads(program, blocks, meta, n_ranks, *, step=0, state=None, topology="tree", save_every=None, on_saved=None):
     """Run a program on threads of this process.
 
     Parameters
@@ -14,13 +18,21 @@ def run_threads(program, blocks, meta, n_ranks, *, topology="tree"):
     blocks : list of Block
     meta : Meta
     n_ranks : int
-        At most one per block is started.
+        At most one per block is started; 1 is this very thread.
+    step : int, default 0
+        Steps that are finished.
+    state : object, default None
+        After them; None asks ``program.init``.
     topology : str, default "tree"
+    save_every : float, optional
+        Seconds between two calls of ``on_saved``.
+    on_saved : callable of (step, state), optional
+        Is given the state of rank 0.
 
     Returns
     -------
-    Outcome
-        Of rank 0.
+    Finish
+        The last step and state.
 
     Raises
     ------
@@ -28,63 +40,99 @@ def run_threads(program, blocks, meta, n_ranks, *, topology="tree"):
         What the program raised, on whichever rank.
     """
     n_ranks = max(min(n_ranks, len(blocks)), 1)
-    group = _Group(n_ranks)
-    outcomes = [None] * n_ranks
-
-    def run(rank):
-        own = blocks[rank * len(blocks) // n_ranks : (rank + 1) * len(blocks) // n_ranks]
-        comm = Comm(rank, n_ranks, 1, meta, _Wire(group, rank), topology=topology)
-        outcomes[rank] = run_rank(program, own, comm, 0, program.init(meta))
-        if outcomes[rank].kind == "failed":
-            group.close()
-
-    others = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(1, n_ranks)]
-    for thread in others:
-        thread.start()
+    threads = _Threads(program, blocks, meta, topology, save_every)
+    driver = Driver(range(n_ranks), program.init(meta) if state is None else state, step)
+    threads.carry_out(driver.begin())
     try:
-        run(0)
+        while threads.ended is None:
+            event = threads.events.get()
+            threads.carry_out(driver.on(event))
+            if isinstance(event, say.Saved) and on_saved is not None:
+                on_saved(event.step, event.state)
     finally:
-        # A Ctrl-C in rank 0 must not leave the others waiting for it.
-        if outcomes[0] is None:
-            group.close()
-        for thread in others:
-            thread.join()
-    errors = [outcome.error for outcome in outcomes if outcome.kind == "failed"]
-    if errors:
-        raise errors[0]
-    return outcomes[0]
+        threads.close()
+    if isinstance(threads.ended, say.Fail):
+        raise threads.ended.error
+    return threads.ended
 
 
-class _Group:
-    """Where packets for each rank arrive, and the lock that all ranks share."""
+class _Threads:
+    """Carries out what the driver says, and the lock that all ranks share."""
 
-    def __init__(self, n_ranks):
-        self.changed, self.closed = threading.Condition(), False
-        self.stations = [Station() for _ in range(n_ranks)]
+    def __init__(self, program, blocks, meta, topology, save_every):
+        self.program, self.blocks, self.meta, self.topology = program, blocks, meta, topology
+        self.save_every = save_every
+        self.events, self.ended = queue.SimpleQueue(), None
+        self.changed, self.is_over, self.stations, self.running = threading.Condition(), False, [], []
+
+    def carry_out(self, actions):
+        for action in actions:
+            getattr(self, f"_{type(action).__name__.lower()}")(action)
+
+    def _place(self, action):
+        n, size = len(self.blocks), len(action.workers)
+        self.events.put(say.Placed({r: range(r * n // size, (r + 1) * n // size) for r in action.workers}))
+
+    def _start(self, action):
+        size = len(action.owners)
+        self.stations = [Station() for _ in range(size)]
+        ranks = range(1, size) if size == 1 else range(size)
+        self.running = [threading.Thread(target=self._run, args=(action, rank, size), daemon=True) for rank in ranks]
+        for thread in self.running:
+            thread.start()
+        if size == 1:
+            self._run(action, 0, 1)
+
+    def _abort(self, action):
+        with self.changed:
+            self.is_over = True
+            self.changed.notify_all()
+
+    def _finish(self, action):
+        self.ended = action
+
+    _fail = _finish
 
     def close(self):
-        with self.changed:
-            self.closed = True
-            self.changed.notify_all()
+        self._abort(None)
+        for thread in self.running:
+            thread.join()
+
+    def _run(self, action, rank, size):
+        comm = Comm(rank, size, action.generation, self.meta, _Wire(self, rank, size), topology=self.topology)
+        saved_at = time.monotonic()
+
+        def on_step(step, state):
+            nonlocal saved_at
+            if rank == 0 and self.save_every is not None and time.monotonic() - saved_at >= self.save_every:
+                saved_at = time.monotonic()
+                self.events.put(say.Saved(action.generation, step, state))
+
+        own = [self.blocks[i] for i in action.owners[rank]]
+        outcome = run_rank(self.program, own, comm, action.step, action.state, on_step)
+        self.events.put(say.Returned(action.generation, rank, outcome))
 
 
 class _Wire:
     """The transport of one rank."""
 
-    def __init__(self, group, rank):
-        self.group, self.rank, self.sent = group, rank, {}
+    def __init__(self, threads, rank, size):
+        self.threads, self.rank, self.sent = threads, rank, [0] * size
 
     def send(self, to, packet):
-        with self.group.changed:
-            number = self.sent.get(to, 0)
-            self.sent[to] = number + 1
-            self.group.stations[to].put(1, self.rank, number, packet)
-            self.group.changed.notify_all()
+        threads = self.threads
+        with threads.changed:
+            threads.stations[to].put(1, self.rank, self.sent[to], packet)
+            self.sent[to] += 1
+            threads.changed.notify_all()
 
     def receive(self, source):
-        station = self.group.stations[self.rank]
-        with self.group.changed:
-            self.group.changed.wait_for(lambda: self.group.closed or station.has(1, source))
-            if not station.has(1, source):
-                raise GroupChanged
+        threads, station = self.threads, self.threads.stations[self.rank]
+        with threads.changed:
+            threads.changed.wait_for(lambda: threads.is_over or station.has(1, source))
+            self.check()
             return station.take(1, source)
+
+    def check(self):
+        if self.threads.is_over:
+            raise GroupChanged

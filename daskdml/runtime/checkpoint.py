@@ -1,0 +1,129 @@
+"""How far a fit is, in one file at any URL: structure as JSON, arrays as raw bytes, no pickle."""
+
+import hashlib
+import json
+import struct
+import zlib
+
+import numpy as np
+
+from daskdml.utils.portable import Parcel, from_frames, pack, to_frames, unpack
+
+MAGIC = b"daskdml checkpoint 1\n"
+
+
+class Checkpoint:
+    """Reads and writes the checkpoint of one fit.
+
+    Parameters
+    ----------
+    url : str or path-like
+        A file, as a path or any URL that fsspec knows (``"s3://bucket/fit.ckpt"``).
+    fingerprint : dict of str to str
+        What a checkpoint must agree with to be gone on from: of the data, and of what is computed on them.
+
+    Notes
+    -----
+    Written whole or not at all: to a file beside it first, where the file system can rename, and closed by a checksum.
+    """
+
+    def __init__(self, url, fingerprint):
+        import fsspec
+
+        self.url, self.fingerprint = str(url), fingerprint
+        self._fs, self._path = fsspec.core.url_to_fs(self.url)
+
+    def write(self, step, state):
+        """Write the state after a step.
+
+        Raises
+        ------
+        TypeError
+            If the state holds what no checkpoint can, see `daskdml.utils.portable`.
+        """
+        parcel = pack(state)
+        described, frames = to_frames(parcel.arrays)
+        facts = {"fingerprint": self.fingerprint, "step": step, "state": parcel.header, "arrays": described}
+        header = json.dumps(facts).encode()
+        check = zlib.crc32(header)
+        parent = self._fs._parent(self._path)
+        self._fs.makedirs(parent, exist_ok=True)
+        with self._fs.transaction, self._fs.open(self._path, "wb") as file:
+            file.write(MAGIC + struct.pack("<Q", len(header)) + header)
+            for frame in frames:
+                file.write(frame)
+                check = zlib.crc32(frame, check)
+            file.write(struct.pack("<I", check))
+
+    def read(self):
+        """Return (step, state) of what was written, None if there is no such file.
+
+        Raises
+        ------
+        ValueError
+            If it belongs to other data or another fit, is damaged, or is no checkpoint.
+        """
+        try:
+            with self._fs.open(self._path, "rb") as file:
+                content = file.read()
+        except FileNotFoundError:
+            return None
+        if not content.startswith(MAGIC):
+            raise ValueError(f"{self.url} is no checkpoint of this version of daskdml; name another file.")
+        at = len(MAGIC) + 8
+        (length,) = struct.unpack("<Q", content[at - 8 : at])
+        body, (check,) = memoryview(content)[at:-4], struct.unpack("<I", content[-4:])
+        if zlib.crc32(body) != check:
+            raise ValueError(f"The checkpoint {self.url} is damaged (its checksum differs); fit with resume=False.")
+        facts = json.loads(bytes(body[:length]))
+        self._compare(facts["fingerprint"])
+        frames, at = [], length
+        for dtype, shape in facts["arrays"]:
+            n = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            frames.append(body[at : at + n])
+            at += n
+        arrays = from_frames(facts["arrays"], frames)
+        return facts["step"], unpack(Parcel(facts["state"], arrays))
+
+    def remove(self):
+        """Remove the file: the fit has ended well."""
+        if self._fs.exists(self._path):
+            self._fs.rm(self._path)
+
+    def _compare(self, found):
+        differing = [name for name in {**self.fingerprint, **found} if self.fingerprint.get(name) != found.get(name)]
+        if differing:
+            one = differing[0]
+            raise ValueError(
+                f"The checkpoint {self.url} belongs to another fit: its {one} is {found.get(one)}, here it is "
+                f"{self.fingerprint.get(one)}. Use resume=False to begin anew, or another file."
+            )
+
+
+def rows_digest(block):
+    """Return a hash of a block's rows, targets and weights, which `combine_digests` makes one of all blocks'."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (block.X, block.y, block.weight):
+        for array in _arrays(part):
+            digest.update(f"{array.dtype.str}{array.shape}".encode())
+            digest.update(_bytes_of(array))
+    return digest.digest()
+
+
+def combine_digests(left, right):
+    """Hash two hashes into one: along the fixed tree over blocks, whoever holds them."""
+    return hashlib.blake2b(left + right, digest_size=16).digest()
+
+
+def _arrays(part):
+    if part is None:
+        return []
+    if isinstance(part, tuple):
+        return [array for panel in part for array in _arrays(panel)]
+    return [part.indptr, part.indices, part.data] if hasattr(part, "indptr") else [np.asarray(part)]
+
+
+def _bytes_of(array):
+    if array.dtype.kind == "O":
+        return repr(array.tolist()).encode()
+    return np.ascontiguousarray(array).view(np.uint8).reshape(-1).data

@@ -1,0 +1,276 @@
+"""Programs on the workers of a Dask cluster: carries out what the driver says, and tells it what happens."""
+
+import queue
+import threading
+import time
+import uuid
+import warnings
+from contextlib import suppress
+
+from distributed import CancelledError, KilledWorker
+
+from daskdml.runtime.memory import format_bytes
+from daskdml.runtime.placing import NoRoom
+from daskdml.runtime.spmd import driver as say
+from daskdml.runtime.spmd.dask_comm import RANK_PREFIX
+from daskdml.runtime.spmd.driver import Driver
+from daskdml.runtime.spmd.program import Outcome
+from daskdml.runtime.spmd.ranks import Group, Ranks, end_generation, latest_step, run_task, what_is_missing
+from daskdml.runtime.work import itself
+
+TICK_SECONDS = 0.05
+BROADCAST_BYTES = 1 << 20
+PINNED_SHARE = 0.6  # of a worker's memory, beyond which Dask begins to write to disk what is pinned
+WAIT_FOR_ROOM = 30.0  # seconds for a replacement, where those that are left may not hold the rows
+WAIT_FOR_WORKER = 60.0
+
+_links: dict = {}
+_plugged: dict = {}
+
+
+class RanksImpossible(RuntimeError):
+    """This version of distributed lacks what ranks need to talk to each other."""
+
+
+def prepare(client):
+    """Let the workers have ranks.
+
+    Raises
+    ------
+    RanksImpossible
+        If their version of distributed lacks something.
+    """
+    addresses = frozenset(client.nthreads())
+    if _plugged.get(client.id) == addresses:
+        return
+    client.register_plugin(Ranks())
+    missing = {text for text in client.run(what_is_missing, on_error="return").values() if isinstance(text, str)} - {""}
+    if missing:
+        raise RanksImpossible(f"This version of distributed lacks {', '.join(sorted(missing))}.")
+    _plugged[client.id] = addresses
+
+
+def can_have_ranks(client):
+    """Tell whether the workers can have ranks; warn once if they cannot."""
+    try:
+        prepare(client)
+    except RanksImpossible as error:
+        warnings.warn(
+            f"Fits use tasks instead of ranks that talk to each other, which is slower: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+class ClusterRanks:
+    """One run of a program on the workers that hold the chunks.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    placed : Placed
+    meta : Meta
+    positions : list of tuple
+        What ``Chunk.blocks`` needs to number the blocks of each chunk.
+    sizes : list of int
+        Bytes of the chunks that they take in a worker's memory.
+    save_every : float
+        Seconds between two states that are brought here.
+    on_saved : callable of (step, state), optional
+        Is given those states.
+    topology : str, default "auto"
+    takes_joins : bool, default True
+
+    Attributes
+    ----------
+    driver : Driver
+    recoveries : list of float
+        Seconds from each end of a group to the start of the next one.
+    """
+
+    def __init__(
+        self, client, placed, meta, positions, sizes, *, save_every=30.0, on_saved=None, topology="auto",
+        takes_joins=True,
+    ):  # fmt: skip
+        self.client, self.placed, self.meta = client, placed, meta
+        self.positions, self.sizes = positions, sizes
+        self.save_every, self.on_saved = save_every, on_saved
+        self.topology, self.takes_joins = topology, takes_joins
+        self.run_id = uuid.uuid4().hex
+        self.driver, self.recoveries = None, []
+        self._events = queue.SimpleQueue()
+        self._futures, self._addresses, self._ended, self._is_saving = [], {}, None, False
+
+    def run(self, program, step=0, state=None):
+        """Run a program to its end; return its last state.
+
+        Parameters
+        ----------
+        program : Program
+            Picklable.
+        step : int
+            Steps that are finished.
+        state : object
+            After them.
+
+        Raises
+        ------
+        RuntimeError
+            If workers die again and again at one step, none is left for a minute, what is left cannot hold the rows, or
+            the scheduler is gone.
+        Exception
+            What the program raised, at once.
+        """
+        import cloudpickle
+
+        prepare(self.client)
+        self._program, self._dumps = program, lambda value: cloudpickle.dumps(value, protocol=5)
+        self.driver = Driver(self.placed.watch.present(now=True), state, step, takes_joins=self.takes_joins)
+        self._alone_since = self._saved_at = time.monotonic()
+        try:
+            self._carry_out(self.driver.begin())
+            while self._ended is None:
+                self._wait()
+        finally:
+            self._let_go()
+        if isinstance(self._ended, say.Fail):
+            raise self._ended.error
+        return self._ended.state
+
+    # Events ----------------------------------------------------------------------------------------------------------
+
+    def _wait(self):
+        with suppress(queue.Empty):
+            self._tell(self._events.get(timeout=TICK_SECONDS))
+        present = self.placed.watch.present()
+        for address in sorted(self.driver.workers - present):
+            self._tell(say.Lost(address))
+        for address in sorted(present - self.driver.workers):
+            self._tell(say.Joined(address))
+        now = time.monotonic()
+        self._alone_since = now if present else self._alone_since
+        if now - self._alone_since > WAIT_FOR_WORKER:
+            raise RuntimeError(
+                f"The cluster has had no worker for {WAIT_FOR_WORKER:.0f} seconds, at step {self.driver.step}; start "
+                "some, and go on from a checkpoint with config_context(checkpoint=..., resume=True)."
+            )
+        if now - self._saved_at > self.save_every and not self._is_saving:
+            self._saved_at, self._is_saving = now, True
+            threading.Thread(target=self._save, daemon=True).start()
+
+    def _tell(self, event):
+        if self._ended is None:
+            self._carry_out(self.driver.on(event))
+            if isinstance(event, say.Saved) and self.on_saved is not None:
+                self.on_saved(self.driver.step, self.driver.state)
+
+    def _save(self):
+        """Bring the newest state here; in a thread of its own, for a stopped worker never answers."""
+        try:
+            for address in list(self._addresses):
+                found = self.client.run(latest_step, self.run_id, workers=[address], on_error="ignore").get(address)
+                if found is not None:
+                    self._events.put(say.Saved(*found))
+                    return
+        except Exception:
+            pass  # no state this time: the fit goes on without, and tries again
+        finally:
+            self._is_saving = False
+
+    # Actions ---------------------------------------------------------------------------------------------------------
+
+    def _carry_out(self, actions):
+        for action in actions:
+            getattr(self, f"_{type(action).__name__.lower()}")(action)
+
+    def _place(self, action):
+        self._drop_futures()
+        until = time.monotonic() + WAIT_FOR_ROOM
+        while True:
+            try:
+                is_first = not self.driver.generation
+                owners = self.placed.held() if is_first else self.placed.settle(self.sizes, self._limits())
+                break
+            except NoRoom as error:
+                if time.monotonic() > until:
+                    raise RuntimeError(_no_room(error)) from None
+                time.sleep(TICK_SECONDS)
+        # Chunks without rows, and workers without blocks, take no part.
+        blocks = {a: [i for i in numbers if self.positions[i] is not None] for a, numbers in owners.items()}
+        self._events.put(say.Placed({address: numbers for address, numbers in blocks.items() if numbers}))
+
+    def _limits(self):
+        return {a: PINNED_SHARE * worker.memory_limit for a, worker in self.placed.workers.items()}
+
+    def _start(self, action):
+        # A group's ranks follow the rows, so that neighbours in the tree of blocks are neighbours among ranks.
+        addresses = sorted(action.owners, key=lambda a: action.owners[a][0])
+        link = _links.get(self.client.scheduler.address, (None, None))
+        group = Group(self.run_id, action.generation, addresses, self.meta, self.topology, *link)
+        payload = self._sent(self._dumps((self._program, group)))
+        start = self._sent(self._dumps((action.step, action.state)))
+        self._addresses = {address: rank for rank, address in enumerate(addresses)}
+        for rank, address in enumerate(addresses):
+            numbers = action.owners[address]
+            chunks, positions = [self.placed.futures[i] for i in numbers], [self.positions[i] for i in numbers]
+            future = self.client.submit(
+                run_task, payload, start, chunks, positions, rank, workers=[address], allow_other_workers=False,
+                key=f"{RANK_PREFIX}{self.run_id}-{action.generation}-{rank}", retries=0, pure=False,
+            )  # fmt: skip
+            self._futures.append(future)
+            future.add_done_callback(self._returns(action.generation, address))
+
+    def _sent(self, payload):
+        if len(payload) <= BROADCAST_BYTES:
+            return payload
+        return self.client.submit(itself, payload, key=f"daskdml-broadcast-{uuid.uuid4().hex}")
+
+    def _returns(self, generation, address):
+        def callback(future):
+            try:
+                report = future.result()
+            except (CancelledError, KilledWorker, OSError):
+                # The watch sees whether its worker has gone; if not, this rank has come back with nothing.
+                outcome = Outcome("aborted", -1, None)
+            except Exception as error:
+                outcome = Outcome("failed", -1, None, error)
+            else:
+                outcome = report.outcome
+                if report.latency is not None:
+                    _links[self.client.scheduler.address] = report.latency, report.bandwidth
+            self._events.put(say.Returned(generation, address, outcome))
+
+        return callback
+
+    def _abort(self, action):
+        """Call the ranks of a group back, each by a thread of its own: a stopped worker never answers."""
+        for address in self._addresses:
+            threading.Thread(target=self._end_on, args=(address, action.generation), daemon=True).start()
+
+    def _end_on(self, address, generation):
+        with suppress(Exception):  # a worker that has died
+            self.client.run(end_generation, self.run_id, generation, workers=[address], on_error="ignore")
+
+    def _finish(self, action):
+        self._ended = action
+
+    _fail = _finish
+
+    def _drop_futures(self):
+        if self._futures:
+            self.client.cancel(self._futures, force=True)
+        self._futures = []
+
+    def _let_go(self):
+        with suppress(Exception):  # the scheduler may be gone
+            self._drop_futures()
+
+
+def _no_room(error):
+    return (
+        f"{error.n_workers} workers are left, which may not hold {format_bytes(error.total)} of rows in memory, and "
+        f"no other came within {WAIT_FOR_ROOM:.0f} seconds; add workers, or read the rows again in every pass with "
+        'config_context(memory="mmap") or config_context(memory="stream").'
+    )

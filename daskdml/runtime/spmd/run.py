@@ -1,0 +1,90 @@
+"""`daskdml.run`: a user's own loop, on threads, on a cluster, or on workers that exist in virtual time only."""
+
+from daskdml.data import Partitioned
+from daskdml.runtime.checkpoint import Checkpoint, combine_digests, rows_digest
+from daskdml.runtime.opening import open
+from daskdml.utils.config import get_config
+
+
+def run(program, X, y=None, sample_weight=None, *, cluster=None):
+    """Run a program of supersteps on the rows of X until it is done; return its last state.
+
+    Every rank holds some blocks of rows, calls ``program.step`` on them, and ``comm.allreduce`` adds up what the ranks
+    found. A worker that dies costs the step that it was in; who is left goes on from the last finished one.
+
+    Parameters
+    ----------
+    program : Program
+        With ``init``, ``step`` and ``done``; its class must be importable on the workers or picklable by cloudpickle.
+    X, y, sample_weight : any input
+        NumPy, pandas, SciPy sparse or Dask collections; y and weights may be left out.
+    cluster : daskdml.testing.SimulatedCluster, optional
+        Runs it there. By default the ranks are one long task on each worker of the current `distributed.Client` if X is
+        a Dask collection, and else threads of this process; ``config_context(runtime="spmd" or "threads")`` decides.
+
+    Returns
+    -------
+    object
+        The last state.
+
+    Raises
+    ------
+    Exception
+        What the program raised, on whichever rank, at once and as it was.
+    ValueError
+        If the options ask for a runtime that cannot be had here, or for a checkpoint of other rows.
+
+    Notes
+    -----
+    ``config_context(checkpoint=url, checkpoint_every=30, resume=True)`` writes the state to a file and goes on from it;
+    one pass over the rows then hashes them. Memory: the rows, and a state per rank. What a step sends, its calls say.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import daskdml
+    >>> class Descent(daskdml.Program):
+    ...     def init(self, meta):
+    ...         return 0, np.zeros(meta.n_features)
+    ...     def step(self, state, blocks, comm):
+    ...         k, w = state
+    ...         gradient = sum(b.X.T @ (b.X @ w - b.y) for b in blocks)
+    ...         return k + 1, w - comm.allreduce(gradient) / comm.meta.n_samples
+    ...     def done(self, state):
+    ...         return state[0] == 50
+    >>> X = np.random.default_rng(0).normal(size=(1000, 2))
+    >>> k, w = daskdml.run(Descent(), X, X @ [1.0, 2.0])
+    >>> w.round(6)
+    array([1., 2.])
+    """
+    if cluster is not None:
+        return cluster.run(program, X, y, sample_weight)
+    options = get_config()
+    if options["runtime"] == "tasks":
+        raise ValueError(
+            'A program runs as ranks, config_context(runtime="spmd"), or on threads of this process, "threads"; '
+            'runtime="tasks" has neither.'
+        )
+    data = Partitioned.from_any(_whole_rows(X), y, sample_weight)
+    with open(data) as place:
+        if options["checkpoint"] is None:
+            return place.run_program(program, save_every=options["checkpoint_every"])
+        checkpoint = Checkpoint(options["checkpoint"], fingerprint_of(place, type(program).__qualname__))
+        begin = (options["resume"] and checkpoint.read()) or (0, None)
+        state = place.run_program(program, *begin, save_every=options["checkpoint_every"], on_saved=checkpoint.write)
+        checkpoint.remove()
+        return state
+
+
+def fingerprint_of(place, what):
+    """Return what a checkpoint of ``what`` on these rows must agree with; hashes all rows, in one pass."""
+    shape = f"{place.n_samples:,} rows, {place.n_features} features, {place.dtype}, {place.layout}"
+    digest = place.map_reduce(rows_digest, combine_digests).hex()
+    return {"kind": what, "shape": shape, "number of blocks": str(place.n_blocks), "hash of all rows": digest}
+
+
+def _whole_rows(X):
+    """Put the columns of each row together: what a program is given are rows."""
+    if len(getattr(X, "chunks", ())) == 2 and len(X.chunks[1]) > 1:
+        return X.rechunk({1: -1})
+    return X

@@ -1,0 +1,192 @@
+"""Values as plain structure and raw arrays: what travels between ranks and stands in checkpoints, without pickle.
+
+A value is None, a number, a string, bytes, an array of numbers or strings, a tuple, list, dict or set of values, or a
+NamedTuple or dataclass that was made `portable`. Reading runs no code but the constructors of those.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+_registered: dict = {}
+_KINDS = "biufcSU"  # of arrays that are their bytes
+
+
+class Parcel(NamedTuple):
+    """A value that is packed.
+
+    Attributes
+    ----------
+    header : list
+        Its structure: lists, strings and numbers, as JSON and msgpack know them.
+    arrays : tuple of ndarray
+        C-contiguous, read-only.
+    """
+
+    header: list
+    arrays: tuple
+
+    @property
+    def nbytes(self):
+        """Bytes of the arrays."""
+        return sum(array.nbytes for array in self.arrays)
+
+
+def portable(cls):
+    """Let values hold instances of a NamedTuple or dataclass: a class decorator.
+
+    Raises
+    ------
+    TypeError
+        If the class has no fields to be taken apart into.
+    """
+    if not (hasattr(cls, "_fields") or hasattr(cls, "__dataclass_fields__")):
+        raise TypeError(f"portable() takes NamedTuples and dataclasses, got {cls!r}.")
+    name = f"{cls.__module__}:{cls.__qualname__}"
+    # The newest counts: a notebook defines its classes again.
+    _registered[name] = cls
+    return cls
+
+
+def pack(value):
+    """Return a value as a `Parcel`.
+
+    Raises
+    ------
+    TypeError
+        For anything that the module's docstring does not list.
+
+    Examples
+    --------
+    >>> parcel = pack({"w": np.zeros(3), "steps": 2})
+    >>> parcel.nbytes, unpack(parcel)["steps"]
+    (24, 2)
+    """
+    arrays = []
+    return Parcel(_pack(value, arrays), tuple(arrays))
+
+
+def unpack(parcel):
+    """Return the value of a parcel; its arrays are read-only views.
+
+    Raises
+    ------
+    ValueError
+        If the parcel does not fit together, or names a class that is not known here.
+    """
+    try:
+        return _unpack(parcel.header, parcel.arrays)
+    except (IndexError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"This is no packed value of this version of daskdml: {error!r}.") from error
+
+
+def _pack(value, arrays):
+    kind = type(value)
+    if value is None or kind in (bool, float, str) or (kind is int and -(2**63) <= value < 2**63):
+        return value
+    if kind is int:
+        return ["int", str(value)]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _pack_array(np.asarray(value), arrays, "scalar" if isinstance(value, np.generic) else "array")
+    if kind in (bytes, bytearray):
+        return [kind.__name__, *_pack_array(np.frombuffer(value, np.uint8), arrays, "array")]
+    if kind in (tuple, list, set, frozenset):
+        members = sorted(value, key=repr) if kind in (set, frozenset) else value
+        return [kind.__name__, [_pack(member, arrays) for member in members]]
+    if kind is dict:
+        return ["dict", [[_pack(k, arrays), _pack(v, arrays)] for k, v in value.items()]]
+    name = f"{kind.__module__}:{kind.__qualname__}"
+    if _registered.get(name) is kind:
+        fields = getattr(value, "_fields", None) or value.__dataclass_fields__
+        return ["record", name, [_pack(getattr(value, field), arrays) for field in fields]]
+    raise TypeError(
+        f"A {kind.__module__}.{kind.__qualname__} cannot travel between ranks or stand in a checkpoint; use numbers, "
+        "strings, NumPy arrays, tuples, lists, dicts and sets of them, or decorate a NamedTuple or dataclass with "
+        "daskdml.utils.portable.portable."
+    )
+
+
+def _pack_array(array, arrays, kind):
+    if array.dtype.kind == "O":
+        return ["objects", list(array.shape), [_pack(x, arrays) for x in array.ravel().tolist()]]
+    if array.dtype.kind in "mM":
+        return [kind, array.dtype.str, *_pack_array(array.view(np.int64), arrays, "array")[1:]]
+    if array.dtype.kind not in _KINDS:
+        raise TypeError(f"An array of {array.dtype} cannot travel between ranks or stand in a checkpoint.")
+    array = np.ascontiguousarray(array).reshape(array.shape).view()
+    array.flags.writeable = False
+    arrays.append(array)
+    return [kind, array.dtype.str, len(arrays) - 1]
+
+
+def _unpack(node, arrays):
+    if not isinstance(node, (list, tuple)):
+        return node
+    kind, *rest = node
+    return _READERS[kind](arrays, *rest)
+
+
+def _array(arrays, dtype, *rest):
+    array = arrays[rest[-1]]
+    return array if np.dtype(dtype) == array.dtype else array.view(dtype)
+
+
+def _objects(arrays, shape, members):
+    found = np.empty(math.prod(shape), dtype=object)
+    found[:] = [_unpack(member, arrays) for member in members]
+    return found.reshape(shape)
+
+
+def _record(arrays, name, members):
+    if name not in _registered:
+        raise ValueError(f"The class {name} is not known here; import the module that defines it.")
+    return _registered[name](*[_unpack(member, arrays) for member in members])
+
+
+def _members(make):
+    return lambda arrays, members: make(_unpack(member, arrays) for member in members)
+
+
+_READERS = {
+    "int": lambda arrays, digits: int(digits),
+    "array": _array,
+    "scalar": lambda arrays, *rest: _array(arrays, *rest)[()],
+    "objects": _objects,
+    "bytes": lambda arrays, *rest: _array(arrays, *rest[1:]).tobytes(),
+    "bytearray": lambda arrays, *rest: bytearray(_array(arrays, *rest[1:]).tobytes()),
+    **{kind.__name__: _members(kind) for kind in (tuple, list, set, frozenset)},
+    "dict": lambda arrays, pairs: {_unpack(k, arrays): _unpack(v, arrays) for k, v in pairs},
+    "record": _record,
+}
+
+
+def to_frames(arrays):
+    """Describe arrays as (list of [dtype, shape], list of memoryviews of their bytes)."""
+    frames = [np.ascontiguousarray(array).reshape(-1).view(np.uint8).data for array in arrays]
+    return [[array.dtype.str, list(array.shape)] for array in arrays], frames
+
+
+def from_frames(described, frames):
+    """Return the arrays that `to_frames` described, as read-only views of the frames.
+
+    Raises
+    ------
+    ValueError
+        If a frame has another length than its description says, or the description is of objects.
+    """
+    if len(described) != len(frames):
+        raise ValueError(f"{len(described)} arrays are described, but {len(frames)} frames came.")
+    return tuple(_from_frame(dtype, shape, frame) for (dtype, shape), frame in zip(described, frames))
+
+
+def _from_frame(dtype, shape, frame):
+    dtype = np.dtype(str(dtype))
+    if dtype.kind not in _KINDS or dtype.hasobject or dtype.fields:
+        raise ValueError(f"Arrays of {dtype} are refused: they are no plain numbers.")
+    n_bytes = math.prod(shape) * dtype.itemsize
+    if any(n < 0 for n in shape) or n_bytes != memoryview(frame).nbytes:
+        raise ValueError(f"An array of shape {tuple(shape)}, {dtype} has {n_bytes} bytes, but another number came.")
+    array = np.frombuffer(frame, dtype=np.uint8).view(dtype).reshape(shape) if n_bytes else np.empty(shape, dtype)
+    array.flags.writeable = False
+    return array
