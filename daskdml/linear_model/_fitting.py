@@ -24,6 +24,7 @@ from daskdml.objectives import Evaluator, LinearObjective
 from daskdml.objectives.panels import in_phases
 from daskdml.report import FitReport, Progress, Record
 from daskdml.solvers import Newton, NewtonCG, ProxNewton, State, minimize
+from daskdml.utils.portable import portable
 from daskdml.utils.random import as_seed
 
 # The pilot: enough rows for a Hessian that is right to a few per cent, never more than a tenth of all, nor 256 MB.
@@ -48,11 +49,36 @@ class Fit:
     run : daskdml.runtime Run
     report : FitReport
     features : namespace with ``n_features_in_`` and perhaps ``feature_names_in_``
+    warnings : list of (str, category)
+        To be issued where the user called.
     """
 
-    def __init__(self, run, report, progress, features):
+    def __init__(self, run, report, progress, features, *, what="", elapsed=0.0):
         self.run, self.report, self.progress, self.features = run, report, progress, features
-        self._started, self._compiled = time.perf_counter(), compile_seconds()
+        self.warnings = []
+        self._what = what
+        self._started, self._compiled = time.perf_counter() - elapsed, compile_seconds()
+
+    def carry_out(self, body, stacklevel):
+        """Return ``body(fit)``, a function that makes many passes: with this fit, or on ranks with theirs.
+
+        Parameters
+        ----------
+        body : callable of a Fit
+            Picklable, and a function of what its passes return.
+        stacklevel : int
+            Of the warnings that it leaves behind, as seen from the caller.
+        """
+        elapsed = time.perf_counter() - self._started
+        found, report, texts = self.run.iterate(_Body(body, self, elapsed), self._what)
+        if report is not self.report:
+            vars(self.report).update({**vars(report), "bytes_moved": self.run.bytes_moved})
+            for record in report.records:
+                self.progress.update(record)
+            self.progress.finish(report)
+        for text, category in texts:
+            warnings.warn(text, category, stacklevel=stacklevel + 1)
+        return found
 
     def record(self, stage, step, state, proposal):
         """Write down one point visited."""
@@ -89,6 +115,24 @@ class Fit:
         )
 
 
+class _Body:
+    """A function of a run, which does with it what another does with a `Fit`; on a rank the fit is made anew."""
+
+    def __init__(self, body, fit, elapsed):
+        self.body, self.fit, self.elapsed = body, fit, elapsed
+        self.where, self.estimator, self.features = fit.report.where, fit.report.estimator, fit.features
+
+    def __getstate__(self):
+        return {**vars(self), "fit": None}
+
+    def __call__(self, run):
+        fit = self.fit
+        if fit is None or run is not fit.run:
+            report = FitReport(self.where, estimator=self.estimator)
+            fit = Fit(run, report, Progress(), self.features, elapsed=self.elapsed)
+        return self.body(fit), fit.report, fit.warnings
+
+
 @contextlib.contextmanager
 def fitting(estimator, X, y, sample_weight, *, verbose=0, gap=float("nan")):
     """Open a fit: check names and shapes, align the inputs, choose where to run and say so.
@@ -117,7 +161,8 @@ def fitting(estimator, X, y, sample_weight, *, verbose=0, gap=float("nan")):
     with Progress(int(verbose)) as progress, runtime.open(data) as run:
         report = FitReport(run.where, estimator=type(estimator).__name__)
         progress.start(run.where, gap)
-        yield Fit(run, report, progress, features)
+        params = sorted((name, repr(value)) for name, value in estimator.get_params(deep=False).items())
+        yield Fit(run, report, progress, features, what=f"{report.estimator}({params})")
 
 
 class Solution(NamedTuple):
@@ -130,7 +175,12 @@ class Solution(NamedTuple):
     theta: np.ndarray
 
 
-def solve_linear(
+def solve_linear(fit, loss, penalty, **problem):
+    """Minimise what `_solve` is told of, wherever the rows are; returns its `Solution`."""
+    return fit.carry_out(functools.partial(_solve, loss=loss, penalty=penalty, **problem), stacklevel=4)
+
+
+def _solve(
     fit, loss, penalty, *, total_weight, baseline, fit_intercept, tol, max_iter, random_state=None,
     class_weight=None, intercept_scale=0.0, start=None,
 ):  # fmt: skip
@@ -340,6 +390,7 @@ def _coordinates(moments, layout, dtype, may_shift):
     return mean, deviation, far
 
 
+@portable
 class _Moments(NamedTuple):
     """Column sums and centred squares of some rows (raw squares for CSR); they merge by Chan's update."""
 
@@ -450,18 +501,18 @@ def _where_to_search(pilot, full):
 def _warn(fit, result, separable, max_iter):
     name = fit.report.estimator
     if separable:
-        warnings.warn(
+        fit.warnings.append((
             f"{name}: the classes are separable {separable}; without a penalty the coefficients have no finite optimum "
             f"and grew until a step promised less than tol or rounding (mean loss "
             f"{result.evaluation.loss_value:.0e}). Set a finite C.",
-            ConvergenceWarning, stacklevel=5,
-        )  # fmt: skip
+            ConvergenceWarning,
+        ))  # fmt: skip
     elif not result.converged:
-        warnings.warn(
+        fit.warnings.append((
             f"{name} stopped after {result.n_iter} steps ({result.stopped_because}) with a relative gap of "
             f"{fit.report.gap:.0e}; raise max_iter (now {max_iter}) or tol.",
-            ConvergenceWarning, stacklevel=5,
-        )  # fmt: skip
+            ConvergenceWarning,
+        ))  # fmt: skip
 
 
 def _resident_bytes():

@@ -1,7 +1,7 @@
 """Least squares and ridge regression: one pass over X through the Gram matrix."""
 
+import functools
 import numbers
-import warnings
 from typing import NamedTuple
 
 import numpy as np
@@ -49,9 +49,10 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
             width = fit.run.n_features
             limit = GRAM_FEATURES_CSR if fit.run.layout == "csr" else GRAM_FEATURES
             if self.positive or width <= limit:
-                solution = self._by_gram(fit, alpha, mean_y, cut)
+                body = functools.partial(self._by_gram, alpha=alpha, mean_y=mean_y, cut=cut)
             else:
-                solution = self._by_products(fit, alpha, mean_y, tol, max_iter)
+                body = functools.partial(self._by_products, alpha=alpha, mean_y=mean_y, tol=tol, max_iter=max_iter)
+            solution = fit.carry_out(body, stacklevel=3)
         self.coef_ = solution.coef if shape else solution.coef[0]
         self.intercept_ = solution.intercept if shape else float(solution.intercept[0])
         if not self.fit_intercept:
@@ -141,12 +142,12 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
         converged = found.error <= goal
         fit.close(converged=converged, stopped_because="tol" if converged else "max_iter", n_iter=found.n_iter)
         if not converged:
-            warnings.warn(
+            fit.warnings.append((
                 f"{type(self).__name__} stopped after {found.n_iter} steps of conjugate gradients with coefficients "
                 f"that may be off by {found.error:.0e} of their norm; raise max_iter, raise tol, or scale the columns "
                 "of X.",
-                ConvergenceWarning, stacklevel=4,
-            )  # fmt: skip
+                ConvergenceWarning,
+            ))  # fmt: skip
         intercept = mean_y - center @ found.W if self.fit_intercept else no_b
         return _Solution(found.W.T, intercept, None, None, found.n_iter)
 

@@ -21,6 +21,7 @@ from scipy import linalg, sparse
 
 from daskdml.objectives.panels import dense_rows, in_phases
 from daskdml.solvers import Newton, State, minimize
+from daskdml.utils.portable import portable
 
 # Shares of the best constant model's curvature below which a direction is looked at: after a fit to tol, to rounding.
 _SUSPECT, _FLAT = 1e-2, 1e-5
@@ -34,6 +35,7 @@ _FALLING = 1e-6
 _FAR = 1e12
 
 
+@portable
 class _Ranges(NamedTuple):
     """Smallest and largest value of each column by class; infinities where a class has no weight."""
 

@@ -1,6 +1,10 @@
 """What a solver may ask: the objective at a point, summed over all blocks by whoever holds them."""
 
+from typing import NamedTuple
+
 import numpy as np
+
+from daskdml.utils.portable import portable
 
 
 class Evaluator:
@@ -41,7 +45,7 @@ class Evaluator:
 
 
 class _Several:
-    """Several values of a block as one; their partials add up side by side."""
+    """Several values of a block as one."""
 
     phases = ("forward",)
 
@@ -49,17 +53,24 @@ class _Several:
         self.parts = parts
 
     def __call__(self, block):
-        return _Several([part(block) for part in self.parts])
+        return _Partials(tuple(part(block) for part in self.parts))
 
     def forward(self, X, columns):
         return np.hstack([part.forward(X, columns) for part in self.parts])
 
     def pointwise(self, raw, y, weight):
         split = np.split(raw, len(self.parts), axis=1)
-        return _Several([part.pointwise(own, y, weight)[0] for part, own in zip(self.parts, split)]), None
+        return _Partials(tuple(part.pointwise(own, y, weight)[0] for part, own in zip(self.parts, split))), None
 
     def join(self, partial, pieces):
         return partial
 
+
+@portable
+class _Partials(NamedTuple):
+    """Partials of one block at several points; they add up side by side."""
+
+    parts: tuple
+
     def __add__(self, other):
-        return _Several([a + b for a, b in zip(self.parts, other.parts)])
+        return _Partials(tuple(a + b for a, b in zip(self.parts, other.parts)))

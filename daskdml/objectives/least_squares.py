@@ -14,8 +14,10 @@ import numpy as np
 from scipy import sparse
 
 from daskdml.objectives.panels import in_phases, product, product_transposed, times
+from daskdml.utils.portable import portable
 
 
+@portable
 class Gram(NamedTuple):
     """Weighted sums over rows of z = (x - c, y - d): of 1, of z and of z z^T. Sums of disjoint rows add up."""
 
@@ -77,6 +79,7 @@ class GramPass:
         return Gram(float(weight.sum()), total, square)
 
 
+@portable
 class Slope(NamedTuple):
     """Weighted sums over rows, with residual r: of 1, of r, of (x - c) r, of r^2, of x - c."""
 

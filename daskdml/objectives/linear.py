@@ -28,8 +28,10 @@ from daskdml.objectives.panels import (
     slabs,
     squares,
 )
+from daskdml.utils.portable import portable
 
 
+@portable
 class Partial(NamedTuple):
     """What one block contributes; partials add up, in any grouping that the runtime's fixed tree prescribes."""
 

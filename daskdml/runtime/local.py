@@ -4,11 +4,15 @@ import functools
 import threading
 import time
 import uuid
+from contextvars import ContextVar
 
 from daskdml.utils.fold import Fold
 
 from .run import Run
 from .threads import for_each
+
+# The `SimulatedCluster` that fits in this context run on.
+simulation: ContextVar = ContextVar("daskdml_simulation", default=None)
 
 
 class LocalRun(Run):
@@ -28,6 +32,8 @@ class LocalRun(Run):
     def __init__(self, data, *, chunks, n_threads, mode="pinned", one_pass=False, parent=None):
         lengths = data.known_lengths if chunks is None else [len(chunk) for chunk in chunks]
         n_chunks = data.n_chunks if chunks is None else len(chunks)
+        if parent is None and (cluster := simulation.get()) is not None:
+            data.rows_per_block = cluster.rows_per_block or data.rows_per_block
         super().__init__(data, mode=mode, n_workers=1, n_chunks=n_chunks, lengths=lengths, parent=parent)
         self.n_threads = n_threads
         self._one_pass = one_pass
@@ -45,6 +51,16 @@ class LocalRun(Run):
         start = time.perf_counter()
         fn()
         self.timings["compile"] += time.perf_counter() - start
+
+    def _iterate(self, body, entries, on_saved):
+        cluster = simulation.get()
+        if cluster is None or self._blocks is None:
+            return super()._iterate(body, entries, on_saved)
+        from .spmd.fits import Facts, FitProgram
+
+        program = FitProgram(body, Facts.of(self))
+        answer = cluster.run_blocks(program, self._blocks, self._meta(), len(entries), entries)
+        return self._take_over(answer)
 
     def run_program(self, program, step=0, state=None, **options):
         if self._blocks is None:

@@ -6,8 +6,12 @@ import time
 import numpy as np
 
 from daskdml.data import count_blocks
+from daskdml.utils.config import get_config
 from daskdml.utils.fold import Fold
 from daskdml.utils.random import row_hash
+
+from .checkpoint import Checkpoint, combine_digests, rows_digest
+from .journal import Journal
 
 PILOT_STREAM = 1
 
@@ -37,6 +41,8 @@ class Run:
     timings : dict of str to float
         Seconds: "place" (making the blocks ready), "compile" (`warm`), "compute" (inside ``fn``, per parallel slot),
         "reduce" (inside ``combine``, per parallel slot), "wait" (the rest of the passes).
+    journal : Journal or None
+        Where results of passes are written down, and passes of a fit that begins again are answered from.
     bytes_moved : int
         Bytes of functions, partial results and pilot rows that went between processes.
 
@@ -47,6 +53,7 @@ class Run:
     """
 
     by_columns = False
+    journal = None
 
     def __init__(self, data, *, mode, n_workers, n_chunks, lengths, parent=None):
         self.n_features = data.n_features
@@ -108,20 +115,25 @@ class Run:
         if self._lengths is None and self._one_pass:
             return self._fold_unnumbered(fn, combine)
         self._check_rows()
-        start, before = time.perf_counter(), self._busy()
-        result = self._fold(fn, combine)
-        self._finish_pass(start, before, reads_x)
-        return result
+        return self._recorded(fn, lambda: self._fold(fn, combine), reads_x)
 
     def map(self, fn, *, reads_x=True):
         """Return ``fn(block)`` of every block, as a list in block order."""
         if self._lengths is None and self._one_pass:
             return self._map_unnumbered(fn)
         self._check_rows()
-        start, before = time.perf_counter(), self._busy()
-        result = self._map_blocks(fn)
-        self._finish_pass(start, before, reads_x)
-        return result
+        return self._recorded(fn, lambda: self._map_blocks(fn), reads_x)
+
+    def _recorded(self, fn, compute, reads_x):
+        """Make a pass, or take its result from the journal, and account for it."""
+
+        def make():
+            start, before = time.perf_counter(), self._busy()
+            result = compute()
+            self._finish_pass(start, before, reads_x)
+            return result
+
+        return make() if self.journal is None else self.journal(fn, lambda: self._count_pass(reads_x), make)
 
     def transform_targets(self, fn):
         """Replace the targets y by ``fn(y)``, chunk by chunk, for all later passes.
@@ -163,7 +175,7 @@ class Run:
         ]
         parts = [part for part in self._map_chunks(_take, args) if part is not None]
         self._count(self.n_samples if self.mode == "stream" else len(rows))
-        return self._in_process(_concatenate(parts))
+        return self._in_process(concatenate_chunks(parts))
 
     def locate_nonfinite(self):
         """Raise ValueError naming the first row of X that holds NaN or infinity; return None if there is none."""
@@ -171,6 +183,47 @@ class Run:
         if found is not None:
             row, block, what = found
             raise ValueError(f"Input X contains {what}. First in row {row} (block {block}).")
+
+    def iterate(self, body, what=""):
+        """Return ``body(run)``, which makes many passes: here, or on every rank that holds some of the rows.
+
+        With the option ``checkpoint`` the results of its passes are written to a file now and then; with ``resume`` a
+        body that begins again is told them.
+
+        Parameters
+        ----------
+        body : callable of a Run
+            Picklable; a function of what its passes return, and of nothing else of the rows.
+        what : str
+            What body computes, for the fingerprint of checkpoints.
+
+        Returns
+        -------
+        object
+        """
+        options = get_config()
+        if options["checkpoint"] is None:
+            return self._iterate(body, (), None)
+        checkpoint = Checkpoint(options["checkpoint"], fingerprint_of(self, what))
+        _, entries = (options["resume"] and checkpoint.read()) or (0, ())
+        result = self._iterate(body, entries, checkpoint.write)
+        checkpoint.remove()
+        return result
+
+    def _iterate(self, body, entries, on_saved):
+        """Return ``body(self)``, some of whose passes are known; ``on_saved`` is called with (number, entries)."""
+        if entries or on_saved is not None:
+            self.journal = Journal(entries, on_saved and _now_and_then(on_saved, get_config()["checkpoint_every"]))
+        try:
+            return body(self)
+        finally:
+            self.journal = None
+
+    def _take_over(self, answer):
+        """Take over the accounts of the ranks that a body ran on; return what it returned."""
+        self.rows_read, self.bytes_moved = answer.rows_read, answer.bytes_moved
+        self.timings.update(answer.timings)
+        return answer.value
 
     def run_program(self, program, step=0, state=None, **options):
         """Run a `daskdml.runtime.spmd.Program` on the rows; return its last state.
@@ -249,10 +302,13 @@ class Run:
         return self.timings["compute"] + self.timings["reduce"]
 
     def _finish_pass(self, start, busy_before, reads_x):
-        if reads_x or self.mode == "stream":
-            self._count(self.n_samples)
+        self._count_pass(reads_x)
         idle = time.perf_counter() - start - (self._busy() - busy_before)
         self.timings["wait"] += max(0.0, idle)
+
+    def _count_pass(self, reads_x):
+        if reads_x or self.mode == "stream":
+            self._count(self.n_samples)
 
     def _map_unnumbered(self, fn):
         """Map over blocks in the one pass that also finds out how many rows the chunks have."""
@@ -295,6 +351,26 @@ def pilot_rows(n_samples, n_rows, seed):
     return buckets * stride + (row_hash(seed, PILOT_STREAM, buckets) % np.uint64(stride)).astype(np.int64)
 
 
+def fingerprint_of(run, what):
+    """Return what a checkpoint of ``what`` on these rows must agree with; hashes all rows, in one pass."""
+    shape = f"{run.n_samples:,} rows, {run.n_features} features, {run.dtype}, {run.layout}"
+    digest = run.map_reduce(rows_digest, combine_digests).hex()
+    return {"kind": what, "shape": shape, "number of blocks": str(run.n_blocks), "hash of all rows": digest}
+
+
+def _now_and_then(on_saved, seconds):
+    """Return the function of journal entries that calls ``on_saved`` at most once in so many seconds."""
+    last = time.monotonic()
+
+    def on_entry(entries):
+        nonlocal last
+        if time.monotonic() - last >= seconds:
+            on_saved(len(entries), entries)
+            last = time.monotonic()
+
+    return on_entry
+
+
 def _length(chunk):
     return len(chunk)
 
@@ -308,7 +384,8 @@ def unnumbered(chunk, fn, rows_per_block):
     return len(chunk), [fn(block._replace(start=None)) for block in chunk.blocks(0, 0, rows_per_block)]
 
 
-def _concatenate(chunks):
+def concatenate_chunks(chunks):
+    """Put chunks on top of each other, as one."""
     if len(chunks) == 1:
         return chunks[0]
     parts = zip(*[(chunk.X, chunk.y, chunk.weight) for chunk in chunks])

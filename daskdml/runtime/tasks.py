@@ -57,7 +57,8 @@ def open_tasks(client, data, options, one_pass):
         return _fetch(client, data, Sources(data.chunks), options, data.nbytes)
     if not data.is_lazy:
         data = data.spread(CHUNKS_PER_THREAD * sum(worker.n_threads for worker in workers.values()))
-    if not one_pass and (run := open_split(client, data, workers, options)) is not None:
+    may_split = not one_pass and options["runtime"] != "spmd"
+    if may_split and (run := open_split(client, data, workers, options)) is not None:
         return run
     sources = Sources(data.chunks)
     mode, n_bytes = _choose(client, data, sources, workers, options["memory"], one_pass)
@@ -162,6 +163,22 @@ class TasksRun(Run):
             ready = [address for address, future in zip(cold, started) if future.done()]
             _warmed.update((self._client.id, address, payload) for address in ready)
         self.timings["compile"] += time.perf_counter() - start
+
+    def _iterate(self, body, entries, on_saved):
+        options = get_config()
+        if not self._takes_ranks(options):
+            return super()._iterate(body, entries, on_saved)
+        from .spmd.fits import Facts, FitProgram
+
+        answer = self.run_program(
+            FitProgram(body, Facts.of(self)), len(entries), entries, on_saved=on_saved,
+            save_every=options["checkpoint_every"],
+        )  # fmt: skip
+        return self._take_over(answer)
+
+    def _takes_ranks(self, options):
+        """Tell whether a body of many passes runs on ranks instead of by tasks."""
+        return options["runtime"] == "spmd"
 
     def run_program(self, program, step=0, state=None, **options):
         if self._placed is None:

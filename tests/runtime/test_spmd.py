@@ -57,7 +57,7 @@ def reference(rows):
 
 
 def run(cluster, rows):
-    return cluster.run(Descent(), *rows, rows_per_block=ROWS_PER_BLOCK)
+    return cluster.run(Descent(), *rows)
 
 
 # Threads -------------------------------------------------------------------------------------------------------------
@@ -72,6 +72,10 @@ def test_threads_give_the_bits_of_the_definition(rows, reference, n_ranks):
     assert outcome.state[1].tobytes() == reference.tobytes()
 
 
+def virtual(n_workers, **options):
+    return SimulatedCluster(n_workers, rows_per_block=ROWS_PER_BLOCK, **options)
+
+
 class Failing(Descent):
     def step(self, state, local, comm):
         if state[0] == 3 and comm.rank == comm.size - 1:
@@ -83,9 +87,9 @@ def test_what_a_program_raises_on_one_rank_comes_out(rows):
     blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
     with pytest.raises(KeyError, match="the program did it"):
         run_threads(Failing(), blocks, Meta(N, P, len(blocks)), 3)
-    cluster = SimulatedCluster(5)
+    cluster = virtual(5)
     with pytest.raises(KeyError, match="the program did it"):
-        cluster.run(Failing(), *rows, rows_per_block=ROWS_PER_BLOCK)
+        cluster.run(Failing(), *rows)
     assert cluster.report.generations == 1  # and it is not tried again
 
 
@@ -118,7 +122,7 @@ class Calls(Program):
 def test_calls(rows, size):
     blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
     assert run_threads(Calls(), blocks, Meta(N, P, len(blocks)), size).state == size
-    assert SimulatedCluster(size).run(Calls(), *rows, rows_per_block=ROWS_PER_BLOCK) == size
+    assert virtual(size).run(Calls(), *rows) == size
 
 
 # Simulated workers ---------------------------------------------------------------------------------------------------
@@ -126,19 +130,19 @@ def test_calls(rows, size):
 
 @pytest.mark.parametrize("n_workers", [1, 7, 64])
 def test_simulated_workers_give_the_bits_of_the_definition(rows, reference, n_workers):
-    cluster = SimulatedCluster(n_workers)
+    cluster = virtual(n_workers)
     assert run(cluster, rows)[1].tobytes() == reference.tobytes()
     assert cluster.report.generations == 1 and cluster.report.steps == STEPS and cluster.report.refused == 0
 
 
 def test_two_hundred_workers(rows, reference):
-    cluster = SimulatedCluster(200)
+    cluster = virtual(200)
     assert run(cluster, rows)[1].tobytes() == reference.tobytes()
 
 
 def test_equal_seeds_give_equal_traces(rows):
     def trace(seed):
-        cluster = SimulatedCluster(9, seconds_per_row=SLOW, loss=0.05, kills=[(0.3, 4)], joins=[(0.4, 20)], seed=seed)
+        cluster = virtual(9, seconds_per_row=SLOW, loss=0.05, kills=[(0.3, 4)], joins=[(0.4, 20)], seed=seed)
         run(cluster, rows)
         return cluster.report
 
@@ -146,8 +150,8 @@ def test_equal_seeds_give_equal_traces(rows):
 
 
 def test_stragglers_cost_time_and_no_bit(rows, reference):
-    quick = SimulatedCluster(4, seconds_per_row=SLOW)
-    slow = SimulatedCluster(4, seconds_per_row=SLOW, stragglers={2: 20.0})
+    quick = virtual(4, seconds_per_row=SLOW)
+    slow = virtual(4, seconds_per_row=SLOW, stragglers={2: 20.0})
     assert run(quick, rows)[1].tobytes() == run(slow, rows)[1].tobytes() == reference.tobytes()
     assert slow.report.seconds > 5 * quick.report.seconds
 
@@ -159,21 +163,21 @@ def test_bytes_are_counted_where_they_are_sent():
         def step(self, state, local, comm):
             return comm.allreduce(np.full(80_000, float(comm.rank)))
 
-    cluster = SimulatedCluster(8, latency=(1e-5, 2e-5))
-    total = cluster.run(Ring(), np.ones((8 * ROWS_PER_BLOCK, 1)), rows_per_block=ROWS_PER_BLOCK)
+    cluster = virtual(8, latency=(1e-5, 2e-5))
+    total = cluster.run(Ring(), np.ones((8 * ROWS_PER_BLOCK, 1)))
     assert (total == 28.0).all()
     assert cluster.report.bytes_sent == dict.fromkeys(range(8), 2 * 7 * 80_000)
 
 
 def test_all_dead_and_a_new_one_goes_on_from_the_saved_state(rows, reference):
-    cluster = SimulatedCluster(4, seconds_per_row=SLOW, kills=[(0.5, w) for w in range(4)], joins=[(2.0, 9)])
+    cluster = virtual(4, seconds_per_row=SLOW, kills=[(0.5, w) for w in range(4)], joins=[(2.0, 9)])
     assert run(cluster, rows)[1].tobytes() == reference.tobytes()
     assert cluster.report.generations == 2
 
 
 def test_all_dead_for_good_is_a_sentence(rows):
     with pytest.raises(RuntimeError, match="Nobody can go on"):
-        run(SimulatedCluster(2, seconds_per_row=SLOW, kills=[(0.5, 0), (0.5, 1)]), rows)
+        run(virtual(2, seconds_per_row=SLOW, kills=[(0.5, 0), (0.5, 1)]), rows)
 
 
 # Schedules drawn at random -------------------------------------------------------------------------------------------
@@ -189,7 +193,7 @@ def schedule(seed):
         moments = [moments[0]] * len(doomed) if doomed else []
     fates = [draw.random() < 0.7 for _ in doomed]
     joins = [(draw.uniform(0.0, 2.0), 100 + k) for k in range(draw.randint(len(doomed) == n, 2))]
-    return SimulatedCluster(
+    return virtual(
         n, seconds_per_row=SLOW, loss=draw.choice([0.0, 0.02, 0.1]),
         stragglers={w: 20.0 for w in range(n) if draw.random() < 0.1},
         kills=[(t, w) for t, w, dies in zip(moments, doomed, fates) if dies],
@@ -302,6 +306,12 @@ def test_the_most_advanced_state_is_gone_on_from():
     assert one.on(driver.Returned(1, "c", outcome("aborted", 5))) == [driver.Place(("a", "c"))]
     (start,) = one.on(driver.Placed({"a": [0], "c": [1, 2]}))
     assert start == driver.Start(2, {"a": [0], "c": [1, 2]}, 5, "state 5")
+
+
+def test_what_a_rank_that_is_done_returns_counts_even_if_its_last_step_was_saved_before():
+    one = running()
+    one.on(driver.Saved(1, 7, "saved at 7"))
+    assert one.on(driver.Returned(1, "a", outcome("done", 7))) == [driver.Finish(7, "state 7")]
 
 
 def test_what_comes_from_a_group_that_is_over_is_refused():

@@ -178,10 +178,10 @@ class Driver:
         outcome = event.outcome
         if outcome.kind == "failed":
             return self._fail(outcome.error)
-        self._advance(outcome.step, outcome.state)
         if outcome.kind == "done":
             self._phase = "over"
-            return [Finish(self.step, self.state)]
+            return [Finish(outcome.step, outcome.state)]
+        self._advance(outcome.step, outcome.state)
         return self._drain() if self._phase == "running" else self._next_if_empty()
 
     def _on_saved(self, event):

@@ -1,8 +1,9 @@
 """`daskdml.run`: a user's own loop, on threads, on a cluster, or on workers that exist in virtual time only."""
 
 from daskdml.data import Partitioned
-from daskdml.runtime.checkpoint import Checkpoint, combine_digests, rows_digest
+from daskdml.runtime.checkpoint import Checkpoint
 from daskdml.runtime.opening import open
+from daskdml.runtime.run import fingerprint_of
 from daskdml.utils.config import get_config
 
 
@@ -74,13 +75,6 @@ def run(program, X, y=None, sample_weight=None, *, cluster=None):
         state = place.run_program(program, *begin, save_every=options["checkpoint_every"], on_saved=checkpoint.write)
         checkpoint.remove()
         return state
-
-
-def fingerprint_of(place, what):
-    """Return what a checkpoint of ``what`` on these rows must agree with; hashes all rows, in one pass."""
-    shape = f"{place.n_samples:,} rows, {place.n_features} features, {place.dtype}, {place.layout}"
-    digest = place.map_reduce(rows_digest, combine_digests).hex()
-    return {"kind": what, "shape": shape, "number of blocks": str(place.n_blocks), "hash of all rows": digest}
 
 
 def _whole_rows(X):

@@ -9,12 +9,17 @@ import heapq
 import itertools
 import random
 import threading
+from collections import Counter
 from typing import NamedTuple
 
+import numpy as np
+
 from daskdml.data import Partitioned
+from daskdml.runtime.local import simulation
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Station, run_rank
+from daskdml.utils.config import config_context
 
 RETRANSMIT_SECONDS = 0.2
 START_SECONDS = 0.02
@@ -32,8 +37,9 @@ class SimulationReport(NamedTuple):
     ----------
     seconds : float
         Virtual.
-    steps, generations, messages, refused : int
-        ``refused`` messages came from a generation that was over, or twice.
+    steps, rounds, generations, messages, refused : int
+        ``rounds`` are collectives of the rank that made most; ``refused`` messages came twice, or from a generation
+        that was over.
     bytes_sent : dict of worker to int
     trace : str
         Hash of every message and its time: equal seeds, equal traces.
@@ -41,6 +47,7 @@ class SimulationReport(NamedTuple):
 
     seconds: float
     steps: int
+    rounds: int
     generations: int
     messages: int
     refused: int
@@ -55,7 +62,7 @@ class SimulatedCluster:
     ----------
     n_workers : int
         Named 0, 1, ...
-    latency : (float, float), default (2e-4, 1e-3)
+    latency : float or (float, float), default (2e-4, 1e-3)
         Seconds of an empty message, drawn between the two.
     bandwidth : float, default 3e8
         Bytes per second of a worker's way out.
@@ -73,7 +80,10 @@ class SimulatedCluster:
         Of a superstep.
     save_every : int, default 5
         Steps between the states that rank 0 sends to the driver.
+    rows_per_block : int, optional
+        Instead of the number that follows from the columns: few rows then make enough blocks for many workers.
     seed : int, default 0
+        Of everything that is drawn.
 
     Attributes
     ----------
@@ -91,32 +101,39 @@ class SimulatedCluster:
     ...         return comm.allreduce_blocks({b.index: b.X.sum(axis=0) for b in local}) / comm.meta.n_samples
     ...     def done(self, state):
     ...         return state is not None
-    >>> cluster = SimulatedCluster(3, kills=[(0.021, 1)])
-    >>> cluster.run(Mean(), np.ones((10_000, 2)), rows_per_block=256)
+    >>> cluster = SimulatedCluster(3, kills=[(0.021, 1)], rows_per_block=256)
+    >>> cluster.run(Mean(), np.ones((10_000, 2)))
     array([1., 1.])
     >>> cluster.report.generations
     2
+
+    Estimators fit there as well:
+
+    >>> from daskdml.linear_model import Ridge
+    >>> X = np.random.default_rng(0).normal(size=(10_000, 2))
+    >>> model = SimulatedCluster(20, rows_per_block=256).fit(Ridge(alpha=0.0), X, X @ [1.0, 2.0])
+    >>> model.coef_.round(6)
+    array([1., 2.])
     """
 
     def __init__(
         self, n_workers, *, latency=(2e-4, 1e-3), bandwidth=3e8, loss=0.0, stragglers=None, kills=(), suspects=(),
-        joins=(), seconds_per_row=1e-7, save_every=5, seed=0,
+        joins=(), seconds_per_row=1e-7, save_every=5, rows_per_block=None, seed=0,
     ):  # fmt: skip
-        self.n_workers, self.latency, self.bandwidth, self.loss = n_workers, latency, bandwidth, loss
+        self.n_workers, self.bandwidth, self.loss, self.rows_per_block = n_workers, bandwidth, loss, rows_per_block
+        self.latency = tuple(np.broadcast_to(latency, 2).tolist())
         self.stragglers = stragglers or {}
         self.kills, self.suspects, self.joins = tuple(kills), tuple(suspects), tuple(joins)
         self.seconds_per_row, self.save_every, self.seed = seconds_per_row, save_every, seed
         self.report = None
 
-    def run(self, program, X, y=None, sample_weight=None, *, rows_per_block=None):
+    def run(self, program, X, y=None, sample_weight=None):
         """Run a program to its end and return its last state.
 
         Parameters
         ----------
         program : Program
         X, y, sample_weight : any input in memory
-        rows_per_block : int, optional
-            Instead of the number that follows from the columns.
 
         Returns
         -------
@@ -131,13 +148,38 @@ class SimulatedCluster:
         """
         data = Partitioned.from_any(X, y, sample_weight)
         (chunk,) = data.chunks
-        blocks = chunk.blocks(0, 0, rows_per_block or data.rows_per_block)
-        simulation = _Simulation(self, program, blocks, Meta(len(chunk), data.n_features, len(blocks)))
+        blocks = chunk.blocks(0, 0, self.rows_per_block or data.rows_per_block)
+        return self.run_blocks(program, blocks, Meta(len(chunk), data.n_features, len(blocks)))
+
+    def fit(self, estimator, X, y=None, **params):
+        """Fit an estimator there and return it.
+
+        Parameters
+        ----------
+        estimator : estimator of daskdml
+            One whose fit makes many passes; the others are fitted in this process.
+        X, y, **params
+            What its ``fit`` takes; Dask collections are read into this process first.
+
+        Returns
+        -------
+        estimator
+        """
+        token = simulation.set(self)
         try:
-            return simulation.run()
+            with config_context(runtime="threads"):
+                return estimator.fit(X, y, **params)
         finally:
-            self.report = simulation.report()
-            simulation.close()
+            simulation.reset(token)
+
+    def run_blocks(self, program, blocks, meta, step=0, state=None):
+        """Run a program on blocks of rows; see `run`."""
+        run_ = _Simulation(self, program, blocks, meta, step, program.init(meta) if state is None else state)
+        try:
+            return run_.run()
+        finally:
+            self.report = run_.report()
+            run_.close()
 
 
 class _Worker:
@@ -186,14 +228,15 @@ class _Rank:
 
 
 class _Simulation:
-    def __init__(self, cluster, program, blocks, meta):
+    def __init__(self, cluster, program, blocks, meta, step, state):
         self.cluster, self.program, self.blocks, self.meta = cluster, program, blocks, meta
         self.random = random.Random(cluster.seed)
         self.now, self.queue, self.order = 0.0, [], itertools.count()
         self.workers = {name: _Worker(name) for name in range(cluster.n_workers)}
         self.ranks, self.ended = [], None
-        self.driver = Driver(self.workers, program.init(meta), allowed_deaths=len(cluster.kills) + 3)
+        self.driver = Driver(self.workers, state, step, allowed_deaths=len(cluster.kills) + 3)
         self.messages = self.refused = 0
+        self.rounds = Counter()
         self.bytes_sent = {}
         self.trace = hashlib.sha256()
 
@@ -216,9 +259,10 @@ class _Simulation:
         return self.ended.state
 
     def report(self):
+        step = self.ended.step if isinstance(self.ended, say.Finish) else self.driver.step
         return SimulationReport(
-            self.now, self.driver.step, self.driver.generation, self.messages, self.refused, dict(self.bytes_sent),
-            self.trace.hexdigest(),
+            self.now, step, sum(self.rounds.values()), self.driver.generation, self.messages, self.refused,
+            dict(self.bytes_sent), self.trace.hexdigest(),
         )  # fmt: skip
 
     def close(self):
@@ -318,6 +362,7 @@ class _Simulation:
 
             rank_work(self, rank, cost)
             outcome = run_rank(self.program, own, comm, step, state, on_step)
+            self.rounds[action.generation] = max(self.rounds[action.generation], comm.rounds)
             worker.station.retire(action.generation)
             self.soon(self.arrive, worker, say.Returned(action.generation, worker.name, outcome))
 
