@@ -15,6 +15,7 @@ BENCHMARKS = {
     "least_squares": ("benchmarks.estimators.least_squares:run", True),
     "memory": ("benchmarks.estimators.memory:run", True),
     "cluster": ("benchmarks.estimators.cluster:run", True),
+    "ranks": ("benchmarks.engine.ranks:measure", True),
     "imports": ("benchmarks.imports:run", True),
     "wide": ("benchmarks.estimators.logistic:run_wide", False),
     "multinomial": ("benchmarks.estimators.logistic:run_multinomial", False),

@@ -1,6 +1,7 @@
 """How far a fit is, in one file at any URL: structure as JSON, arrays as raw bytes, no pickle."""
 
 import hashlib
+import itertools
 import json
 import struct
 import zlib
@@ -43,7 +44,10 @@ class Checkpoint:
         """
         parcel = pack(state)
         described, frames = to_frames(parcel.arrays)
-        facts = {"fingerprint": self.fingerprint, "step": step, "state": parcel.header, "arrays": described}
+        facts = {
+            "fingerprint": self.fingerprint, "step": step, "state": parcel.header, "arrays": described,
+            "frames": [frame.nbytes for frame in frames],
+        }  # fmt: skip
         header = json.dumps(facts).encode()
         check = zlib.crc32(header)
         parent = self._fs._parent(self._path)
@@ -77,11 +81,8 @@ class Checkpoint:
             raise ValueError(f"The checkpoint {self.url} is damaged (its checksum differs); fit with resume=False.")
         facts = json.loads(bytes(body[:length]))
         self._compare(facts["fingerprint"])
-        frames, at = [], length
-        for dtype, shape in facts["arrays"]:
-            n = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-            frames.append(body[at : at + n])
-            at += n
+        edges = itertools.accumulate(facts["frames"], initial=length)
+        frames = [body[a:b] for a, b in itertools.pairwise(edges)]
         arrays = from_frames(facts["arrays"], frames)
         return facts["step"], unpack(Parcel(facts["state"], arrays))
 

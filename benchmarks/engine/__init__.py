@@ -1,0 +1,1 @@
+"""Benchmarks of what carries fits: ranks, tasks, the simulator, and what faults cost."""
