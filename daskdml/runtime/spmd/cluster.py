@@ -1,6 +1,7 @@
 """Programs on the workers of a Dask cluster: carries out what the driver says, and tells it what happens."""
 
 import queue
+import sys
 import threading
 import time
 import uuid
@@ -123,10 +124,8 @@ class ClusterRanks:
         Exception
             What the program raised, at once.
         """
-        import cloudpickle
-
         prepare(self.client)
-        self._program, self._dumps = program, lambda value: cloudpickle.dumps(value, protocol=5)
+        self._program = program
         self.driver = Driver(self.placed.watch.present(now=True), state, step, takes_joins=self.takes_joins)
         self._alone_since = self._saved_at = time.monotonic()
         try:
@@ -209,8 +208,8 @@ class ClusterRanks:
         addresses = sorted(action.owners, key=lambda a: action.owners[a][0])
         link = _links.get(self.client.scheduler.address, (None, None))
         group = Group(self.run_id, action.generation, addresses, self.meta, self.topology, *link)
-        payload = self._sent(self._dumps((self._program, group)))
-        start = self._sent(self._dumps((action.step, action.state)))
+        payload = self._sent(_dumps((self._program, group), type(self._program).__module__))
+        start = self._sent(_dumps((action.step, action.state)))
         self._addresses = {address: rank for rank, address in enumerate(addresses)}
         for rank, address in enumerate(addresses):
             numbers = action.owners[address]
@@ -266,6 +265,21 @@ class ClusterRanks:
     def _let_go(self):
         with suppress(Exception):  # the scheduler may be gone
             self._drop_futures()
+
+
+def _dumps(value, module=None):
+    """Pickle a value; classes of a module made at run time go by value, for no worker can import it."""
+    import cloudpickle
+
+    module = sys.modules.get(module)
+    is_made = module is not None and module.__spec__ is None and not hasattr(module, "__file__")
+    if not is_made or module.__name__ == "__main__":
+        return cloudpickle.dumps(value, protocol=5)
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps(value, protocol=5)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
 
 
 def _no_room(error):

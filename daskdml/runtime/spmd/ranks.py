@@ -101,7 +101,13 @@ def run_task(payload, start, chunks, positions, rank):
     """
     # At once, or groups that wait for each other's members would fill one-thread workers for ever.
     secede()
-    program, group = pickle.loads(payload)
+    try:
+        program, group = pickle.loads(payload)
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f"The worker {get_worker().address} cannot import {error.name}, where the program stands: install it "
+            f'there, or send it with client.upload_file("{error.name}.py").'
+        ) from error
     step, state = pickle.loads(start)
     post = post_of(get_worker())
     desk = post.desk(group.run)
