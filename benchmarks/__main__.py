@@ -21,6 +21,7 @@ BENCHMARKS = {
     "multinomial": ("benchmarks.estimators.logistic:run_multinomial", False),
     "sparse": ("benchmarks.estimators.sparse:run", False),
     "out_of_core": ("benchmarks.out_of_core:run", False),
+    "faults": ("benchmarks.engine.faults:measure", False),
     "gpu": ("benchmarks.gpu.logistic:run", False),
 }
 

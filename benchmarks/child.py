@@ -6,6 +6,7 @@
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
-def call(function, *, env=None, **arguments):
+def call(function, *, env=None, limit=None, **arguments):
     """Call a function in a child process and return what it returned, by way of JSON.
 
     Parameters
@@ -22,6 +23,8 @@ def call(function, *, env=None, **arguments):
         "package.module:name".
     env : dict, optional
         Added to the environment.
+    limit : float, optional
+        Seconds after which the child and all its children are killed.
     **arguments
         What JSON can carry.
 
@@ -33,12 +36,23 @@ def call(function, *, env=None, **arguments):
     ------
     RuntimeError
         If the child failed; with the end of what it printed.
+    TimeoutError
+        If it took longer than ``limit``.
     """
     command = [sys.executable, "-m", "benchmarks.child", function, json.dumps(arguments)]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{function} failed in its own process ({done.returncode}):\n{done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    child = subprocess.Popen(
+        command, cwd=ROOT, env={**os.environ, **(env or {})}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        out, err = child.communicate(timeout=limit)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        raise TimeoutError(f"{function} took longer than {limit} s") from None
+    if child.returncode:
+        raise RuntimeError(f"{function} failed in its own process ({child.returncode}):\n{err[-2000:]}")
+    return json.loads(out.splitlines()[-1])
 
 
 def main(function, arguments):

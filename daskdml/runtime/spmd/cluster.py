@@ -1,5 +1,6 @@
 """Programs on the workers of a Dask cluster: carries out what the driver says, and tells it what happens."""
 
+import logging
 import queue
 import sys
 import threading
@@ -25,6 +26,7 @@ PINNED_SHARE = 0.6  # of a worker's memory, beyond which Dask begins to write to
 WAIT_FOR_ROOM = 30.0  # seconds for a replacement, where those that are left may not hold the rows
 WAIT_FOR_WORKER = 60.0
 
+_log = logging.getLogger("daskdml.ranks")
 _links: dict = {}
 _plugged: dict = {}
 
@@ -87,8 +89,10 @@ class ClusterRanks:
     Attributes
     ----------
     driver : Driver
-    recoveries : list of float
-        Seconds from each end of a group to the start of the next one.
+
+    Notes
+    -----
+    The logger "daskdml.ranks" says at level INFO when a group begins, and how long after the one before had ended.
     """
 
     def __init__(
@@ -100,7 +104,7 @@ class ClusterRanks:
         self.save_every, self.on_saved = save_every, on_saved
         self.topology, self.takes_joins = topology, takes_joins
         self.run_id = uuid.uuid4().hex
-        self.driver, self.recoveries = None, []
+        self.driver, self._ended_at = None, None
         self._events = queue.SimpleQueue()
         self._futures, self._addresses, self._ended, self._is_saving = [], {}, None, False
 
@@ -211,6 +215,8 @@ class ClusterRanks:
         payload = self._sent(_dumps((self._program, group), type(self._program).__module__))
         start = self._sent(_dumps((action.step, action.state)))
         self._addresses = {address: rank for rank, address in enumerate(addresses)}
+        after = "" if self._ended_at is None else f", {time.monotonic() - self._ended_at:.2f} s after the last one ended"
+        _log.info("group %d of %d ranks begins at step %d%s", action.generation, len(addresses), action.step, after)
         for rank, address in enumerate(addresses):
             numbers = action.owners[address]
             chunks, positions = [self.placed.futures[i] for i in numbers], [self.positions[i] for i in numbers]
@@ -245,6 +251,7 @@ class ClusterRanks:
 
     def _abort(self, action):
         """Call the ranks of a group back, each by a thread of its own: a stopped worker never answers."""
+        self._ended_at = time.monotonic()
         for address in self._addresses:
             threading.Thread(target=self._end_on, args=(address, action.generation), daemon=True).start()
 
