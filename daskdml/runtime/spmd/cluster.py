@@ -215,7 +215,7 @@ class ClusterRanks:
         payload = self._sent(_dumps((self._program, group), type(self._program).__module__))
         start = self._sent(_dumps((action.step, action.state)))
         self._addresses = {address: rank for rank, address in enumerate(addresses)}
-        after = "" if self._ended_at is None else f", {time.monotonic() - self._ended_at:.2f} s after the last one ended"
+        after = "" if self._ended_at is None else f", {time.monotonic() - self._ended_at:.2f} s after the last one"
         _log.info("group %d of %d ranks begins at step %d%s", action.generation, len(addresses), action.step, after)
         for rank, address in enumerate(addresses):
             numbers = action.owners[address]
