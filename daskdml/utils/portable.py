@@ -168,7 +168,7 @@ def to_frames(arrays):
 
 
 def from_frames(described, frames):
-    """Return the arrays that `to_frames` described, as read-only views of the frames.
+    """Return the arrays that `to_frames` described, read-only; views of the frames where these are aligned.
 
     Raises
     ------
@@ -188,5 +188,7 @@ def _from_frame(dtype, shape, frame):
     if any(n < 0 for n in shape) or n_bytes != memoryview(frame).nbytes:
         raise ValueError(f"An array of shape {tuple(shape)}, {dtype} has {n_bytes} bytes, but another number came.")
     array = np.frombuffer(frame, dtype=np.uint8).view(dtype).reshape(shape) if n_bytes else np.empty(shape, dtype)
+    if not array.flags.aligned:
+        array = array.copy()  # products of unaligned matrices have other last bits
     array.flags.writeable = False
     return array
