@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskdml.data.kinds import n_bytes, n_rows, slice_rows, take_rows
+from daskdml.data.kinds import aligned, n_bytes, n_rows, slice_rows, take_rows
 
 BLOCK_BYTES = 4 << 20
 DENSE_STEP = 256
@@ -74,6 +74,11 @@ class Chunk:
 
     def __len__(self):
         return n_rows(self.X)
+
+    def __setstate__(self, state):
+        # Dask lays arrays anywhere into a message or a file of its own. From an address that is no multiple of their
+        # item's size, sums take another way and have other last bits.
+        self.__dict__.update({name: aligned(part) for name, part in state.items()})
 
     def __sizeof__(self):
         # Dask weighs results with sys.getsizeof; without this it would hold gigabytes to be 48 bytes and never spill.

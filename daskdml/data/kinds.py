@@ -136,6 +136,17 @@ def take_rows(X, rows):
     return X[rows]
 
 
+def aligned(X):
+    """Return a matrix, vector or tuple of panels with its arrays at multiples of their items' sizes; copies others."""
+    if isinstance(X, np.ndarray):
+        return X if X.flags.aligned else X.copy(order="K")
+    if isinstance(X, tuple):
+        return tuple(aligned(panel) for panel in X)
+    if is_sparse(X) and X.format in ("csr", "csc", "bsr"):
+        X.indptr, X.indices, X.data = aligned(X.indptr), aligned(X.indices), aligned(X.data)
+    return X
+
+
 def n_bytes(X):
     """Count the bytes an in-memory table holds, views counted by what they show."""
     if X is None:

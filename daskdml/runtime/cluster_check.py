@@ -1,7 +1,10 @@
 """Compares client and workers before any data move: the package, its versions, the CPU."""
 
+import functools
 import warnings
 from typing import NamedTuple
+
+from .watch import patiently
 
 PACKAGES = ("daskdml", "numpy", "scipy", "numba")
 WAIT_FOR_WORKER = 60  # seconds, for a cluster that scales up on demand
@@ -47,7 +50,8 @@ def check_cluster(client):
         new = sorted(set(threads) - set(known))
         if not new:
             return _describe(threads, {address: known[address] for address in threads})
-        facts = client.run(_probe(), packages=PACKAGES, workers=new, on_error="return")
+        ask = functools.partial(client.run, _probe(), packages=PACKAGES, workers=new, on_error="return")
+        facts = patiently(client, ask)
         there = _threads(client)  # a worker may have gone while we asked
         facts = {address: found for address, found in facts.items() if address in there}
         compare(_probe()(None, PACKAGES), facts)

@@ -123,15 +123,15 @@ class Placed:
         """Make the chunks again that nobody holds, on the workers there are now."""
         self._make(self._lost())
 
-    def settle(self, sizes, limits=None):
+    def settle(self, sizes, share=None):
         """Make lost chunks again and move others, so that no worker holds much more than its share.
 
         Parameters
         ----------
         sizes : list of int
             Of the chunks, in any unit.
-        limits : dict of str to float, optional
-            What each worker may hold, in that unit.
+        share : float, optional
+            Of each worker's memory limit that chunks may take; sizes are in bytes then.
 
         Returns
         -------
@@ -143,7 +143,8 @@ class Placed:
         NoRoom
             If the workers that are there may not hold all chunks.
         """
-        for _ in range(ALLOWED_DEATHS + 1):
+        deaths = 0
+        while True:
             self.workers = check_cluster(self.client)
             holders = self.client.who_has(self.futures)
             held, lost = {address: [] for address in self.workers}, []
@@ -151,6 +152,7 @@ class Placed:
                 homes = [a for a in holders.get(future.key) or () if a in held]
                 held[min(homes)].append(i) if homes else lost.append(i)
             threads = {address: worker.n_threads for address, worker in self.workers.items()}
+            limits = None if share is None else {a: share * worker.memory_limit for a, worker in self.workers.items()}
             homes, moves = assign(held, lost, threads, sizes, limits)
             if not lost and not moves:
                 return {address: numbers for address, numbers in held.items() if numbers}
@@ -159,8 +161,9 @@ class Placed:
                 self._make(homes)
                 self._move(moves)
             except WorkerLost as error:
-                gone = error
-        raise too_many_deaths(gone)
+                deaths += 1
+                if deaths > ALLOWED_DEATHS:
+                    raise too_many_deaths(error) from None
 
     def _move(self, moves):
         """Send chunks to other workers, or make them again there where they are files."""

@@ -18,7 +18,7 @@ from .run import Run, unnumbered
 from .stopping import StopUnwanted
 from .threads import n_cores
 from .waiting import WorkerLost, cancelling, raise_first, wait_for
-from .watch import Watch
+from .watch import Watch, patiently
 from .work import (
     FoldBlocks,
     MapChunks,
@@ -49,7 +49,7 @@ def open_tasks(client, data, options, one_pass):
 
     workers = check_cluster(client)
     if client.id not in _plugged:
-        client.register_plugin(StopUnwanted())
+        patiently(client, lambda: client.register_plugin(StopUnwanted()))
         _plugged.add(client.id)
     asked = options["runtime"] != "auto" or options["memory"] != "auto"
     may_fetch = not asked and not one_pass and data.layout in ("dense", "csr")

@@ -4,6 +4,8 @@ import math
 import time
 from contextlib import contextmanager, suppress
 
+from .watch import check_scheduler
+
 CHECK_SECONDS = 0.5
 ALLOWED_DEATHS = 3  # in one pass; rows that kill a worker would kill the next one as well
 
@@ -26,6 +28,8 @@ def cancelling(client):
     except BaseException as error:
         with suppress(Exception):  # the cluster may be gone; the error at hand says more
             client.cancel(started, force=True)
+        if isinstance(error, (OSError, distributed.CancelledError)):
+            check_scheduler(client, error)
         if isinstance(error, distributed.KilledWorker):
             raise too_many_deaths(error.last_worker.address, error.allowed_failures + 1) from error
         if isinstance(error, distributed.CancelledError):

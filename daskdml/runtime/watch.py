@@ -1,6 +1,10 @@
 """Which workers of a cluster are there: one that is silent for too long is taken out, or everyone would wait for it."""
 
+import threading
 import time
+from concurrent.futures import Future
+
+from daskdml.utils.config import get_config
 
 LOOK_SECONDS = 0.2
 
@@ -38,12 +42,47 @@ class Watch:
         return self._seen
 
     def _look(self):
-        if self.client.status != "running":
-            raise SchedulerLost(_words(self.client))
+        check_scheduler(self.client)
         try:
             return self.client.run_on_scheduler(_look(), timeout=self.timeout)
         except OSError as error:
             raise SchedulerLost(_words(self.client)) from error
+
+
+def check_scheduler(client, error=None):
+    """Raise `SchedulerLost` if there is no connection to the scheduler."""
+    if client.status != "running":
+        raise SchedulerLost(_words(client)) from error
+
+
+def patiently(client, ask):
+    """Return ``ask()``, a question to workers; those that are silent meanwhile are taken out: they never answer.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    ask : callable
+        May be called again, if a worker has gone.
+    """
+    watch = Watch(client, get_config()["timeout"])
+    while True:
+        before, answer = watch.present(now=True), Future()
+        threading.Thread(target=_answer, args=(ask, answer), daemon=True).start()
+        while not answer.done():
+            try:
+                answer.exception(timeout=LOOK_SECONDS)
+            except TimeoutError:
+                watch.present()
+        if isinstance(answer.exception(), OSError) and watch.present(now=True) != before:
+            continue
+        return answer.result()
+
+
+def _answer(ask, answer):
+    try:
+        answer.set_result(ask())
+    except BaseException as error:
+        answer.set_exception(error)
 
 
 def _words(client):

@@ -180,7 +180,7 @@ def to_frames(arrays):
 
 
 def from_frames(described, frames):
-    """Return the arrays that `to_frames` described, as read-only views of the frames.
+    """Return the arrays that `to_frames` described, read-only; views of the frames where these are aligned.
 
     Raises
     ------

@@ -1,6 +1,7 @@
 """Programs on the workers of a Dask cluster: carries out what the driver says, and tells it what happens."""
 
 import logging
+import pickle
 import queue
 import sys
 import threading
@@ -18,6 +19,7 @@ from daskdml.runtime.spmd.dask_comm import RANK_PREFIX
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Outcome
 from daskdml.runtime.spmd.ranks import Group, Ranks, end_generation, latest_step, run_task, what_is_missing
+from daskdml.runtime.watch import check_scheduler, patiently
 from daskdml.runtime.work import itself
 
 TICK_SECONDS = 0.05
@@ -29,6 +31,7 @@ WAIT_FOR_WORKER = 60.0
 _log = logging.getLogger("daskdml.ranks")
 _links: dict = {}
 _plugged: dict = {}
+_warned: set = set()
 
 
 class RanksImpossible(RuntimeError):
@@ -44,25 +47,28 @@ def prepare(client):
         If their version of distributed lacks something.
     """
     addresses = frozenset(client.nthreads())
-    if _plugged.get(client.id) == addresses:
-        return
-    client.register_plugin(Ranks())
-    missing = {text for text in client.run(what_is_missing, on_error="return").values() if isinstance(text, str)} - {""}
+    known, missing = _plugged.get(client.id, (None, ""))
+    if known != addresses:
+        patiently(client, lambda: client.register_plugin(Ranks()))
+        answers = patiently(client, lambda: client.run(what_is_missing, on_error="return"))
+        missing = ", ".join(sorted({text for text in answers.values() if isinstance(text, str)} - {""}))
+        _plugged[client.id] = addresses, missing
     if missing:
-        raise RanksImpossible(f"This version of distributed lacks {', '.join(sorted(missing))}.")
-    _plugged[client.id] = addresses
+        raise RanksImpossible(f"This version of distributed lacks {missing}.")
 
 
 def can_have_ranks(client):
-    """Tell whether the workers can have ranks; warn once if they cannot."""
+    """Tell whether the workers can have ranks; warn if they cannot, once per cluster."""
     try:
         prepare(client)
     except RanksImpossible as error:
-        warnings.warn(
-            f"Fits use tasks instead of ranks that talk to each other, which is slower: {error}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        if client.scheduler.address not in _warned:
+            _warned.add(client.scheduler.address)
+            warnings.warn(
+                f"Fits use tasks instead of ranks that talk to each other, which is slower: {error}",
+                RuntimeWarning,
+                stacklevel=2,
+            )
         return False
     return True
 
@@ -89,10 +95,12 @@ class ClusterRanks:
     Attributes
     ----------
     driver : Driver
+    recoveries : list of float
+        Seconds from the end of each group, but the last, to the start of the next.
 
     Notes
     -----
-    The logger "daskdml.ranks" says at level INFO when a group begins, and how long after the one before had ended.
+    The logger "daskdml.ranks" says the same at level INFO.
     """
 
     def __init__(
@@ -104,7 +112,7 @@ class ClusterRanks:
         self.save_every, self.on_saved = save_every, on_saved
         self.topology, self.takes_joins = topology, takes_joins
         self.run_id = uuid.uuid4().hex
-        self.driver, self._ended_at = None, None
+        self.driver, self.recoveries, self._ended_at = None, [], None
         self._events = queue.SimpleQueue()
         self._futures, self._addresses, self._ended, self._is_saving = [], {}, None, False
 
@@ -128,14 +136,17 @@ class ClusterRanks:
         Exception
             What the program raised, at once.
         """
+        self._program = _pickled(program)
         prepare(self.client)
-        self._program = program
         self.driver = Driver(self.placed.watch.present(now=True), state, step, takes_joins=self.takes_joins)
         self._alone_since = self._saved_at = time.monotonic()
         try:
             self._carry_out(self.driver.begin())
             while self._ended is None:
                 self._wait()
+        except (OSError, CancelledError) as error:
+            check_scheduler(self.client, error)
+            raise
         finally:
             self._let_go()
         if isinstance(self._ended, say.Fail):
@@ -172,7 +183,7 @@ class ClusterRanks:
     def _save(self):
         """Bring the newest state here; in a thread of its own, for a stopped worker never answers."""
         try:
-            for address in list(self._addresses):
+            for address in self._present():
                 found = self.client.run(latest_step, self.run_id, workers=[address], on_error="ignore").get(address)
                 if found is not None:
                     self._events.put(say.Saved(*found))
@@ -194,7 +205,7 @@ class ClusterRanks:
         while True:
             try:
                 is_first = not self.driver.generation
-                owners = self.placed.held() if is_first else self.placed.settle(self.sizes, self._limits())
+                owners = self.placed.held() if is_first else self.placed.settle(self.sizes, PINNED_SHARE)
                 break
             except NoRoom as error:
                 if time.monotonic() > until:
@@ -204,24 +215,28 @@ class ClusterRanks:
         blocks = {a: [i for i in numbers if self.positions[i] is not None] for a, numbers in owners.items()}
         self._events.put(say.Placed({address: numbers for address, numbers in blocks.items() if numbers}))
 
-    def _limits(self):
-        return {a: PINNED_SHARE * worker.memory_limit for a, worker in self.placed.workers.items()}
+    def _present(self):
+        """Return the workers of the newest group that are still there: others would never answer."""
+        return [address for address in self._addresses if address in self.driver.workers]
 
     def _start(self, action):
         # A group's ranks follow the rows, so that neighbours in the tree of blocks are neighbours among ranks.
         addresses = sorted(action.owners, key=lambda a: action.owners[a][0])
         link = _links.get(self.client.scheduler.address, (None, None))
         group = Group(self.run_id, action.generation, addresses, self.meta, self.topology, *link)
-        payload = self._sent(_dumps((self._program, group), type(self._program).__module__))
-        start = self._sent(_dumps((action.step, action.state)))
+        program, group = self._sent(self._program), pickle.dumps(group)
+        start = self._sent(_pickled((action.step, action.state)))
         self._addresses = {address: rank for rank, address in enumerate(addresses)}
-        after = "" if self._ended_at is None else f", {time.monotonic() - self._ended_at:.2f} s after the last one"
+        after = ""
+        if self._ended_at is not None:
+            self.recoveries.append(time.monotonic() - self._ended_at)
+            self._ended_at, after = None, f", {self.recoveries[-1]:.2f} s after the last one"
         _log.info("group %d of %d ranks begins at step %d%s", action.generation, len(addresses), action.step, after)
         for rank, address in enumerate(addresses):
             numbers = action.owners[address]
             chunks, positions = [self.placed.futures[i] for i in numbers], [self.positions[i] for i in numbers]
             future = self.client.submit(
-                run_task, payload, start, chunks, positions, rank, workers=[address], allow_other_workers=False,
+                run_task, program, group, start, chunks, positions, rank, workers=[address], allow_other_workers=False,
                 key=f"{RANK_PREFIX}{self.run_id}-{action.generation}-{rank}", retries=0, pure=False,
             )  # fmt: skip
             self._futures.append(future)
@@ -233,31 +248,39 @@ class ClusterRanks:
         return self.client.submit(itself, payload, key=f"daskdml-broadcast-{uuid.uuid4().hex}")
 
     def _returns(self, generation, address):
-        def callback(future):
-            try:
-                report = future.result()
-            except (CancelledError, KilledWorker, OSError):
-                # The watch sees whether its worker has gone; if not, this rank has come back with nothing.
-                outcome = Outcome("aborted", -1, None)
-            except Exception as error:
-                outcome = Outcome("failed", -1, None, error)
-            else:
-                outcome = report.outcome
-                if report.latency is not None:
-                    _links[self.client.scheduler.address] = report.latency, report.bandwidth
-            self._events.put(say.Returned(generation, address, outcome))
+        """Return what brings the report of a rank here when its task has ended.
 
-        return callback
+        Each by a thread of its own: the report of a worker that dies right now never comes, and Dask calls back in one
+        thread, where all others would wait behind it.
+        """
+        return lambda future: threading.Thread(
+            target=self._collect, args=(generation, address, future), daemon=True
+        ).start()
+
+    def _collect(self, generation, address, future):
+        try:
+            report = future.result()
+        except Exception as error:
+            # The watch sees whether its worker has gone; if not, this rank has come back with nothing.
+            outcome = Outcome("aborted", -1, None)
+            if future.status == "error" and not isinstance(error, KilledWorker):
+                outcome = Outcome("failed", -1, None, error)
+        else:
+            outcome = report.outcome
+            if report.latency is not None:
+                _links[self.client.scheduler.address] = report.latency, report.bandwidth
+        self._events.put(say.Returned(generation, address, outcome))
 
     def _abort(self, action):
-        """Call the ranks of a group back, each by a thread of its own: a stopped worker never answers."""
-        self._ended_at = time.monotonic()
-        for address in self._addresses:
-            threading.Thread(target=self._end_on, args=(address, action.generation), daemon=True).start()
+        """Call the ranks of a group back; in a thread, for a stopped worker never answers."""
+        self._ended_at = self._ended_at or time.monotonic()
+        present = self.placed.watch.present(now=True)
+        there = [address for address in self._present() if address in present]
+        threading.Thread(target=self._end_on, args=(there, action.generation), daemon=True).start()
 
-    def _end_on(self, address, generation):
+    def _end_on(self, addresses, generation):
         with suppress(Exception):  # a worker that has died
-            self.client.run(end_generation, self.run_id, generation, workers=[address], on_error="ignore")
+            self.client.run(end_generation, self.run_id, generation, workers=addresses, on_error="ignore")
 
     def _finish(self, action):
         self._ended = action
@@ -274,11 +297,20 @@ class ClusterRanks:
             self._drop_futures()
 
 
-def _dumps(value, module=None):
-    """Pickle a value; classes of a module made at run time go by value, for no worker can import it."""
+def _pickled(value):
+    """Return a program or a state as bytes; classes of a module that was made at run time go by value."""
+    try:
+        return _by_value(value, sys.modules.get(type(value).__module__))
+    except Exception as error:
+        raise TypeError(
+            f"A {type(value).__module__}.{type(value).__qualname__} cannot be pickled, so the workers cannot have it: "
+            f"{error}; leave out locks, open files and connections, or make them in `local`."
+        ) from error
+
+
+def _by_value(value, module):
     import cloudpickle
 
-    module = sys.modules.get(module)
     is_made = module is not None and module.__spec__ is None and not hasattr(module, "__file__")
     if not is_made or module.__name__ == "__main__":
         return cloudpickle.dumps(value, protocol=5)

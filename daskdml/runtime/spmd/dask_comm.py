@@ -7,8 +7,11 @@ Checked with distributed 2025.1 to 2026.8. `missing_names` looks for each of the
 """
 
 import asyncio
+import ctypes
 import inspect
+import logging
 import threading
+from collections import deque
 from contextlib import suppress
 
 from daskdml.runtime.spmd.program import GroupChanged, Station
@@ -20,9 +23,12 @@ RANK_PREFIX = "daskdml-rank-"
 MAILBOX_SHARE = 0.5
 MAILBOX_BYTES = 8 << 30  # where a worker has no limit
 MOST_WAITING = 64  # runs whose packets are kept on a worker where none of their ranks has begun
+REMEMBERED = 1000  # runs of which a worker knows what is over
 GONE = ("cancelled", "released", "forgotten")
+NAMES = ("handlers", "loop", "connection_args", "memory_manager")  # of a Worker
 
 _posts: dict = {}
+_log = logging.getLogger(__name__)
 
 
 def missing_names(worker=None):
@@ -42,10 +48,10 @@ def missing_names(worker=None):
             lacking.append("distributed.comm.connect(deserialize=)")
         if not {"header", "frames"} <= set(inspect.signature(Serialized).parameters):
             lacking.append("distributed.protocol.serialize.Serialized(header, frames)")
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:
         lacking.append(str(error))
     if worker is not None:
-        lacking += [f"Worker.{name}" for name in ("handlers", "loop", "connection_args") if not hasattr(worker, name)]
+        lacking += [f"Worker.{name}" for name in NAMES if not hasattr(worker, name)]
         if not isinstance(getattr(worker, "handlers", None), dict):
             lacking.append("Worker.handlers as a dict")
     return ", ".join(lacking)
@@ -88,6 +94,11 @@ def post_of(worker):
 class Desk:
     """What belongs to one run on one worker.
 
+    Parameters
+    ----------
+    over : int, default 0
+        Generations that are over already.
+
     Attributes
     ----------
     station : Station
@@ -95,16 +106,14 @@ class Desk:
         Notified whenever a packet came or a generation ended.
     over : int
         Generations up to this one have lost a member.
-    is_unwanted : bool
-        Whether nobody waits for the run any more.
     latest : tuple (generation, step, state) or None
         The last step that a rank of this worker has finished.
     """
 
-    def __init__(self):
+    def __init__(self, over=0):
         self.station, self.changed = Station(), threading.Condition()
-        self.over, self.is_unwanted, self.latest = 0, False, None
-        self.n_users = 0
+        self.over, self.latest, self.n_users = over, None, 0
+        self.station.retire(over)
 
     def end(self, generation):
         """Make calls of ranks up to this generation raise `GroupChanged`."""
@@ -113,26 +122,58 @@ class Desk:
             self.changed.notify_all()
 
 
+class Turn:
+    """Held by the one rank of a worker that computes: first come, first served.
+
+    One that waits for a packet lets go of it. So ranks of many fits take turns instead of fighting for the cores.
+    """
+
+    def __init__(self):
+        self._changed, self._queue = threading.Condition(), deque()
+
+    def take(self, is_over):
+        """Wait for it; return whether it was got, which it was not if ``is_over()`` came first."""
+        ticket = object()
+        with self._changed:
+            self._queue.append(ticket)
+            self._changed.wait_for(lambda: self._queue[0] is ticket or is_over())
+            if self._queue[0] is ticket:
+                return True
+            self._queue.remove(ticket)
+            return False
+
+    def give(self):
+        """Let the next one have it."""
+        with self._changed:
+            self._queue.popleft()
+            self._changed.notify_all()
+
+    def look(self):
+        """Let those that wait see whether they still want it."""
+        with self._changed:
+            self._changed.notify_all()
+
+
 class Post:
     """Where packets for the ranks of one worker arrive, and from where theirs leave.
 
     Attributes
     ----------
-    turn : threading.Semaphore
-        Held by the rank that computes; one that waits for a packet lets go of it. Ranks of many fits on one worker so
-        take turns instead of fighting for its cores.
+    turn : Turn
     """
 
     def __init__(self, worker):
-        self.worker, self.turn = worker, threading.Semaphore()
+        self.worker, self.turn = worker, Turn()
         limit = worker.memory_manager.memory_limit
         self.most_bytes = int(limit * MAILBOX_SHARE) if limit else MAILBOX_BYTES
-        self._desks, self._lock = {}, threading.Lock()
+        self._desks, self._over, self._wires, self._lock = {}, {}, set(), threading.Lock()
 
     def desk(self, run):
         """Return the desk of a run, and count who uses it; `leave` is the other half."""
         with self._lock:
-            desk = self._desks.setdefault(run, Desk())
+            if run not in self._desks:
+                self._desks[run] = Desk(self._over.get(run, 0))
+            desk = self._desks[run]
             desk.n_users += 1
             return desk
 
@@ -150,11 +191,44 @@ class Post:
         """Return the desk of a run, None if it has none."""
         return self._desks.get(run)
 
+    def enter(self, wire):
+        """Count a rank that begins; returns its desk."""
+        with self._lock:
+            self._wires.add(wire)
+        return self.desk(wire.run)
+
+    def exit(self, wire):
+        """Count a rank that has ended: what still comes for its generation is refused."""
+        self.end(wire.run, wire.generation)
+        desk = self.known(wire.run)
+        with desk.changed:
+            desk.station.retire(wire.generation)
+        with self._lock:
+            self._wires.discard(wire)
+        self.leave(wire.run)
+
+    def end(self, run, generation):
+        """Make calls of ranks up to this generation raise `GroupChanged`, also of those that have yet to begin."""
+        with self._lock:
+            # To the end of the dict, which forgets at its beginning.
+            self._over[run] = max(self._over.pop(run, 0), generation)
+            while len(self._over) > REMEMBERED:
+                del self._over[next(iter(self._over))]
+            desk = self._desks.get(run)
+        if desk is not None:
+            desk.end(generation)
+        self.turn.look()
+
+    def interrupt(self, run, generation):
+        """Stop ranks that were ended and still compute, see `Wire.interrupt`."""
+        for wire in list(self._wires):
+            if wire.run == run and wire.generation <= generation:
+                wire.interrupt()
+
     def close(self):
         """End all ranks of the worker."""
-        for desk in list(self._desks.values()):
-            desk.is_unwanted = True
-            desk.end(2**62)
+        for run in list(self._desks):
+            self.end(run, 2**62)
 
     async def take_in(self, comm, run=None, generation=None, source=None):
         """Take in the packets of one rank until its stream ends: the handler on the worker's listener."""
@@ -167,11 +241,14 @@ class Post:
                 has_ended = message == "end"
                 if not has_ended:
                     self._put(desk, generation, source, message)
-        except (OSError, ValueError, TypeError, KeyError):
-            pass  # a peer that died, or one that does not speak as we do: either way this group is no more
+        except OSError:
+            pass  # a peer that died or was ended: this group is no more
+        except Exception as error:
+            _log.warning("Packets of rank %s, generation %s, from %s are refused: %s",
+                         source, generation, comm.peer_address, error)  # fmt: skip
         finally:
             if not has_ended:
-                desk.end(generation)
+                self.end(run, generation)
             self.leave(run)
             comm.abort()
 
@@ -190,55 +267,110 @@ class Wire:
     Parameters
     ----------
     post : Post
-    desk : Desk
     run : str
     generation, rank : int
     group : list of str
         The worker of each rank.
+
+    Notes
+    -----
+    Belongs to the thread that makes it, which must close it.
     """
 
-    def __init__(self, post, desk, run, generation, rank, group):
-        self.post, self.desk = post, desk
-        self.run, self.generation, self.rank, self.group = run, generation, rank, group
+    def __init__(self, post, run, generation, rank, group):
+        self.post, self.run, self.generation, self.rank, self.group = post, run, generation, rank, group
         self._streams, self._numbers = {}, [0] * len(group)
         self._loop = post.worker.loop
+        self._thread, self._gate = threading.get_ident(), threading.Lock()
+        self._is_in_program = self._has_turn = False
+        self.desk = post.enter(self)
+        with self.desk.changed:
+            self.desk.station.retire(generation - 1)
+
+    def begin(self):
+        """Wait for the turn to compute."""
+        self._take_turn()
+        self._step_in()
 
     def send(self, to, packet):
         """Send a packet without waiting for anybody."""
+        self.step_out()
         if to not in self._streams:
             self._streams[to] = _Stream(self, self.group[to])
         number = self._numbers[to]
         self._numbers[to] += 1
         self._loop.add_callback(self._streams[to].put, _message(number, packet))
+        self._step_in()
 
     def receive(self, source):
         """Wait for the next packet of a rank, and let other ranks of this worker compute meanwhile."""
+        self.step_out()
+        self.check()
         desk, key = self.desk, (self.generation, source)
         with desk.changed:
-            self._check()
-            if desk.station.has(*key):
-                return desk.station.take(*key)
-        self.post.turn.release()
-        try:
+            has_come = desk.station.has(*key)
+        if not has_come:
+            self._give_turn()
             with desk.changed:
-                desk.changed.wait_for(lambda: desk.over >= self.generation or desk.station.has(*key))
-        finally:
-            self.post.turn.acquire()
+                desk.changed.wait_for(lambda: self._is_over() or desk.station.has(*key))
+            self._take_turn()
         with desk.changed:
-            self._check()
-            return desk.station.take(*key)
+            self.check()
+            packet = desk.station.take(*key)
+        self._step_in()
+        return packet
 
     def check(self):
         """Raise `GroupChanged` if the group has changed."""
-        if self.desk.over >= self.generation:
+        if self._is_over():
             raise GroupChanged
 
-    _check = check
+    def interrupt(self):
+        """Raise `GroupChanged` in the rank's thread if that runs the program's own code; called by another thread.
+
+        A rank that is waiting notices by itself that its group is over. One that computes for long does not, and when
+        its client has gone nobody would ever have the worker back. The exception comes between two bytecodes, as that
+        of a Ctrl-C does; never inside this class, whose locks it could leave locked.
+        """
+        with self._gate:
+            if self._is_in_program and self._is_over():
+                self._is_in_program = False
+                thread, error = ctypes.c_ulong(self._thread), ctypes.py_object(GroupChanged)
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(thread, error)
+
+    def step_out(self):
+        """Note that what follows is not the program's own code; an interrupt that is on its way arrives here."""
+        with self._gate:
+            self._is_in_program = False
+        _come_here()
+
+    def _step_in(self):
+        with self._gate:
+            self._is_in_program = True
 
     def close(self, is_done):
         """Close the streams; those of a rank that is not done tell the others that the group has changed."""
         for stream in self._streams.values():
             self._loop.add_callback(stream.put, "end" if is_done else None)
+        self._give_turn()
+        self.post.exit(self)
+
+    def _is_over(self):
+        return self.desk.over >= self.generation
+
+    def _take_turn(self):
+        self._has_turn = self.post.turn.take(self._is_over)
+        if not self._has_turn:
+            raise GroupChanged
+
+    def _give_turn(self):
+        if self._has_turn:
+            self._has_turn = False
+            self.post.turn.give()
+
+
+def _come_here():
+    """Do nothing: Python looks for exceptions from other threads when a function begins."""
 
 
 class _Stream:
@@ -265,8 +397,10 @@ class _Stream:
                 if message == "end":
                     await comm.close()
                     return
-        except OSError:
-            wire.desk.end(wire.generation)
+        except Exception as error:
+            if not isinstance(error, OSError):
+                _log.warning("Packets to %s could not be sent: %r", self.address, error)
+            wire.post.end(wire.run, wire.generation)
         finally:
             if comm is not None:
                 with suppress(Exception):

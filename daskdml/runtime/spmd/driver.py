@@ -121,6 +121,7 @@ class Driver:
         self._phase, self._owners, self._running = "placing", {}, set()
         self._deaths, self._died_at = 0, -1
         self._fruitless, self._begun_at, self._has_cause = 0, -1, True
+        self._n_asked = 0  # Place actions that are not answered yet
 
     def begin(self):
         """Return the first actions."""
@@ -160,8 +161,12 @@ class Driver:
         return self._next_if_empty()
 
     def _on_placed(self, event):
-        if self._phase != "placing" or not set(event.owners) <= self.workers:
-            return []  # someone was lost meanwhile, and another Place is on its way
+        self._n_asked -= 1
+        if self._phase != "placing":
+            return []
+        if not set(event.owners) <= self.workers:
+            # Someone was lost meanwhile, or came and went unseen; mostly another Place is on its way.
+            return [] if self._n_asked > 0 else self._place()
         self._owners = {worker: event.owners[worker] for worker in sorted(event.owners) if event.owners[worker]}
         self._fruitless = self._fruitless + 1 if not self._has_cause and self.step == self._begun_at else 0
         if self._fruitless > self.allowed_deaths:
@@ -199,7 +204,10 @@ class Driver:
 
     def _place(self):
         self._phase = "placing"
-        return [Place(tuple(sorted(self.workers)))] if self.workers else []
+        if not self.workers:
+            return []
+        self._n_asked += 1
+        return [Place(tuple(sorted(self.workers)))]
 
     def _drain(self):
         """End the generation: ranks that are still there come back."""

@@ -18,8 +18,9 @@ from daskdml.runtime.spmd.dask_comm import (
     open_post,
     post_of,
 )
-from daskdml.runtime.spmd.program import Comm, Outcome, run_rank
+from daskdml.runtime.spmd.program import Comm, GroupChanged, Outcome, run_rank
 
+GRACE_SECONDS = 0.3  # for a rank that nobody wants any more to notice it, before it is interrupted
 PROBE_BYTES = 1 << 20
 PROBES = 5
 
@@ -44,9 +45,9 @@ class Ranks(WorkerPlugin):
         if not key.startswith(RANK_PREFIX) or finish not in GONE or start not in ("executing", "long-running"):
             return
         _, run, generation, _ = key.rsplit("-", 3)
-        desk = post_of(self.worker).known(run)
-        if desk is not None:
-            desk.end(int(generation))
+        post = post_of(self.worker)
+        post.end(run, int(generation))
+        self.worker.loop.call_later(GRACE_SECONDS, post.interrupt, run, int(generation))
 
 
 class Group(NamedTuple):
@@ -81,15 +82,13 @@ class Report(NamedTuple):
     bandwidth: float | None
 
 
-def run_task(payload, start, chunks, positions, rank):
+def run_task(program, group, start, chunks, positions, rank):
     """Run one rank of a group to its end.
 
     Parameters
     ----------
-    payload : bytes
-        Pickled (program, group), by the client.
-    start : bytes
-        Pickled (step, state).
+    program, group, start : bytes
+        Pickled by the client: a `Program`, a `Group`, a tuple (step, state).
     chunks : list of Chunk or MappedChunk
     positions : list of tuple
         What ``Chunk.blocks`` needs to number the blocks of each.
@@ -102,49 +101,44 @@ def run_task(payload, start, chunks, positions, rank):
     # At once, or groups that wait for each other's members would fill one-thread workers for ever.
     secede()
     try:
-        program, group = pickle.loads(payload)
+        program, group, (step, state) = pickle.loads(program), pickle.loads(group), pickle.loads(start)
     except ModuleNotFoundError as error:
         raise RuntimeError(
             f"The worker {get_worker().address} cannot import {error.name}, where the program stands: install it "
             f'there, or send it with client.upload_file("{error.name}.py").'
         ) from error
-    step, state = pickle.loads(start)
     post = post_of(get_worker())
-    desk = post.desk(group.run)
-    wire = Wire(post, desk, group.run, group.generation, rank, group.addresses)
+    wire = Wire(post, group.run, group.generation, rank, group.addresses)
     outcome = None
-    with post.turn, one_blas_thread():
-        try:
-            desk.station.retire(group.generation - 1)
-            link = group.latency, group.bandwidth
+    try:
+        with one_blas_thread():
             comm = Comm(rank, len(group.addresses), group.generation, group.meta, wire, topology=group.topology)
-            outcome, link = _carry_out(program, group, comm, chunks, positions, step, state, desk)
-        finally:
-            wire.close(is_done=outcome is not None and outcome.kind == "done")
-            with desk.changed:
-                desk.station.retire(group.generation)
-            post.leave(group.run)
+            outcome, link = _carry_out(program, group, comm, wire, chunks, positions, step, state)
+    finally:
+        wire.close(is_done=outcome is not None and outcome.kind == "done")
     return Report(outcome, *link)
 
 
-def _carry_out(program, group, comm, chunks, positions, step, state, desk):
+def _carry_out(program, group, comm, wire, chunks, positions, step, state):
     program.n_threads = get_worker().state.nthreads
     blocks = []
     for chunk, position in zip(chunks, positions):
         blocks += (chunk.open() if isinstance(chunk, MappedChunk) else chunk).blocks(*position)
 
     def on_step(step, state):
-        desk.latest = group.generation, step, state
+        wire.desk.latest = group.generation, step, state
 
     link = group.latency, group.bandwidth
     try:
+        wire.begin()
         if link[0] is None and comm.size > 1:
             link = measure_link(comm)
         if link[0] is not None:
             comm.latency, comm.bandwidth = link
-    except BaseException:
+        outcome = run_rank(program, blocks, comm, step, state, on_step)
+        wire.step_out()
+    except GroupChanged:  # before the first step, or by an interrupt after the last one
         return Outcome("aborted", step, state), link
-    outcome = run_rank(program, blocks, comm, step, state, on_step)
     return outcome._replace(error=_portable_error(outcome.error, comm.rank)), link
 
 
@@ -191,9 +185,7 @@ def _portable_error(error, rank):
 
 def end_generation(run, generation, dask_worker):
     """Make the ranks of a generation on this worker come back."""
-    desk = post_of(dask_worker).known(run)
-    if desk is not None:
-        desk.end(generation)
+    post_of(dask_worker).end(run, generation)
 
 
 def latest_step(run, dask_worker):

@@ -1,0 +1,670 @@
+"""Programs on real worker processes: killed, stopped, added and taken away at any instant, the bits are the same."""
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import cloudpickle
+import dask.array as da
+import numpy as np
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+
+import daskdml
+from daskdml import config_context
+from daskdml.runtime.spmd import cluster as spmd_cluster
+from daskdml.runtime.watch import SchedulerLost
+
+pytestmark = pytest.mark.cluster
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
+
+CHUNKS, ROWS, P, STEPS = 24, 500, 6, 40
+PLACES = ("local", "before", "inside", "after", "report")
+
+
+def rows():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(CHUNKS * ROWS, P))
+    return X, X @ rng.normal(size=P) + rng.normal(size=len(X))
+
+
+def collections():
+    X, y = rows()
+    return da.from_array(X, chunks=(ROWS, P)), da.from_array(y, chunks=ROWS)
+
+
+def definition(steps):
+    """Gradient descent with momentum: a loop over blocks, folded along the tree over their numbers."""
+    X, y = rows()
+    w, velocity = np.zeros(P), np.zeros(P)
+    for _ in range(steps):
+        parts = []
+        for start in range(0, len(X), ROWS):
+            A, b = X[start : start + ROWS], y[start : start + ROWS]
+            parts.append(A.T @ (A @ w - b))
+        while len(parts) > 1:
+            parts = [parts[i] + parts[i + 1] if i + 1 < len(parts) else parts[i] for i in range(0, len(parts), 2)]
+        velocity = 0.9 * velocity - 0.01 * (parts[0] / len(X))
+        w = w + velocity
+    return w.tobytes()
+
+
+REFERENCE = definition(STEPS)
+assert REFERENCE not in (definition(STEPS - 1), definition(STEPS + 1))  # a step that is lost or done twice shows
+
+
+class Descent(daskdml.Program):
+    """Gradient descent with momentum, far from converged; what happens to its workers stands in ``fates``.
+
+    A fate (signal, place, step, rank) befalls one worker once: ``folder`` remembers. ``hold`` (a step) makes the ranks
+    wait there until the folder has a file "go".
+    """
+
+    def __init__(self, folder, fates=(), *, seconds=0.002, hold=None, steps=STEPS):
+        self.folder, self.fates, self.seconds, self.hold, self.steps = str(folder), fates, seconds, hold, steps
+        self.rank = None
+
+    def init(self, meta):
+        return 0, np.zeros(meta.n_features), np.zeros(meta.n_features)
+
+    def local(self, blocks):
+        self.befall("local", 0, min(block.index for block in blocks) * 3 // CHUNKS)
+        return blocks
+
+    def step(self, state, local, comm):
+        k, w, velocity = state
+        self.rank = comm.rank
+        self.befall("before", k, comm.rank)
+        if k == self.hold:
+            self.wait(comm)
+        time.sleep(self.seconds)
+        with self.inside(k, comm):
+            total = comm.allreduce_blocks({b.index: b.X.T @ (b.X @ w - b.y) for b in local})
+        self.befall("after", k, comm.rank)
+        velocity = 0.9 * velocity - 0.01 * (total / comm.meta.n_samples)
+        return k + 1, w + velocity, velocity
+
+    def done(self, state):
+        return state[0] >= self.steps
+
+    def run(self, step, state, local, comm, commit):
+        final = super().run(step, state, local, comm, commit)
+        for name, place, k, rank in self.fates:
+            if place == "report" and rank == comm.rank and self.is_first((name, place, k, rank)):
+                threading.Timer(k * 1e-3, os.kill, (os.getpid(), getattr(signal, name))).start()
+        return final
+
+    @contextlib.contextmanager
+    def inside(self, k, comm):
+        """Let a fate come between the packets of an all-reduce."""
+        wire, receive = comm._transport, comm._transport.receive
+
+        def fatal(source):
+            self.befall("inside", k, comm.rank)
+            return receive(source)
+
+        wire.receive = fatal
+        yield
+        wire.receive = receive
+
+    def befall(self, place, k, rank):
+        for fate in self.fates:
+            if fate[1:] == (place, k, rank) and self.is_first(fate):
+                os.kill(os.getpid(), getattr(signal, fate[0]))
+
+    def is_first(self, fate):
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(os.path.join(self.folder, "-".join(map(str, fate))), os.O_CREAT | os.O_EXCL))
+            with open(os.path.join(self.folder, f"pid-{os.getpid()}"), "w"):
+                return True
+        return False
+
+    def wait(self, comm):
+        with open(os.path.join(self.folder, f"held-{comm.generation}-{comm.rank}"), "w"):
+            pass
+        while not os.path.exists(os.path.join(self.folder, "go")):
+            comm.check()
+            time.sleep(0.005)
+
+
+def until(condition, seconds=30.0):
+    """Wait for a condition; return the seconds it took."""
+    start = time.monotonic()
+    while not condition():
+        assert time.monotonic() - start < seconds, "what was waited for did not come"
+        time.sleep(0.01)
+    return time.monotonic() - start
+
+
+def local_cluster(n_workers, **options):
+    return LocalCluster(n_workers=n_workers, threads_per_worker=1, dashboard_address=None, **options)
+
+
+@pytest.fixture(scope="module")
+def three():
+    with local_cluster(3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def client(three):
+    with Client(three) as client:
+        client.wait_for_workers(3, timeout=60)
+        until(lambda: len(client.nthreads()) == 3)
+        yield client
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The runs of this test: what their drivers did."""
+    found, run = [], spmd_cluster.ClusterRanks.run
+
+    def recorded(self, *args, **kwargs):
+        found.append(self)
+        return run(self, *args, **kwargs)
+
+    monkeypatch.setattr(spmd_cluster.ClusterRanks, "run", recorded)
+    return found
+
+
+def run(program, **options):
+    with config_context(**{"runtime": "spmd", "timeout": 10.0, **options}):
+        k, w, _ = daskdml.run(program, *collections())
+    assert k == program.steps
+    return w.tobytes()
+
+
+def befell(folder, fates):
+    return all((folder / "-".join(map(str, fate))).exists() for fate in fates)
+
+
+class Background:
+    """A call in a thread; `result` waits for it."""
+
+    def __init__(self, call, *args, **kwargs):
+        self.outcome = self.error = None
+        self._thread = threading.Thread(target=self._run, args=(call, args, kwargs), daemon=True)
+        self._thread.start()
+
+    def _run(self, call, args, kwargs):
+        try:
+            self.outcome = call(*args, **kwargs)
+        except BaseException as error:
+            self.error = error
+
+    @property
+    def is_over(self):
+        return not self._thread.is_alive()
+
+    def result(self, seconds=60.0):
+        self._thread.join(seconds)
+        assert self.is_over, "it hangs"
+        if self.error is not None:
+            raise self.error
+        return self.outcome
+
+
+# Killed --------------------------------------------------------------------------------------------------------------
+
+
+def fates_of(seed):
+    draw = random.Random(seed)
+    n = draw.choice([1, 1, 1, 2])
+    fates = []
+    for rank in draw.sample(range(3), n):
+        place = draw.choice(PLACES)
+        step = {"local": 0, "report": draw.randrange(30)}.get(place, draw.randrange(STEPS))
+        fates.append(("SIGKILL", place, step, rank))
+    return fates
+
+
+def survive(client, runs, folder, fates, **options):
+    assert run(Descent(folder, fates), **options) == REFERENCE
+    return runs[-1]
+
+
+def test_no_fault(client, runs, tmp_path):
+    ranks = survive(client, runs, tmp_path, [])
+    assert ranks.driver.generation == 1 and ranks.recoveries == []
+
+
+@pytest.mark.parametrize("fate", [("SIGKILL", "inside", 13, 1), ("SIGKILL", "report", 3, 0)])
+def test_a_killed_worker_costs_no_bit(client, runs, tmp_path, fate):
+    ranks = survive(client, runs, tmp_path, [fate])
+    assert befell(tmp_path, [fate])
+    if fate[1] == "inside":
+        assert ranks.driver.generation >= 2 and max(ranks.recoveries) < 10
+        print("seconds to recover", [round(x, 2) for x in ranks.recoveries])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_a_kill_at_any_instant_costs_no_bit(client, runs, tmp_path, seed):
+    fates = fates_of(seed)
+    ranks = survive(client, runs, tmp_path, fates, checkpoint_every=0.05)
+    # The second of two may be spared: a group of two ranks has no third.
+    assert befell(tmp_path, fates[:1]) or len(fates) > 1
+    print(fates, ranks.driver.generation, "groups, seconds to recover", [round(x, 2) for x in ranks.recoveries])
+
+
+@pytest.mark.parametrize("who", [0, 2])
+def test_a_kill_between_plan_and_start_costs_no_bit(client, runs, tmp_path, monkeypatch, who):
+    start, pids, killed = spmd_cluster.ClusterRanks._start, client.run(os.getpid), []
+
+    def deadly(self, action):
+        if not killed:
+            killed.append(sorted(action.owners)[who])
+            os.kill(pids[killed[0]], signal.SIGKILL)
+        start(self, action)
+
+    monkeypatch.setattr(spmd_cluster.ClusterRanks, "_start", deadly)
+    ranks = survive(client, runs, tmp_path, [])
+    assert ranks.driver.generation >= 2 and killed
+
+
+@pytest.fixture
+def starts(monkeypatch):
+    """The steps at which groups of this test have started."""
+    found, start = [], spmd_cluster.ClusterRanks._start
+
+    def noted(self, action):
+        found.append(action.step)
+        start(self, action)
+
+    monkeypatch.setattr(spmd_cluster.ClusterRanks, "_start", noted)
+    return found
+
+
+def test_all_killed_at_once_go_on_from_the_saved_state(client, runs, starts, tmp_path):
+    fit = Background(run, Descent(tmp_path, hold=30), checkpoint_every=0.05)
+    until(lambda: all((tmp_path / f"held-1-{rank}").exists() for rank in range(3)) and runs[0].driver.step == 30)
+    for pid in client.run(os.getpid).values():
+        os.kill(pid, signal.SIGKILL)
+    (tmp_path / "go").touch()
+    assert fit.result() == REFERENCE
+    assert starts[:2] == [0, 30]
+    # The nannies' replacements, which did not hold a row before, are the ranks now.
+    owners = runs[0].driver._owners
+    assert set(owners) <= set(client.nthreads()) and sum(map(len, owners.values())) == CHUNKS
+    print("seconds to recover", [round(x, 2) for x in runs[0].recoveries])
+
+
+# Stopped -------------------------------------------------------------------------------------------------------------
+
+
+def pids_in(folder):
+    return [int(name.name[4:]) for name in folder.glob("pid-*")]
+
+
+def test_a_stopped_worker_is_noticed_and_harmless_when_it_wakes(client, runs, tmp_path):
+    fate = ("SIGSTOP", "before", 13, 1)
+    start = time.monotonic()
+    assert run(Descent(tmp_path, [fate]), timeout=2.0) == REFERENCE
+    seconds = time.monotonic() - start
+    (pid,) = pids_in(tmp_path)
+    print("seconds with a worker stopped", round(seconds, 2))
+    assert befell(tmp_path, [fate]) and 2.0 < seconds < 10
+    assert runs[-1].driver.generation >= 2 and pid not in client.run(os.getpid).values()
+
+    # It wakes in the middle of another run, with packets of the first one to send.
+    (tmp_path / "again").mkdir()
+    second = Background(run, Descent(tmp_path / "again", hold=20))
+    until(lambda: (tmp_path / "again" / "held-1-0").exists())
+    os.kill(pid, signal.SIGCONT)
+    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+    (tmp_path / "again" / "go").touch()
+    assert second.result() == REFERENCE
+
+
+def stop_once(block, folder):
+    with contextlib.suppress(FileExistsError):
+        with open(os.path.join(folder, "stopped"), "x") as file:
+            file.write(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+    return block
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "placing"])
+def test_a_worker_that_is_stopped_before_the_ranks_begin_is_left_out(tmp_path, when):
+    X, y = collections()
+    with local_cluster(2) as cluster, Client(cluster) as client:
+        run(Descent(tmp_path))  # importing pandas silences a worker for a second or two as well
+        if when == "before":
+            pid = min(client.run(os.getpid).values())
+            os.kill(pid, signal.SIGSTOP)
+        else:
+            X = X.map_blocks(stop_once, folder=str(tmp_path), meta=np.empty((0, 0)))
+        start = time.monotonic()
+        with config_context(runtime="spmd", timeout=3.0):
+            k, w, _ = daskdml.run(Descent(tmp_path), X, y)
+        assert w.tobytes() == REFERENCE and time.monotonic() - start < 15
+        print("seconds with a worker stopped", round(time.monotonic() - start, 2))
+        pid = pid if when == "before" else int((tmp_path / "stopped").read_text())
+        os.kill(pid, signal.SIGKILL)
+
+
+# Added and taken away ------------------------------------------------------------------------------------------------
+
+
+def test_workers_that_join_share_the_blocks_and_those_that_retire_give_them_back(runs, tmp_path):
+    with local_cluster(2) as cluster, Client(cluster) as client:
+        program = Descent(tmp_path, hold=20)
+        fit = Background(run, program)
+        until(lambda: (tmp_path / "held-1-0").exists())
+        cluster.scale(3)
+        until(lambda: (tmp_path / "held-2-2").exists() or fit.is_over)
+        owners = runs[0].driver._owners
+        counts = [len(numbers) for numbers in owners.values()]
+        assert len(counts) == 3 and max(counts) / np.mean(counts) <= 1.3
+        client.retire_workers([min(owners)])
+        until(lambda: (tmp_path / "held-3-1").exists() or fit.is_over)
+        counts = [len(numbers) for numbers in runs[0].driver._owners.values()]
+        assert len(counts) == 2 and max(counts) / np.mean(counts) <= 1.3
+        assert min(owners) not in runs[0].driver._owners
+        (tmp_path / "go").touch()
+        assert fit.result() == REFERENCE
+        print("seconds to change the group", [round(x, 2) for x in runs[0].recoveries])
+
+
+def test_a_rank_cannot_be_stolen(client, tmp_path):
+    """Strict restrictions: an idle worker does not get it, nor does Dask try again elsewhere."""
+
+    def look(dask_scheduler):
+        tasks = [ts for key, ts in dask_scheduler.tasks.items() if str(key).startswith("daskdml-rank-")]
+        return [(ts.worker_restrictions, ts.loose_restrictions, ts.processing_on.address, ts.retries) for ts in tasks]
+
+    fit = Background(run, Descent(tmp_path, hold=5))
+    until(lambda: (tmp_path / "held-1-2").exists())
+    found = client.run_on_scheduler(look)
+    (tmp_path / "go").touch()
+    assert fit.result() == REFERENCE
+    assert len(found) == 3
+    for restrictions, is_loose, address, retries in found:
+        assert set(restrictions) == {address} and not is_loose and not retries
+
+
+# The program's own errors --------------------------------------------------------------------------------------------
+
+
+class Odd(ValueError):
+    def __init__(self, first, second):
+        super().__init__(f"{first} and {second}")  # cannot be unpickled: it is called with one argument then
+
+
+class Failing(Descent):
+    def __init__(self, folder, error, **options):
+        super().__init__(folder, **options)
+        self.error = error
+
+    def step(self, state, local, comm):
+        if state[0] == 3 and comm.rank == 1:
+            with open(os.path.join(self.folder, "calls"), "a") as file:
+                file.write("x")
+            raise self.error()
+        return super().step(state, local, comm)
+
+
+def test_an_error_on_one_rank_comes_at_once_as_it_is_and_only_once(client, runs, tmp_path):
+    with pytest.raises(KeyError, match="the program did it") as caught:
+        run(Failing(tmp_path, lambda: KeyError("the program did it")))
+    (note,) = caught.value.__notes__
+    assert "raised on rank 1, tcp://" in note and "in step" in note
+    assert (tmp_path / "calls").read_text() == "x" and runs[0].driver.generation == 1
+    until(lambda: count_ranks(client) == 0, 5)
+
+
+def test_an_error_that_cannot_be_pickled_is_a_runtime_error_with_its_text(client, tmp_path):
+    with pytest.raises(RuntimeError, match="Odd: one and two"):
+        run(Failing(tmp_path, lambda: Odd("one", "two")))
+    assert (tmp_path / "calls").read_text() == "x"
+
+
+def test_a_program_that_cannot_be_pickled_is_a_sentence(client, tmp_path):
+    program = Descent(tmp_path)
+    program.lock = threading.Lock()
+    with pytest.raises(TypeError, match="Descent cannot be pickled, so the workers cannot have it.*leave out locks"):
+        run(program)
+
+
+def count_ranks(client):
+    def count(dask_worker):
+        from daskdml.runtime.spmd import dask_comm
+
+        post = dask_comm._posts.get(dask_worker.address)
+        return 0 if post is None else len(post._wires)
+
+    return sum(client.run(count).values())
+
+
+# The client goes -----------------------------------------------------------------------------------------------------
+
+CLIENT = """
+import os, sys, time
+import dask.array as da, numpy as np
+import daskdml
+from distributed import Client
+
+class Forever(daskdml.Program):
+    def __init__(self, kind, folder):
+        self.kind, self.folder = kind, folder
+
+    def init(self, meta):
+        return 0
+
+    def step(self, k, blocks, comm):
+        if self.kind == "computes" and k == 3:
+            while True:
+                self.beat(comm)  # for ever, in Python, without a call to the group
+        if self.kind == "waits" and comm.rank and k == 3:
+            self.beat(comm)
+            time.sleep(1e-3 if os.path.exists(self.folder + "/go") else 0.05)
+            return k  # never done: rank 0 waits for what never comes
+        self.beat(comm)
+        comm.allreduce(np.ones(3))
+        return k + 1
+
+    def beat(self, comm):
+        with open(f"{self.folder}/beat-{comm.rank}", "w") as file:
+            file.write(str(time.time()))
+
+    def done(self, k):
+        return k > 10**6
+
+if __name__ == "__main__":
+    with Client(sys.argv[1]) as client:
+        X = da.ones((2400, 5), chunks=(100, 5))
+        try:
+            with daskdml.config_context(runtime="spmd"):
+                daskdml.run(Forever(sys.argv[2], sys.argv[3]), X)
+        except KeyboardInterrupt:
+            print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    "kind, sign",
+    [
+        ("computes", signal.SIGKILL),
+        pytest.param("computes", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("talks", signal.SIGKILL, marks=pytest.mark.slow),
+        ("talks", signal.SIGINT),
+    ],
+)
+def test_workers_are_free_within_a_second_when_the_client_goes(client, tmp_path, kind, sign):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent(CLIENT))
+    command = [sys.executable, str(script), client.scheduler.address, kind, str(tmp_path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    until(lambda: all((tmp_path / f"beat-{rank}").exists() for rank in range(3)))
+    assert count_ranks(client) == 3
+    process.send_signal(sign)
+    seconds = until(lambda: count_ranks(client) == 0, 10)
+    print("seconds until free", round(seconds, 2))
+    assert seconds < 1.0
+    before = [(tmp_path / f"beat-{rank}").read_text() for rank in range(3)]
+    out, _ = process.communicate(timeout=30)
+    assert out == ("interrupted\n" if sign == signal.SIGINT else "")
+    # Every worker works again, and no rank goes on in the dark.
+    assert len(set(client.run(os.getpid).values())) == 3 and run(Descent(tmp_path)) == REFERENCE
+    assert [(tmp_path / f"beat-{rank}").read_text() for rank in range(3)] == before
+
+
+BEGUN = """
+import importlib.util, sys
+from distributed import Client
+
+spec = importlib.util.spec_from_file_location("test_ranks", sys.argv[1])
+tests = sys.modules["test_ranks"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(tests)
+
+if __name__ == "__main__":
+    with Client(sys.argv[2]):
+        url = sys.argv[3] + "/fit"
+        tests.run(tests.Descent(sys.argv[3], hold=20), checkpoint=url, checkpoint_every=0.05)
+"""
+
+
+def test_a_fit_whose_client_died_goes_on_from_its_checkpoint(client, starts, tmp_path):
+    script, url = tmp_path / "script.py", tmp_path / "fit"
+    script.write_text(BEGUN)
+    process = subprocess.Popen([sys.executable, str(script), __file__, client.scheduler.address, str(tmp_path)])
+    until(lambda: url.exists() and b'"step": 20,' in url.read_bytes())
+    process.kill()
+    process.wait()
+    (tmp_path / "go").touch()
+    assert run(Descent(tmp_path), checkpoint=str(url), resume=True) == REFERENCE
+    assert starts == [20] and not url.exists()
+
+
+# The scheduler goes --------------------------------------------------------------------------------------------------
+
+SCHEDULER = """
+import sys
+from distributed import LocalCluster
+
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        print(cluster.scheduler_address, flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_the_death_of_the_scheduler_is_a_sentence(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCHEDULER)
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
+    client = Client(process.stdout.readline().strip())
+    try:
+        client.wait_for_workers(2)
+        workers = list(client.run(os.getpid).values())
+        fit = Background(run, Descent(tmp_path, hold=5))
+        until(lambda: (tmp_path / "held-1-1").exists())
+        process.kill()
+        start = time.monotonic()
+        with pytest.raises(SchedulerLost, match="connection to the scheduler was lost.*resume=True"):
+            fit.result(15)
+        print("seconds until the sentence", round(time.monotonic() - start, 2))
+        assert time.monotonic() - start < 10
+        until(lambda: not any(map(psutil.pid_exists, workers)), 60)
+    finally:
+        process.kill()
+        client.close(timeout=1)
+
+
+# Encrypted -----------------------------------------------------------------------------------------------------------
+
+
+def listening(pids):
+    return {(pid, c.laddr) for pid in pids for c in psutil.Process(pid).net_connections("inet") if c.status == "LISTEN"}
+
+
+def test_ranks_talk_through_the_clusters_own_encrypted_connections(tmp_path):
+    pytest.importorskip("cryptography")
+    from distributed.security import Security
+
+    with local_cluster(2, security=Security.temporary(), protocol="tls://") as cluster, Client(cluster) as client:
+        pids = client.run(os.getpid).values()
+        before = listening(pids)
+        fit = Background(run, Descent(tmp_path, hold=20))
+        until(lambda: (tmp_path / "held-1-1").exists())
+        during = listening(pids)
+        (tmp_path / "go").touch()
+        assert fit.result() == REFERENCE
+        assert during == before and {pid for pid, _ in before} == set(pids)
+        assert all(address.startswith("tls://") for address in client.nthreads())
+
+
+# Memory --------------------------------------------------------------------------------------------------------------
+
+
+class Greedy(Descent):
+    """Takes all the memory of one worker, once."""
+
+    def befall(self, place, k, rank):
+        if (place, k, rank) == ("before", 10, 1) and self.is_first(("greedy", place, k, rank)):
+            hoard = []
+            for _ in range(200):
+                hoard.append(np.ones(2_000_000))  # 16 MB
+                time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_memory_kill_is_survived(runs, tmp_path):
+    with local_cluster(3, memory_limit="450MB") as cluster, Client(cluster) as client:
+        before = set(client.run(os.getpid).values())
+        assert run(Greedy(tmp_path)) == REFERENCE
+        assert befell(tmp_path, [("greedy", "before", 10, 1)]) and runs[0].driver.generation >= 2
+        client.wait_for_workers(3, timeout=30)
+        assert len(before - set(client.run(os.getpid).values())) == 1
+
+
+# Many at once --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_ten_fits_at_once_take_turns(tmp_path):
+    """Steps that compute for 10 ms: on one-thread workers ten at once cost what ten in a row do."""
+    with local_cluster(2) as cluster, Client(cluster):
+        run(Descent(tmp_path))
+        start = time.monotonic()
+        for _ in range(10):
+            assert run(Descent(tmp_path, seconds=0.01)) == REFERENCE
+        in_turn = time.monotonic() - start
+        start = time.monotonic()
+        fits = [Background(run, Descent(tmp_path, seconds=0.01)) for _ in range(10)]
+        assert [fit.result() for fit in fits] == [REFERENCE] * 10
+        at_once = time.monotonic() - start
+        print("seconds in turn", round(in_turn, 2), "at once", round(at_once, 2))
+        assert at_once < 1.3 * in_turn
+
+
+# A version of distributed that lacks something -----------------------------------------------------------------------
+
+
+def test_missing_names_are_said_and_warned_of_once(client, monkeypatch):
+    monkeypatch.setattr(spmd_cluster, "_plugged", {})
+    monkeypatch.setattr(spmd_cluster, "_warned", set())
+    monkeypatch.setattr(spmd_cluster, "what_is_missing", lambda: "Worker.handlers")
+    with pytest.raises(spmd_cluster.RanksImpossible, match="lacks Worker.handlers"):
+        spmd_cluster.prepare(client)
+    with pytest.warns(RuntimeWarning, match="Fits use tasks instead of ranks.*lacks Worker.handlers") as caught:
+        assert not spmd_cluster.can_have_ranks(client)
+        assert not spmd_cluster.can_have_ranks(client)
+    assert len(caught) == 1
+
+
+def test_every_test_that_the_guide_names_is_here():
+    import pathlib
+    import re
+
+    guide = pathlib.Path(__file__).parents[2] / "docs" / "guide" / "faults.md"
+    named = re.findall(r"tests/cluster/test_ranks\.py::(\w+)", guide.read_text())
+    assert len(named) >= 8 and [name for name in named if name not in globals()] == []
