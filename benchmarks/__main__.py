@@ -16,6 +16,7 @@ BENCHMARKS = {
     "memory": ("benchmarks.estimators.memory:run", True),
     "cluster": ("benchmarks.estimators.cluster:run", True),
     "imports": ("benchmarks.imports:run", True),
+    "plan": ("benchmarks.estimators.plan:run", False),
     "wide": ("benchmarks.estimators.logistic:run_wide", False),
     "multinomial": ("benchmarks.estimators.logistic:run_multinomial", False),
     "sparse": ("benchmarks.estimators.sparse:run", False),
