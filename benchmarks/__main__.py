@@ -17,6 +17,7 @@ BENCHMARKS = {
     "cluster": ("benchmarks.estimators.cluster:run", True),
     "ranks": ("benchmarks.engine.ranks:measure", True),
     "imports": ("benchmarks.imports:run", True),
+    "plan": ("benchmarks.estimators.plan:run", False),
     "wide": ("benchmarks.estimators.logistic:run_wide", False),
     "multinomial": ("benchmarks.estimators.logistic:run_multinomial", False),
     "sparse": ("benchmarks.estimators.sparse:run", False),

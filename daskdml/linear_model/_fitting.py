@@ -19,10 +19,12 @@ from daskdml import runtime
 from daskdml.data import Partitioned, check_features, target_summary
 from daskdml.kernels.compile import compile_seconds
 from daskdml.kernels.csr import squared_column_sums
+from daskdml.linear_model._expected import lasts, polishing_passes, step_seconds
 from daskdml.linear_model._separable import has_separating_direction, is_blind_to_columns, separating_columns
 from daskdml.objectives import Evaluator, LinearObjective
 from daskdml.objectives.panels import in_phases
 from daskdml.report import FitReport, Progress, Record
+from daskdml.runtime import costs
 from daskdml.solvers import Newton, NewtonCG, ProxNewton, State, minimize
 from daskdml.utils.portable import portable
 from daskdml.utils.random import as_seed
@@ -83,7 +85,7 @@ class Fit:
     def record(self, stage, step, state, proposal):
         """Write down one point visited."""
         timings, value = self.run.timings, float(state.evaluation.value)
-        compiled = max(timings["compile"], compile_seconds() - self._compiled)
+        compiled = self._compile_seconds()
         record = Record(
             step=step, stage=stage, passes=self.run.passes, seconds=time.perf_counter() - self._started - compiled,
             value=value, gap=proposal.gap / abs(value) if value else proposal.gap, violation=proposal.violation,
@@ -93,14 +95,38 @@ class Fit:
         self.report.append(record)
         self.progress.update(record)
 
+    def foresee(self, n_passes, seconds_per_row, partial_bytes, step_seconds=0.0):
+        """Write down when the fit will have ended, if that many passes over all rows are still to come.
+
+        Parameters
+        ----------
+        n_passes : int
+        seconds_per_row : float
+            Of one thread in such a pass, as this fit has measured it on its sample.
+        partial_bytes : int
+            Of what a pass sums up.
+        step_seconds : float, default 0.0
+            Beside each pass, in this process.
+        """
+        run = self.run
+        if run.mode == "stream" or run.by_columns:
+            return  # such passes read, or send, what the sample did not
+        load = costs.Load(n_passes, n_passes, 0, partial_bytes, seconds_per_row * run.n_samples, run.n_blocks)
+        slots = costs.slots_of(run.n_workers, run.threads_per_worker, run.n_blocks)
+        left = costs.passes_seconds(load, run.runtime, run.n_workers, slots) + n_passes * step_seconds
+        self.report.predicted_seconds = time.perf_counter() - self._started - self._compile_seconds() + left
+
     def close(self, *, converged, stopped_because, n_iter):
         """Write down how it ended."""
-        compiled = max(self.run.timings["compile"], compile_seconds() - self._compiled)
+        compiled = self._compile_seconds()
         self.report.close(
             converged=converged, stopped_because=stopped_because, n_iter=n_iter, passes=self.run.passes,
             seconds=time.perf_counter() - self._started - compiled, compile_seconds=compiled,
         )  # fmt: skip
         self.progress.finish(self.report)
+
+    def _compile_seconds(self):
+        return max(self.run.timings["compile"], compile_seconds() - self._compiled)
 
     def targets(self, kind):
         """Check y and weights in one pass over them, before any pass over X; return their `TargetSummary`."""
@@ -150,6 +176,16 @@ def fitting(estimator, X, y, sample_weight, *, verbose=0, gap=float("nan")):
     Fit
         Nothing of it is on the estimator yet: a fit that fails leaves the estimator as it was.
     """
+    data, features = aligned(estimator, X, y, sample_weight)
+    with Progress(int(verbose)) as progress, runtime.open(data) as run:
+        report = FitReport(run.where, estimator=type(estimator).__name__)
+        progress.start(run.where, gap)
+        params = sorted((name, repr(value)) for name, value in estimator.get_params(deep=False).items())
+        yield Fit(run, report, progress, features, what=f"{report.estimator}({params})")
+
+
+def aligned(estimator, X, y, sample_weight):
+    """Check names and shapes; return the inputs as `Partitioned`, and the namespace of features of `Fit`."""
     if y is None:
         name = type(estimator).__name__
         raise ValueError(
@@ -158,11 +194,7 @@ def fitting(estimator, X, y, sample_weight, *, verbose=0, gap=float("nan")):
     features = SimpleNamespace()
     data = Partitioned.from_any(X, y, sample_weight)
     check_features(features, X, reset=True)
-    with Progress(int(verbose)) as progress, runtime.open(data) as run:
-        report = FitReport(run.where, estimator=type(estimator).__name__)
-        progress.start(run.where, gap)
-        params = sorted((name, repr(value)) for name, value in estimator.get_params(deep=False).items())
-        yield Fit(run, report, progress, features, what=f"{report.estimator}({params})")
+    return data, features
 
 
 class Solution(NamedTuple):
@@ -215,16 +247,16 @@ def _solve(
     """
     run = fit.run
     q = loss.n_outputs * (run.n_features + fit_intercept)
-    small = _is_small(run, q)
+    small = is_small(run, q)
     # Where columns lie apart nobody can form a Hessian of all rows, however few they are.
-    n_pilot = run.n_samples if small and not run.by_columns else _pilot_size(run)
+    n_pilot = run.n_samples if small and not run.by_columns else pilot_size(run)
     seed = 0 if random_state is None else as_seed(random_state)
     pilot = run.pilot(n_pilot, seed) if n_pilot < run.n_samples else None
     moments = (run if small else pilot or run).map_reduce(column_moments)
     # Squares that overflow would make every column look infinitely wide, and every coefficient zero.
     if not (np.isfinite(moments.total).all() and np.isfinite(moments.square).all()):
         fit.refuse_nonfinite()
-    center, deviation, far = _coordinates(moments, run.layout, run.dtype, fit_intercept and not intercept_scale)
+    center, deviation, far = coordinates(moments, run.layout, run.dtype, fit_intercept and not intercept_scale)
     make = functools.partial(
         LinearObjective, loss, penalty, run.n_features, fit_intercept=fit_intercept, center=center,
         deviation=deviation, class_weight=class_weight, intercept_scale=intercept_scale,
@@ -272,21 +304,30 @@ def _record(fit, stage, step, state, proposal):
     fit.record(stage, step, state, proposal)
 
 
-def _is_small(run, q):
+def is_small(run, q):
     """Tell whether the problem is small, or no pilot would help."""
     n = run.n_samples
     return n <= PILOT_ROWS or (n <= PILOT_ROWS_PER_FEATURE * q and n * q**2 <= EXACT_FLOPS)
 
 
-def _pilot_size(run):
+def pilot_size(run):
     """Return how many rows the pilot has; too few for a Hessian still make good moments."""
     n, p = run.n_samples, run.n_features
     return int(max(min(max(PILOT_ROWS, PILOT_ROWS_PER_FEATURE * p), n * PILOT_SHARE, PILOT_BYTES / (8 * p)), 1))
 
 
-def _use_hessian(run, q, n):
-    limit = HESSIAN_PARAMS_CSR if run.layout == "csr" else HESSIAN_PARAMS
-    return q <= limit and n >= PILOT_ROWS_PER_PARAM * q
+def use_hessian(run, q, n):
+    """Tell whether a Hessian of n rows of a pilot is worth its memory and time, and a guide for all."""
+    return q <= _most_params(run) and n >= PILOT_ROWS_PER_PARAM * q
+
+
+def is_hessian_affordable(run, q):
+    """Tell whether Hessians of all rows are cheap enough to form one at each step."""
+    return q <= _most_params(run) and run.n_samples * q**2 <= 10 * EXACT_FLOPS
+
+
+def _most_params(run):
+    return HESSIAN_PARAMS_CSR if run.layout == "csr" else HESSIAN_PARAMS
 
 
 def _choose_solver(fit, make, pilot, objective, theta, tol, is_blind, warm):
@@ -294,17 +335,18 @@ def _choose_solver(fit, make, pilot, objective, theta, tol, is_blind, warm):
     run, q = fit.run, objective.n_params
     exact, by_secants = _newtons(objective)
     if pilot is None:
-        limit = HESSIAN_PARAMS_CSR if run.layout == "csr" else HESSIAN_PARAMS
-        affordable = q <= limit and run.n_samples * q**2 <= 10 * EXACT_FLOPS
-        return (exact if affordable else NewtonCG(objective, 1e-16)), None, theta
-    by_products = NewtonCG(objective, 1e-16 if _is_small(run, q) else tol**2)
-    if not _use_hessian(run, q, pilot.n_samples):
+        return (exact if is_hessian_affordable(run, q) else NewtonCG(objective, 1e-16)), None, theta
+    by_products = NewtonCG(objective, 1e-16 if is_small(run, q) else tol**2)
+    if not use_hessian(run, q, pilot.n_samples):
         return by_products, None, theta
     weight = pilot.map_reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
     if is_blind or not weight > 0 or _rarest(pilot, objective.loss) < PILOT_ROWS_PER_CLASS:
         # A class hardly seen looks separable from the others: the pilot's optimum would lie at infinity.
         return by_products if run.by_columns else by_secants, None, theta
-    model, theta = _solve_pilot(fit, pilot, make(weight), theta, warm)
+    model, theta, row_seconds = _solve_pilot(fit, pilot, make(weight), theta, warm)
+    if not warm and lasts(q, pilot.n_samples):
+        smooth = objective.penalty.smooth
+        fit.foresee(polishing_passes(tol, q, pilot.n_samples, smooth), row_seconds, 8 * q, step_seconds(smooth))
     return by_secants, model, theta
 
 
@@ -324,14 +366,14 @@ def _class_counts(n_classes, block):
 
 
 def _solve_pilot(fit, pilot, objective, theta, warm):
-    """Return (model, parameters) at the pilot's optimum; only the model, at ``theta`` itself, for a warm start.
+    """Return (model, parameters, seconds a row of a pass); for a warm start the model at ``theta`` itself, and NaN.
 
     Two Hessians are formed: a rough one at the start, which secants then correct, and the one handed on. A quarter of
     the pilot is enough for the rough one. The optimum is off by about q / m anyway: no use in finding it more closely.
     """
     evaluators = Evaluator(objective, pilot)
     exact, by_secants = _newtons(objective)
-    q, m = objective.n_params, pilot.n_samples
+    q, m, row_seconds = objective.n_params, pilot.n_samples, np.nan
     if not warm:
         rough, model = pilot.pilot(m // 4, 1) if m >= 16 * q else pilot, None
         weight = rough.map_reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
@@ -339,12 +381,20 @@ def _solve_pilot(fit, pilot, objective, theta, warm):
             model = exact.prepare(
                 State(theta, Evaluator(objective.reweighted(weight), rough).hessian(theta), None), evaluators
             ).model
-        found = minimize(
-            by_secants, evaluators, State(theta, None, model), tol=0.3 * q / m, max_iter=50, renew_beyond=0.9,
-            on_step=functools.partial(_record, fit, "pilot"),
+        go = functools.partial(
+            minimize, by_secants, evaluators, State(theta, None, model), tol=0.3 * q / m, max_iter=50,
+            renew_beyond=0.9, on_step=functools.partial(_record, fit, "pilot"),
         )  # fmt: skip
+        found, row_seconds = time_rows(pilot, go)
         theta = found.theta if np.isfinite(found.evaluation.value) else theta
-    return exact.prepare(State(theta, evaluators.hessian(theta), None), evaluators).model, theta
+    return exact.prepare(State(theta, evaluators.hessian(theta), None), evaluators).model, theta, row_seconds
+
+
+def time_rows(run, walk):
+    """Return what ``walk()`` does, and the seconds that one thread took in it for each row of the run that it read."""
+    seconds, n_rows = run.busy_seconds, run.rows_read
+    found = walk()
+    return found, (run.busy_seconds - seconds) * run.n_threads / (run.rows_read - n_rows)
 
 
 class _PilotCurvature(Evaluator):
@@ -374,7 +424,7 @@ def _total_weight(class_weight, block):
     return float(weight.sum())
 
 
-def _coordinates(moments, layout, dtype, may_shift):
+def coordinates(moments, layout, dtype, may_shift):
     """Return (center, deviation, how many deviations the farthest mean is from zero)."""
     mean, variance = moments.mean, moments.square / max(moments.n, 1)
     if layout == "csr" or not may_shift:
@@ -494,7 +544,7 @@ def _where_to_search(pilot, full):
     if pilot is None:
         return full if run.n_samples * q**2 <= EXACT_FLOPS else None
     weight = pilot.map_reduce(functools.partial(_total_weight, full.objective.class_weight), reads_x=False)
-    usable = weight > 0 and _use_hessian(run, q, pilot.n_samples)
+    usable = weight > 0 and use_hessian(run, q, pilot.n_samples)
     return Evaluator(full.objective.reweighted(weight), pilot) if usable else None
 
 

@@ -8,8 +8,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
 from sklearn.exceptions import ConvergenceWarning
 
+from daskdml.linear_model import _expected as expected
 from daskdml.linear_model._base import LinearPredictor, to_sklearn
-from daskdml.linear_model._fitting import column_moments, fitting
+from daskdml.linear_model._fitting import column_moments, fitting, time_rows
+from daskdml.linear_model._planning import Expected, planning
 from daskdml.objectives.least_squares import Gram, GramPass, SlopePass
 from daskdml.solvers.gram import GramSolver, solve_nonnegative, solve_products
 from daskdml.utils.params import Interval, Options, check_params
@@ -22,6 +24,8 @@ REFINE_BEYOND = 1e5
 _MOST_REFINEMENTS = 6
 _SHIFT_ROWS = 1_000
 _UNITS = 64
+# Of all rows: so few may be walked once more, to say how long all will take.
+_FORESEEN_SHARE = 0.01
 # Relative error of coefficients that conjugate gradients go for at most.
 _FINEST = 1e-10
 
@@ -46,9 +50,7 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
             n_targets = shape[0] if shape else 1
             alpha = _per_target(alpha, n_targets)
             mean_y = np.reshape(summary.total, -1) / summary.weight
-            width = fit.run.n_features
-            limit = GRAM_FEATURES_CSR if fit.run.layout == "csr" else GRAM_FEATURES
-            if self.positive or width <= limit:
+            if self._uses_gram(fit.run):
                 body = functools.partial(self._by_gram, alpha=alpha, mean_y=mean_y, cut=cut)
             else:
                 body = functools.partial(self._by_products, alpha=alpha, mean_y=mean_y, tol=tol, max_iter=max_iter)
@@ -62,9 +64,41 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
         vars(self).update(vars(fit.features))
         return solution
 
+    def _uses_gram(self, run):
+        return self.positive or run.n_features <= (GRAM_FEATURES_CSR if run.layout == "csr" else GRAM_FEATURES)
+
+    def _plan(self, X, y, sample_weight, *, alpha, singular):
+        y = np.asarray(y) if isinstance(y, (list, tuple)) else y
+        with planning(self, X, y, sample_weight) as plan:
+            summary, sample = plan.targets("values"), plan.sample
+            n_targets = np.size(summary.low)
+            _per_target(alpha, n_targets)
+            moments, n, width = plan.moments(), sample.n_samples, sample.n_features + n_targets
+            shifted = self.fit_intercept and sample.layout != "csr"
+            center = np.zeros(width)
+            center[: sample.n_features] = moments.mean if shifted else 0.0
+            few = min(_SHIFT_ROWS, n) * shifted
+            if self._uses_gram(sample):
+                # Sums of squares are symmetric: half the multiplications.
+                n_passes, fn, work, size = 1, GramPass(center), width**2 // 2, width**2
+                solve = (expected.SOLVE_SINGULAR if singular else expected.SOLVE) * width**3
+            else:
+                W = np.zeros((sample.n_features, n_targets))
+                fn = SlopePass(W, np.zeros(n_targets), center[: sample.n_features])
+                n_passes, work, size, few, solve = expected.GRAM_PRODUCTS, 2 * width, W.size, 0, 0.0
+            found = Expected(
+                1 + (few > 0) + n_passes, n_passes, fn, work, n * sample.seconds_per_row(fn, work), 8 * size, few,
+                (1 + (few < n)) * few / n, few * sample.seconds_per_row(column_moments), solve,
+            )  # fmt: skip
+            return plan.finish(self, found)
+
     def _by_gram(self, fit, alpha, mean_y, cut):
         run, p, t = fit.run, fit.run.n_features, len(mean_y)
-        center = np.concatenate([self._shift(fit), mean_y if self.fit_intercept else np.zeros(t)])
+        shift, few = self._shift(fit)
+        center = np.concatenate([shift, mean_y if self.fit_intercept else np.zeros(t)])
+        if few is not None and not run.by_columns and few.n_samples <= _FORESEEN_SHARE * run.n_samples:
+            _, row_seconds = time_rows(few, lambda: few.map_reduce(GramPass(center)))
+            fit.foresee(1, row_seconds, 8 * (p + t) ** 2)
         gram = _gram_of_panels(run, center) if run.by_columns else run.map_reduce(GramPass(center))
         if not np.isfinite(gram.square).all():
             fit.refuse_nonfinite()
@@ -108,15 +142,16 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
         return W
 
     def _shift(self, fit):
-        """Return the mean of some rows, zero where rows may not be shifted."""
+        """Return (the mean of some rows, these rows); (zero, None) where rows may not be shifted."""
         run = fit.run
         if not self.fit_intercept or run.layout == "csr":
-            return np.zeros(run.n_features)
+            return np.zeros(run.n_features), None
         n = min(_SHIFT_ROWS, run.n_samples)
-        moments = (run if n == run.n_samples else run.pilot(n, 0)).map_reduce(column_moments)
+        few = run if n == run.n_samples else run.pilot(n, 0)
+        moments = few.map_reduce(column_moments)
         if not np.isfinite(moments.total).all():
             fit.refuse_nonfinite()
-        return moments.mean
+        return moments.mean, few
 
     def _by_products(self, fit, alpha, mean_y, tol, max_iter):
         """Solve the normal equations by conjugate gradients: for more features than a Gram matrix can have."""
@@ -324,6 +359,39 @@ class LinearRegression(_LeastSquares):
             self.rank_, self.singular_ = solution.rank, solution.singular
         return self
 
+    def plan(self, X, y=None, sample_weight=None):
+        """Say what `fit` would cost in this process and on clusters of several sizes, without fitting.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as `fit` takes them
+
+        Returns
+        -------
+        Plan
+            A table of rounds, passes, bytes, memory and seconds, and a sentence of advice; see `PlanRow` for what the
+            columns are.
+
+        Raises
+        ------
+        ValueError
+            As `fit` does for bad parameters and shapes; for bad values of X, and of lazy y, where the rows that are
+            looked at have them.
+
+        Notes
+        -----
+        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks of rows.
+        Building kernels is left out, and so is the second pass that ill-conditioned columns need.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> LinearRegression().plan(np.eye(4), np.arange(4.0)).advice
+        'One process is faster: 160 B of data.'
+        """
+        check_params(self, self._constraints)
+        return self._plan(X, y, sample_weight, alpha=0.0, singular=True)
+
     def to_sklearn(self):
         """Return a fitted ``sklearn.linear_model.LinearRegression`` with the same coefficients."""
         from sklearn.linear_model import LinearRegression as Twin
@@ -420,6 +488,49 @@ class Ridge(_LeastSquares):
         -------
         self
         """
+        alpha = self._checked_alpha()
+        solution = self._fit(X, y, sample_weight, alpha=alpha, tol=self.tol, max_iter=self.max_iter)
+        if self.coef_.shape[:-1] == (1,):
+            self.coef_ = self.coef_[0]  # scikit-learn's Ridge has it so for y of shape (n, 1), its LinearRegression not
+        by_products = solution.rank is None
+        self.solver_ = "lbfgs" if self.positive else "sparse_cg" if by_products else "cholesky"
+        self.n_iter_ = np.full(len(solution.coef), solution.n_iter if by_products else 1, dtype=np.int32)
+        return self
+
+    def plan(self, X, y=None, sample_weight=None):
+        """Say what `fit` would cost in this process and on clusters of several sizes, without fitting.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as `fit` takes them
+
+        Returns
+        -------
+        Plan
+            A table of rounds, passes, bytes, memory and seconds, and a sentence of advice; see `PlanRow` for what the
+            columns are.
+
+        Raises
+        ------
+        ValueError
+            As `fit` does for bad parameters and shapes; for bad values of X, and of lazy y, where the rows that are
+            looked at have them.
+
+        Notes
+        -----
+        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks of rows.
+        Building kernels is left out, and so is the second pass that ill-conditioned columns need.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> Ridge().plan(np.eye(4), np.arange(4.0)).advice
+        'One process is faster: 160 B of data.'
+        """
+        return self._plan(X, y, sample_weight, alpha=self._checked_alpha(), singular=False)
+
+    def _checked_alpha(self):
+        """Check all parameters; return alpha as an array."""
         check_params(self, self._constraints)
         alpha = np.asarray(self.alpha)
         if alpha.dtype.kind not in "fiub" or not (np.isfinite(alpha).all() and (alpha >= 0).all()):
@@ -433,13 +544,7 @@ class Ridge(_LeastSquares):
                 f"solver='{self.solver}' does not support positive fitting. Please set the solver to 'auto' or "
                 "'lbfgs', or set `positive=False`"
             )
-        solution = self._fit(X, y, sample_weight, alpha=alpha, tol=self.tol, max_iter=self.max_iter)
-        if self.coef_.shape[:-1] == (1,):
-            self.coef_ = self.coef_[0]  # scikit-learn's Ridge has it so for y of shape (n, 1), its LinearRegression not
-        by_products = solution.rank is None
-        self.solver_ = "lbfgs" if self.positive else "sparse_cg" if by_products else "cholesky"
-        self.n_iter_ = np.full(len(solution.coef), solution.n_iter if by_products else 1, dtype=np.int32)
-        return self
+        return alpha
 
     def to_sklearn(self):
         """Return a fitted ``sklearn.linear_model.Ridge`` with the same coefficients."""

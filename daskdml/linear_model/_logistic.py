@@ -12,6 +12,7 @@ from sklearn.exceptions import DataConversionWarning
 from daskdml.data import as_vector, encode_classes
 from daskdml.linear_model._base import LinearPredictor, check_fitted, to_sklearn
 from daskdml.linear_model._fitting import fitting, solve_linear
+from daskdml.linear_model._planning import expect_linear, planning
 from daskdml.losses import Logistic, Multinomial
 from daskdml.penalties import ElasticNet
 from daskdml.utils.params import Interval, Options, check_params
@@ -160,12 +161,9 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         with fitting(self, X, y, sample_weight, verbose=self.verbose, gap=self.tol**2) as fit:
             summary = fit.targets("classes")
             classes = summary.classes
-            self._check_classes(classes)
+            weights, by_class = self._check_targets(summary, C)
             fit.run.transform_targets(functools.partial(encode_classes, classes))
-            by_class = self._class_weights(classes, summary)
-            weights = summary.weights if by_class is None else summary.weights * by_class
             total = float(weights.sum())
-            self._check_weights(classes, weights, C)
             solution = self._solve(fit, classes, weights, total, by_class, C, l1_ratio)
         self.classes_ = classes
         self.coef_, self.intercept_ = solution.coef, solution.intercept
@@ -174,6 +172,60 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         vars(self).pop("feature_names_in_", None)
         vars(self).update(vars(fit.features))
         return self
+
+    def plan(self, X, y=None, sample_weight=None):
+        """Say what `fit` would cost in this process and on clusters of several sizes, without fitting.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as `fit` takes them
+
+        Returns
+        -------
+        Plan
+            A table of rounds, passes, bytes, memory and seconds, and a sentence of advice; see `PlanRow` for what the
+            columns are.
+
+        Raises
+        ------
+        ValueError
+            As `fit` does for bad parameters and shapes; for bad values of X, and of lazy y, where the rows that are
+            looked at have them.
+
+        Notes
+        -----
+        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks of rows.
+        Building kernels is left out.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> X, y = load_iris(return_X_y=True)
+        >>> LogisticRegression().plan(X, y).advice
+        'One process is faster: 6.0 kB of data.'
+        """
+        check_params(self, self._constraints)
+        C, l1_ratio = self._strength()
+        y = _one_dimensional(y)
+        with planning(self, X, y, sample_weight) as plan:
+            summary = plan.targets("classes")
+            if plan.sample.everything is not None:
+                self._check_targets(summary, C)
+            plan.sample.transform_targets(functools.partial(encode_classes, summary.classes))
+            k = max(2, len(summary.classes))
+            penalty = ElasticNet() if np.isinf(C) else ElasticNet(l1=l1_ratio, l2=1 - l1_ratio)
+            loss = Logistic() if k == 2 else Multinomial(k)
+            found = expect_linear(plan, loss, penalty, fit_intercept=self.fit_intercept, tol=self.tol)
+            return plan.finish(self, found)
+
+    def _check_targets(self, summary, C):
+        """Refuse classes and weights that have no optimum; return (weight of each class, its factor or None)."""
+        classes = summary.classes
+        self._check_classes(classes)
+        by_class = self._class_weights(classes, summary)
+        weights = summary.weights if by_class is None else summary.weights * by_class
+        self._check_weights(classes, weights, C)
+        return weights, by_class
 
     def _solve(self, fit, classes, weights, total, by_class, C, l1_ratio):
         k = len(classes)

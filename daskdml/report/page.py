@@ -53,6 +53,22 @@ def render_fit(report):
     )
 
 
+def render_table(title, table, line):
+    """Render a `Table` as an HTML fragment, with a title above it and a line below.
+
+    Parameters
+    ----------
+    title : str
+    table : Table
+    line : str
+
+    Returns
+    -------
+    str
+    """
+    return _template("table_fragment.html").render(title=title, table=table, line=line)
+
+
 def write_page(path, *, title, lead="", sections=(), foot=""):
     """Write sections as one HTML page with everything inside it.
 

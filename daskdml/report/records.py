@@ -85,6 +85,8 @@ class FitReport:
     ----------
     passes, seconds, value, gap, violation, compile_seconds, bytes_moved : float or int
         Those of the newest record; a fit may set them afterwards, where its last work came after its last step.
+    predicted_seconds : float
+        What the fit foresaw before its first pass over all rows, time spent until then included; NaN where it did not.
     n_iter : int
         Steps on all rows.
     converged : bool or None
@@ -111,6 +113,7 @@ class FitReport:
     violation: float = _NAN
     compile_seconds: float = 0.0
     bytes_moved: int = 0
+    predicted_seconds: float = _NAN
     n_iter: int = 0
     converged: bool | None = None
     stopped_because: str = ""
@@ -142,13 +145,21 @@ class FitReport:
     def __str__(self):
         parts = [self.where, *_progress_words(self)]
         if not math.isnan(self.seconds):
-            compiled = f" (compile {format_seconds(self.compile_seconds)})" if self.compile_seconds >= 0.05 else ""
-            parts.append(format_seconds(self.seconds) + compiled)
+            parts.append(format_seconds(self.seconds) + self._beside_seconds())
         if self.converged is False:
             parts.append(f"not converged: {self.stopped_because}" if self.stopped_because else "not converged")
         return " | ".join(parts)
 
     __repr__ = __str__
+
+    def _beside_seconds(self):
+        """Return what stands behind the seconds, in brackets: those predicted, those of compiling."""
+        words = []
+        if not math.isnan(self.predicted_seconds):
+            words.append(f"predicted {format_seconds(self.predicted_seconds)}")
+        if self.compile_seconds >= 0.05:
+            words.append(f"compile {format_seconds(self.compile_seconds)}")
+        return f" ({', '.join(words)})" if words else ""
 
     def _repr_html_(self):
         """Return a table of the steps and a convergence plot, for notebooks."""

@@ -2,5 +2,6 @@
 
 from .opening import open
 from .run import Run
+from .sampling import Sample
 
-__all__ = ["Run", "open"]
+__all__ = ["Run", "Sample", "open"]

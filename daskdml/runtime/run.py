@@ -34,6 +34,9 @@ class Run:
         Where it runs and why: ``"4 workers, 48 blocks, 3.1 GB, pinned"``, ``"in this process: 40 MB"``.
     n_workers : int
         Worker processes; 1 in process.
+    runtime : {"threads", "tasks"}
+        What carries out its passes.
+    threads_per_worker : int
     by_columns : bool
         Whether the columns of a row lie apart: what needs products of all pairs of them cannot be had then.
     rows_read : int
@@ -52,6 +55,7 @@ class Run:
     lengths are unknown, the pass that discovers them has blocks with ``start = None``.
     """
 
+    runtime = "threads"
     by_columns = False
     journal = None
 
@@ -92,9 +96,19 @@ class Run:
         return self._first_blocks[-1] if self.lengths else 0
 
     @property
+    def threads_per_worker(self):
+        """Threads of each process that computes blocks."""
+        return self.n_threads
+
+    @property
     def passes(self):
         """Passes over X so far: rows read / number of rows."""
         return self.rows_read / self.n_samples
+
+    @property
+    def busy_seconds(self):
+        """Seconds of passes so far in which blocks were computed and results added, per parallel slot."""
+        return self.timings["compute"] + self.timings["reduce"]
 
     def map_reduce(self, fn, combine=operator.add, *, reads_x=True):
         """Fold ``fn(block)`` over all blocks along a fixed binary tree over the block index.
@@ -128,7 +142,7 @@ class Run:
         """Make a pass, or take its result from the journal, and account for it."""
 
         def make():
-            start, before = time.perf_counter(), self._busy()
+            start, before = time.perf_counter(), self.busy_seconds
             result = compute()
             self._finish_pass(start, before, reads_x)
             return result
@@ -298,12 +312,9 @@ class Run:
         if self._parent is not None:
             self._parent._count(n_rows)
 
-    def _busy(self):
-        return self.timings["compute"] + self.timings["reduce"]
-
     def _finish_pass(self, start, busy_before, reads_x):
         self._count_pass(reads_x)
-        idle = time.perf_counter() - start - (self._busy() - busy_before)
+        idle = time.perf_counter() - start - (self.busy_seconds - busy_before)
         self.timings["wait"] += max(0.0, idle)
 
     def _count_pass(self, reads_x):
@@ -312,7 +323,7 @@ class Run:
 
     def _map_unnumbered(self, fn):
         """Map over blocks in the one pass that also finds out how many rows the chunks have."""
-        start, before = time.perf_counter(), self._busy()
+        start, before = time.perf_counter(), self.busy_seconds
         found = self._map_chunks(unnumbered, [(fn, self.rows_per_block)] * self.n_chunks)
         self._set_lengths([n for n, _ in found])
         self._finish_pass(start, before, True)

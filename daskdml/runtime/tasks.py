@@ -131,6 +131,8 @@ class TasksRun(Run):
         What streams.
     """
 
+    runtime = "tasks"
+
     def __init__(self, client, data, workers, placed, *, mode, n_bytes, one_pass, sources=None):
         super().__init__(data, mode=mode, n_workers=len(workers), n_chunks=data.n_chunks, lengths=data.known_lengths)
         self._client = client
@@ -142,6 +144,11 @@ class TasksRun(Run):
         self._chunk_bytes = (n_bytes or 0) // max(1, data.n_chunks) if mode == "pinned" else 0
         self._target_functions = ()
         self._one_pass = one_pass
+
+    @property
+    def threads_per_worker(self):
+        """Threads of each worker, in the mean."""
+        return max(1, self._slots // self.n_workers)
 
     def transform_targets(self, fn):
         if self._placed is None:

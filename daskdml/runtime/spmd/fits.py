@@ -80,6 +80,8 @@ class RankRun(Run):
     n_threads : int
     """
 
+    runtime = "spmd"
+
     def __init__(self, facts, blocks, comm, n_threads):
         n_chunks = len(facts.lengths)
         super().__init__(facts, mode=facts.mode, n_workers=comm.size, n_chunks=n_chunks, lengths=facts.lengths)
@@ -168,16 +170,19 @@ class PilotRun(Run):
             inner._parent = None  # rows are counted here, on all ranks alike
 
     def map_reduce(self, fn, combine=operator.add, *, reads_x=True):
-        value = None if self._inner is None else self._inner.map_reduce(fn, combine, reads_x=reads_x)
-        if reads_x:
-            self._count(self.n_samples)
-        return self._comm.broadcast_value(value)
+        return self._on_rank_0(lambda: self._inner.map_reduce(fn, combine, reads_x=reads_x), reads_x)
 
     def map(self, fn, *, reads_x=True):
-        value = None if self._inner is None else self._inner.map(fn, reads_x=reads_x)
-        if reads_x:
-            self._count(self.n_samples)
-        return self._comm.broadcast_value(value)
+        return self._on_rank_0(lambda: self._inner.map(fn, reads_x=reads_x), reads_x)
+
+    def _on_rank_0(self, compute, reads_x):
+        """Return what rank 0 computes, and take over how long it took."""
+        found = None
+        if self._inner is not None:
+            found = compute(), self._inner.timings
+        self._count_pass(reads_x)
+        value, self.timings = self._comm.broadcast_value(found)
+        return value
 
     def pilot(self, n_rows, seed):
         inner = None if self._inner is None else self._inner.pilot(n_rows, seed)

@@ -1,0 +1,194 @@
+"""What a fit would cost, before it: what linear models ask for, timed on a few blocks of the rows at hand."""
+
+import contextlib
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from daskdml import runtime
+from daskdml.data import target_summary
+from daskdml.linear_model import _expected as expected
+from daskdml.linear_model._fitting import (
+    FAR_FROM_ZERO,
+    aligned,
+    column_moments,
+    coordinates,
+    is_hessian_affordable,
+    is_small,
+    pilot_size,
+    use_hessian,
+)
+from daskdml.objectives import LinearObjective
+from daskdml.report import Plan, PlanRow
+from daskdml.runtime import costs
+from daskdml.runtime.blas import one_blas_thread
+
+WORKERS = (1, 2, 4, 8)
+
+
+class Expected(NamedTuple):
+    """What one fit will do.
+
+    Attributes
+    ----------
+    n_rounds, n_passes : float
+        See `daskdml.runtime.costs.Load`.
+    fn : callable of one Block
+        What most passes compute.
+    work_per_row : int
+        Multiplications of one row in it.
+    pass_seconds : float
+        Of one pass over all rows, on one thread.
+    partial_bytes : int
+    pilot_rows : int
+        Rows that come to this process.
+    pilot_passes : float
+        Passes over them / number of rows.
+    pilot_seconds : float
+        Of these passes, on one thread.
+    solve_seconds : float
+        Of what no thread can help with.
+    """
+
+    n_rounds: float
+    n_passes: float
+    fn: object
+    work_per_row: int
+    pass_seconds: float
+    partial_bytes: int
+    pilot_rows: int = 0
+    pilot_passes: float = 0.0
+    pilot_seconds: float = 0.0
+    solve_seconds: float = 0.0
+
+
+class Planning:
+    """One plan under way: the rows looked at, and the checks that a fit makes of them.
+
+    Attributes
+    ----------
+    sample : daskdml.runtime Sample
+    """
+
+    def __init__(self, data, sample):
+        self._data, self.sample = data, sample
+
+    def targets(self, kind):
+        """Check y and weights, all of them where they are in memory; return their `TargetSummary`."""
+        summary = (self.sample.everything or self.sample.run).map_reduce(
+            functools.partial(target_summary, kind=kind), reads_x=False
+        )
+        # A few rows without weight say nothing about the others.
+        return summary if self.sample.everything is None and summary.fault is None else summary.check()
+
+    def moments(self):
+        """Return the columns' moments; raise as a fit does where rows looked at are not finite."""
+        moments = self.sample.run.map_reduce(column_moments)
+        if not (np.isfinite(moments.total).all() and np.isfinite(moments.square).all()):
+            with runtime.open(self._data) as run:
+                run.locate_nonfinite()
+        return moments
+
+    def finish(self, estimator, found):
+        """Return the `Plan` of what a fit is expected to do.
+
+        Parameters
+        ----------
+        estimator : estimator
+        found : Expected
+        """
+        sample = self.sample
+        share = sample.thread_share(found.fn, found.work_per_row)
+        row_bytes = sample.n_bytes / sample.n_samples
+        pilot_blocks = max(1, round(found.pilot_rows * sample.n_blocks / sample.n_samples))
+        pilot_slots = costs.slots_of(1, sample.n_threads, pilot_blocks, share)
+        load = costs.Load(
+            n_rounds=found.n_rounds,
+            n_passes=found.n_passes,
+            data_bytes=sample.n_bytes,
+            partial_bytes=found.partial_bytes,
+            pass_seconds=found.pass_seconds,
+            n_blocks=sample.n_blocks,
+            solve_seconds=found.solve_seconds + found.pilot_seconds / pilot_slots,
+            pilot_passes=found.pilot_passes,
+            pilot_bytes=round(found.pilot_rows * row_bytes),
+            read_seconds=sample.read_seconds,
+            held_by=sample.held_by,
+        )
+        slowness = sample.worker_slowness(found.fn, found.work_per_row)
+        on_cluster = load._replace(pass_seconds=load.pass_seconds * slowness)
+        rows = [
+            costs.predict(
+                load if name == "threads" else on_cluster, name, n_workers, n_threads, memory_limit=limit,
+                thread_share=share,
+            )
+            for name, n_workers, n_threads, limit in sample.places(WORKERS)
+        ]  # fmt: skip
+        return Plan(
+            type(estimator).__name__, sample.n_samples, sample.n_features, sample.n_bytes,
+            tuple(PlanRow(**row._asdict()) for row in rows),
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def planning(estimator, X, y, sample_weight):
+    """Open a plan: check names and shapes as `fitting` does, align the inputs, take a few blocks of them."""
+    data, _ = aligned(estimator, X, y, sample_weight)
+    with one_blas_thread():
+        sample = runtime.Sample(data)
+        yield Planning(data, sample)
+
+
+def expect_linear(plan, loss, penalty, *, fit_intercept, tol):
+    """Say what `solve_linear` is expected to do.
+
+    Parameters
+    ----------
+    plan : Planning
+        Whose targets are what the loss takes.
+    loss, penalty, fit_intercept, tol :
+        See `solve_linear`.
+
+    Returns
+    -------
+    Expected
+    """
+    sample = plan.sample
+    q, n = loss.n_outputs * (sample.n_features + fit_intercept), sample.n_samples
+    small = is_small(sample, q)
+    center, deviation, far = coordinates(plan.moments(), sample.layout, sample.dtype, fit_intercept)
+    objective = LinearObjective(
+        loss, penalty, sample.n_features, n, fit_intercept=fit_intercept, center=center, deviation=deviation,
+        in_kernel=far > FAR_FROM_ZERO.get(np.dtype(sample.dtype), 0.0) and sample.layout != "csr",
+        wide=small or not penalty.smooth,
+    )  # fmt: skip
+    gradient, hessian = (objective.at(np.zeros(q), order) for order in (1, 2))
+    about_targets = 1 + penalty.is_zero  # one round about y; without a penalty another one asks for separable classes
+    if small and is_hessian_affordable(sample, q):
+        n_hessians = expected.NEWTON_PASSES + 3 * penalty.is_zero
+        seconds = n_hessians * sample.seconds_per_row(hessian, q**2) + sample.seconds_per_row(column_moments)
+        passes = n_hessians + 1
+        return Expected(
+            about_targets + 1 + passes, passes, hessian, q**2, n * seconds / passes, 8 * q**2,
+            solve_seconds=n_hessians * (expected.SOLVE * q**3 + expected.step_seconds(penalty.smooth)),
+        )  # fmt: skip
+    m = n if small else pilot_size(sample)
+    gathered = m * sample.n_bytes / n / expected.GATHER
+    if small or not use_hessian(sample, q, m):
+        product, passes = objective.along(np.zeros(q), np.ones(q)), expected.NEWTON_PRODUCTS
+        walk = n * sample.seconds_per_row(product, q)
+        return Expected(about_targets + passes, passes, product, q, walk, 8 * q, m, 2 * m / n, gathered)
+    row, hessian_row = sample.seconds_per_row(gradient), sample.seconds_per_row(hessian, q**2)
+    steps = expected.PILOT_STEPS if penalty.smooth else expected.PILOT_STEPS_KINKED
+    polishing = expected.polishing_passes(tol, q, m, penalty.smooth) + penalty.is_zero
+    renewed = not expected.lasts(q, m)
+    # One Hessian of a quarter of the pilot, one of all of it; two more look for separable classes.
+    walked = steps * row + (1.25 + 2 * penalty.is_zero) * hessian_row + sample.seconds_per_row(column_moments)
+    passes = polishing + renewed
+    # The draw, and putting codes in the place of labels, are rounds too.
+    return Expected(
+        about_targets + 2 + passes, passes, gradient, q, n * (polishing * row + renewed * hessian_row) / passes,
+        8 * q, m, (3.5 + steps) * m / n, gathered + m * walked,
+        (2 + penalty.is_zero) * expected.SOLVE * q**3 + (steps + polishing) * expected.step_seconds(penalty.smooth),
+    )  # fmt: skip
