@@ -380,7 +380,7 @@ class LinearRegression(_LeastSquares):
 
         Notes
         -----
-        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks of rows.
+        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks.
         Building kernels is left out, and so is the second pass that ill-conditioned columns need.
 
         Examples
@@ -518,7 +518,7 @@ class Ridge(_LeastSquares):
 
         Notes
         -----
-        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks of rows.
+        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks.
         Building kernels is left out, and so is the second pass that ill-conditioned columns need.
 
         Examples

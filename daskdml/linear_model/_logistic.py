@@ -194,7 +194,7 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
 
         Notes
         -----
-        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks of rows.
+        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks.
         Building kernels is left out.
 
         Examples
