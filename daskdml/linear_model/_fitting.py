@@ -19,6 +19,7 @@ from daskdml import runtime
 from daskdml.data import Partitioned, check_features, target_summary
 from daskdml.kernels.compile import compile_seconds
 from daskdml.kernels.csr import squared_column_sums
+from daskdml.linear_model import _expected as expected
 from daskdml.linear_model._expected import lasts, polishing_passes, step_seconds
 from daskdml.linear_model._separable import has_separating_direction, is_blind_to_columns, separating_columns
 from daskdml.objectives import Evaluator, LinearObjective
@@ -61,18 +62,20 @@ class Fit:
         self._what = what
         self._started, self._compiled = time.perf_counter() - elapsed, compile_seconds()
 
-    def carry_out(self, body, stacklevel):
+    def carry_out(self, body, n_passes, stacklevel):
         """Return ``body(fit)``, a function that makes many passes: with this fit, or on ranks with theirs.
 
         Parameters
         ----------
         body : callable of a Fit
             Picklable, and a function of what its passes return.
+        n_passes : float
+            That it is expected to make: where few, it is not worth the start of ranks.
         stacklevel : int
             Of the warnings that it leaves behind, as seen from the caller.
         """
         elapsed = time.perf_counter() - self._started
-        found, report, texts = self.run.iterate(_Body(body, self, elapsed), self._what)
+        found, report, texts = self.run.iterate(_Body(body, self, elapsed), n_passes, self._what)
         if report is not self.report:
             vars(self.report).update({**vars(report), "bytes_moved": self.run.bytes_moved})
             for record in report.records:
@@ -146,7 +149,7 @@ class _Body:
 
     def __init__(self, body, fit, elapsed):
         self.body, self.fit, self.elapsed = body, fit, elapsed
-        self.where, self.estimator, self.features = fit.report.where, fit.report.estimator, fit.features
+        self.estimator, self.features = fit.report.estimator, fit.features
 
     def __getstate__(self):
         return {**vars(self), "fit": None}
@@ -154,7 +157,7 @@ class _Body:
     def __call__(self, run):
         fit = self.fit
         if fit is None or run is not fit.run:
-            report = FitReport(self.where, estimator=self.estimator)
+            report = FitReport(run.where, estimator=self.estimator)
             fit = Fit(run, report, Progress(), self.features, elapsed=self.elapsed)
         return self.body(fit), fit.report, fit.warnings
 
@@ -209,7 +212,12 @@ class Solution(NamedTuple):
 
 def solve_linear(fit, loss, penalty, **problem):
     """Minimise what `_solve` is told of, wherever the rows are; returns its `Solution`."""
-    return fit.carry_out(functools.partial(_solve, loss=loss, penalty=penalty, **problem), stacklevel=4)
+    run, q = fit.run, loss.n_outputs * (fit.run.n_features + problem["fit_intercept"])
+    if is_small(run, q):
+        n_passes = expected.NEWTON_PASSES
+    else:
+        n_passes = 1 + expected.polishing_passes(problem["tol"], q, pilot_size(run), penalty.smooth)
+    return fit.carry_out(functools.partial(_solve, loss=loss, penalty=penalty, **problem), n_passes, stacklevel=4)
 
 
 def _solve(

@@ -51,10 +51,11 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
             alpha = _per_target(alpha, n_targets)
             mean_y = np.reshape(summary.total, -1) / summary.weight
             if self._uses_gram(fit.run):
-                body = functools.partial(self._by_gram, alpha=alpha, mean_y=mean_y, cut=cut)
+                body, n_passes = functools.partial(self._by_gram, alpha=alpha, mean_y=mean_y, cut=cut), 1
             else:
                 body = functools.partial(self._by_products, alpha=alpha, mean_y=mean_y, tol=tol, max_iter=max_iter)
-            solution = fit.carry_out(body, stacklevel=3)
+                n_passes = expected.GRAM_PRODUCTS
+            solution = fit.carry_out(body, n_passes, stacklevel=3)
         self.coef_ = solution.coef if shape else solution.coef[0]
         self.intercept_ = solution.intercept if shape else float(solution.intercept[0])
         if not self.fit_intercept:

@@ -52,10 +52,10 @@ class LocalRun(Run):
         fn()
         self.timings["compile"] += time.perf_counter() - start
 
-    def _iterate(self, body, entries, on_saved):
+    def _iterate(self, body, n_passes, entries, on_saved):
         cluster = simulation.get()
         if cluster is None or self._blocks is None:
-            return super()._iterate(body, entries, on_saved)
+            return super()._iterate(body, n_passes, entries, on_saved)
         from .spmd.fits import Facts, FitProgram
 
         program = FitProgram(body, Facts.of(self))

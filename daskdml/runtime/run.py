@@ -1,5 +1,6 @@
 """What a fit sees of its rows: passes over blocks, wherever the blocks are."""
 
+import math
 import operator
 import time
 
@@ -198,7 +199,7 @@ class Run:
             row, block, what = found
             raise ValueError(f"Input X contains {what}. First in row {row} (block {block}).")
 
-    def iterate(self, body, what=""):
+    def iterate(self, body, n_passes=math.inf, what=""):
         """Return ``body(run)``, which makes many passes: here, or on every rank that holds some of the rows.
 
         With the option ``checkpoint`` the results of its passes are written to a file now and then; with ``resume`` a
@@ -208,6 +209,8 @@ class Run:
         ----------
         body : callable of a Run
             Picklable; a function of what its passes return, and of nothing else of the rows.
+        n_passes : float, default infinity
+            That it is expected to make: few are not worth the start of ranks.
         what : str
             What body computes, for the fingerprint of checkpoints.
 
@@ -217,14 +220,14 @@ class Run:
         """
         options = get_config()
         if options["checkpoint"] is None:
-            return self._iterate(body, (), None)
+            return self._iterate(body, n_passes, (), None)
         checkpoint = Checkpoint(options["checkpoint"], fingerprint_of(self, what))
         _, entries = (options["resume"] and checkpoint.read()) or (0, ())
-        result = self._iterate(body, entries, checkpoint.write)
+        result = self._iterate(body, n_passes, entries, checkpoint.write)
         checkpoint.remove()
         return result
 
-    def _iterate(self, body, entries, on_saved):
+    def _iterate(self, body, n_passes, entries, on_saved):
         """Return ``body(self)``, some of whose passes are known; ``on_saved`` is called with (number, entries)."""
         if entries or on_saved is not None:
             self.journal = Journal(entries, on_saved and _now_and_then(on_saved, get_config()["checkpoint_every"]))

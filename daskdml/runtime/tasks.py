@@ -9,6 +9,7 @@ from daskdml.utils.config import get_config
 
 from . import memory
 from .cluster_check import check_cluster, free_scratch
+from .costs import choose
 from .graphs import Sources
 from .local import LocalRun
 from .mapped import MappedChunk
@@ -171,10 +172,10 @@ class TasksRun(Run):
             _warmed.update((self._client.id, address, payload) for address in ready)
         self.timings["compile"] += time.perf_counter() - start
 
-    def _iterate(self, body, entries, on_saved):
+    def _iterate(self, body, n_passes, entries, on_saved):
         options = get_config()
-        if not self._takes_ranks(options):
-            return super()._iterate(body, entries, on_saved)
+        if not self._takes_ranks(options["runtime"], n_passes):
+            return super()._iterate(body, n_passes, entries, on_saved)
         from .spmd.fits import Facts, FitProgram
 
         answer = self.run_program(
@@ -183,9 +184,19 @@ class TasksRun(Run):
         )  # fmt: skip
         return self._take_over(answer)
 
-    def _takes_ranks(self, options):
-        """Tell whether a body of many passes runs on ranks instead of by tasks."""
-        return options["runtime"] == "spmd"
+    def _takes_ranks(self, asked, n_passes):
+        """Tell whether a body of many passes runs on ranks instead of by tasks: as asked for, or by predicted cost."""
+        if asked != "auto":
+            return asked == "spmd"
+        if self._placed is None or self.by_columns:
+            return False
+        from .spmd.cluster import can_have_ranks
+
+        chosen = choose(
+            n_rounds=n_passes, n_passes=n_passes, data_bytes=self._chunk_bytes * self.n_chunks,
+            n_params=self.n_features, n_workers=self.n_workers, held_by="workers", possible=("tasks", "spmd"),
+        )  # fmt: skip
+        return chosen == "spmd" and can_have_ranks(self._client)
 
     def run_program(self, program, step=0, state=None, **options):
         if self._placed is None:

@@ -85,7 +85,7 @@ class RankRun(Run):
     def __init__(self, facts, blocks, comm, n_threads):
         n_chunks = len(facts.lengths)
         super().__init__(facts, mode=facts.mode, n_workers=comm.size, n_chunks=n_chunks, lengths=facts.lengths)
-        self.where, self.rows_read = facts.where, facts.rows_read
+        self.where, self.rows_read = f"{facts.where}, ranks", facts.rows_read
         self.timings.update(facts.timings)
         self.n_threads = n_threads
         self._facts, self._blocks, self._comm = facts, blocks, comm
