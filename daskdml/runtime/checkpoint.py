@@ -49,11 +49,12 @@ class Checkpoint:
             "frames": [frame.nbytes for frame in frames],
         }  # fmt: skip
         header = json.dumps(facts).encode()
+        header = struct.pack("<Q", len(header)) + header
         check = zlib.crc32(header)
         parent = self._fs._parent(self._path)
         self._fs.makedirs(parent, exist_ok=True)
         with self._fs.transaction, self._fs.open(self._path, "wb") as file:
-            file.write(MAGIC + struct.pack("<Q", len(header)) + header)
+            file.write(MAGIC + header)
             for frame in frames:
                 file.write(frame)
                 check = zlib.crc32(frame, check)
@@ -74,11 +75,10 @@ class Checkpoint:
             return None
         if not content.startswith(MAGIC):
             raise ValueError(f"{self.url} is no checkpoint of this version of daskdml; name another file.")
-        at = len(MAGIC) + 8
-        (length,) = struct.unpack("<Q", content[at - 8 : at])
-        body, (check,) = memoryview(content)[at:-4], struct.unpack("<I", content[-4:])
-        if zlib.crc32(body) != check:
+        body, check = memoryview(content)[len(MAGIC) : -4], content[-4:]
+        if len(body) < 8 or struct.pack("<I", zlib.crc32(body)) != check:
             raise ValueError(f"The checkpoint {self.url} is damaged (its checksum differs); fit with resume=False.")
+        (length,), body = struct.unpack("<Q", body[:8]), body[8:]
         facts = json.loads(bytes(body[:length]))
         self._compare(facts["fingerprint"])
         edges = itertools.accumulate(facts["frames"], initial=length)

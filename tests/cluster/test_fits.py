@@ -39,7 +39,7 @@ def test_a_killed_worker_does_not_change_a_bit(mode, kind, seconds, monkeypatch)
         monkeypatch.setattr(_fitting.Fit, "record", record_and_kill)
         X, y = collections()
         X = X.persist() if kind == "persisted" else X
-        with config_context(memory=mode):
+        with config_context(memory=mode, runtime="tasks"):
             found = LogisticRegression(tol=1e-8).fit(X, y)
         assert killed and found.fit_report_.where.startswith("3 workers")
         assert found.coef_.tobytes() == expected.coef_.tobytes()

@@ -282,6 +282,7 @@ def starts(monkeypatch):
     return found
 
 
+@pytest.mark.slow
 def test_all_killed_at_once_go_on_from_the_saved_state(client, runs, starts, tmp_path):
     fit = Background(run, Descent(tmp_path, hold=30), checkpoint_every=0.05)
     until(lambda: all((tmp_path / f"held-1-{rank}").exists() for rank in range(3)) and runs[0].driver.step == 30)
@@ -303,24 +304,27 @@ def pids_in(folder):
     return [int(name.name[4:]) for name in folder.glob("pid-*")]
 
 
-def test_a_stopped_worker_is_noticed_and_harmless_when_it_wakes(client, runs, tmp_path):
+@pytest.mark.slow
+def test_a_stopped_worker_is_noticed_and_harmless_when_it_wakes(runs, tmp_path):
     fate = ("SIGSTOP", "before", 13, 1)
-    start = time.monotonic()
-    assert run(Descent(tmp_path, [fate]), timeout=2.0) == REFERENCE
-    seconds = time.monotonic() - start
-    (pid,) = pids_in(tmp_path)
-    print("seconds with a worker stopped", round(seconds, 2))
-    assert befell(tmp_path, [fate]) and 2.0 < seconds < 10
-    assert runs[-1].driver.generation >= 2 and pid not in client.run(os.getpid).values()
+    with local_cluster(3) as cluster, Client(cluster) as client:
+        start = time.monotonic()
+        assert run(Descent(tmp_path, [fate]), timeout=3.0) == REFERENCE
+        seconds = time.monotonic() - start
+        (pid,) = pids_in(tmp_path)
+        print("seconds with a worker stopped", round(seconds, 2))
+        assert befell(tmp_path, [fate]) and 2.0 < seconds < 12
+        assert runs[-1].driver.generation >= 2 and pid not in client.run(os.getpid).values()
 
-    # It wakes in the middle of another run, with packets of the first one to send.
-    (tmp_path / "again").mkdir()
-    second = Background(run, Descent(tmp_path / "again", hold=20))
-    until(lambda: (tmp_path / "again" / "held-1-0").exists())
-    os.kill(pid, signal.SIGCONT)
-    until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
-    (tmp_path / "again" / "go").touch()
-    assert second.result() == REFERENCE
+        # It wakes in the middle of another run, with packets of the first one to send.
+        (tmp_path / "again").mkdir()
+        second = Background(run, Descent(tmp_path / "again", hold=20))
+        until(lambda: (tmp_path / "again" / "held-1-0").exists())
+        with contextlib.suppress(ProcessLookupError):  # its nanny gives it four seconds to wake
+            os.kill(pid, signal.SIGCONT)
+        until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+        (tmp_path / "again" / "go").touch()
+        assert second.result() == REFERENCE
 
 
 def stop_once(block, folder):
@@ -354,6 +358,7 @@ def test_a_worker_that_is_stopped_before_the_ranks_begin_is_left_out(tmp_path, w
 # Added and taken away ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_workers_that_join_share_the_blocks_and_those_that_retire_give_them_back(runs, tmp_path):
     with local_cluster(2) as cluster, Client(cluster) as client:
         program = Descent(tmp_path, hold=20)
@@ -557,6 +562,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_the_death_of_the_scheduler_is_a_sentence(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCHEDULER)
@@ -586,6 +592,7 @@ def listening(pids):
     return {(pid, c.laddr) for pid in pids for c in psutil.Process(pid).net_connections("inet") if c.status == "LISTEN"}
 
 
+@pytest.mark.slow
 def test_ranks_talk_through_the_clusters_own_encrypted_connections(tmp_path):
     pytest.importorskip("cryptography")
     from distributed.security import Security

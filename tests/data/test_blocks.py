@@ -92,3 +92,19 @@ def test_rows_per_sparse_block(n_features):
     rows = rows_per_block(n_features, layout="csr")
     assert rows & (rows - 1) == 0 and rows >= 16384
     assert rows == 16384 or 0.7 < rows / (n_features / 2) < 1.42
+
+
+@pytest.mark.parametrize("kind", ["C", "F", "csr", "panels"])
+def test_a_chunk_that_travelled_is_aligned_wherever_its_bytes_were_put(kind):
+    """Or products would have other last bits on the worker that it was sent to."""
+    X = KINDS[kind](RNG.normal(size=(300, 4)))
+    chunk, buffers = Chunk(X, RNG.normal(size=300)), []
+    data = pickle.dumps(chunk, protocol=5, buffer_callback=buffers.append)
+    shifted = [memoryview(bytearray(1) + bytearray(buffer.raw()))[1:] for buffer in buffers]
+    assert not np.frombuffer(shifted[-1], np.uint8).view(float).flags.aligned
+    found = pickle.loads(data, buffers=shifted)
+    arrays = [found.y, *(found.X if kind == "panels" else [found.X.data] if kind == "csr" else [found.X])]
+    assert all(array.flags.aligned for array in arrays if isinstance(array, np.ndarray))
+    np.testing.assert_array_equal(dense(found.X), dense(X))
+    if kind in "CF":
+        assert found.X.strides == X.strides

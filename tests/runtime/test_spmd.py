@@ -367,3 +367,52 @@ def test_without_workers_it_waits_for_one():
     one = running("a")
     assert one.on(driver.Lost("a")) == [driver.Abort(1)]
     assert one.on(driver.Joined("b")) == [driver.Place(("b",))]
+
+
+def cut_off(one, step=0, times=1):
+    """End the groups of two workers that nobody left and nobody joined; return the last actions."""
+    for _ in range(times):
+        one.on(driver.Returned(one.generation, "a", outcome("aborted", step)))
+        assert one.on(driver.Returned(one.generation, "b", outcome("aborted", -1))) == [driver.Place(("a", "b"))]
+        actions = one.on(driver.Placed({"a": [0], "b": [1]}))
+    return actions
+
+
+def test_workers_that_are_cut_off_from_each_other_are_a_sentence():
+    one = running()
+    (start,) = cut_off(one, times=3)
+    assert start.generation == 4
+    abort, fail = cut_off(one)
+    assert "lost contact with each other 4 times in step 1" in str(fail.error) and 'runtime="tasks"' in str(fail.error)
+    assert one.on(driver.Joined("c")) == []
+
+
+def test_groups_that_come_further_or_have_a_cause_do_not_count_as_cut_off():
+    one = running()
+    for step in range(1, 20):
+        (start,) = cut_off(one, step)
+        assert start.step == step
+    cut_off(one, 19, times=3)
+    one.on(driver.Joined("c"))
+    one.on(driver.Returned(one.generation, "a", outcome("aborted", 19)))
+    one.on(driver.Returned(one.generation, "b", outcome("aborted", 19)))
+    one.on(driver.Placed({"a": [0], "b": [1]}))
+    assert one.on(driver.Lost("c")) == []
+    cut_off(one, 19)
+    (start,) = cut_off(one, 19, times=3)
+    assert isinstance(start, driver.Start)
+
+
+def test_blocks_on_a_worker_that_came_and_went_unseen_are_placed_again():
+    one = driver.Driver("ab", "state 0")
+    one.begin()
+    assert one.on(driver.Placed({"a": [0], "z": [1]})) == [driver.Place(("a", "b"))]
+    assert one.on(driver.Placed({"a": [0], "b": [1]}))[0].generation == 1
+
+
+def test_a_late_answer_starts_no_second_group():
+    one = driver.Driver("ab", "state 0")
+    one.begin()
+    assert one.on(driver.Joined("c")) == [driver.Place(("a", "b", "c"))]
+    assert one.on(driver.Placed({"a": [0], "b": [1]}))[0].generation == 1
+    assert one.on(driver.Placed({"a": [0], "b": [1], "c": [2]})) == [] and one.generation == 1

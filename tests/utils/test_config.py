@@ -97,3 +97,28 @@ def test_wrong_options_are_refused(options, match):
     for change in (set_config, lambda **o: config_context(**o).__enter__()):
         with pytest.raises(ValueError, match=match):
             change(**options)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"timeout": 0}, {"timeout": -1.0}, {"timeout": True}, {"timeout": "60"}, {"checkpoint_every": 0},
+        {"checkpoint_every": False}, {"checkpoint": 3}, {"resume": 1}, {"resume": "yes"}, {"runtime": "mpi"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_options_of_long_fits_are_checked(option):
+    (name,) = option
+    with pytest.raises(ValueError, match=name), config_context(**option):
+        pass
+
+
+def test_options_of_long_fits(tmp_path):
+    before = get_config()
+    assert [before[name] for name in ("timeout", "checkpoint", "checkpoint_every", "resume")] == [60, None, 30, False]
+    options = {"timeout": 3, "checkpoint": tmp_path / "fit", "checkpoint_every": 0.5, "resume": True, "runtime": "spmd"}
+    with config_context(**options):
+        assert get_config() == {**before, **options}
+    with dask.config.set({"daskdml.checkpoint-every": 7.0, "daskdml.checkpoint": "memory://fit"}):
+        assert (get_config()["checkpoint_every"], get_config()["checkpoint"]) == (7.0, "memory://fit")
+    assert get_config() == before

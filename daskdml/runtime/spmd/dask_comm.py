@@ -288,8 +288,9 @@ class Wire:
             self.desk.station.retire(generation - 1)
 
     def begin(self):
-        """Wait for the turn to compute."""
+        """Wait for the turn to compute; raise `GroupChanged` if the group is over before it has begun."""
         self._take_turn()
+        self.check()
         self._step_in()
 
     def send(self, to, packet):
