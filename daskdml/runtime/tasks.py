@@ -232,7 +232,7 @@ class TasksRun(Run):
 
     def _fold_unnumbered(self, fn, combine):
         """Fold in the pass that finds out how many rows chunks have: results wait on the workers for their numbers."""
-        start, before = time.perf_counter(), self._busy()
+        start, before = time.perf_counter(), self.busy_seconds
         args = [(fn, self.rows_per_block)] * self.n_chunks
 
         def submit(started):

@@ -15,11 +15,16 @@ import dask.array as da
 import numpy as np
 import psutil
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, KilledWorker, LocalCluster
+from distributed.client import FutureCancelledError
+from distributed.comm import CommClosedError
 
 import daskdml
 from daskdml import config_context
 from daskdml.runtime.spmd import cluster as spmd_cluster
+from daskdml.runtime.spmd import driver
+from daskdml.runtime.spmd.program import Outcome
+from daskdml.runtime.spmd.ranks import Report
 from daskdml.runtime.watch import SchedulerLost
 
 pytestmark = pytest.mark.cluster
@@ -283,18 +288,57 @@ def starts(monkeypatch):
 
 
 @pytest.mark.slow
-def test_all_killed_at_once_go_on_from_the_saved_state(client, runs, starts, tmp_path):
+@pytest.mark.parametrize("n_killed", [2, 3])
+def test_all_killed_at_once_go_on_from_the_saved_state(client, runs, starts, tmp_path, n_killed):
     fit = Background(run, Descent(tmp_path, hold=30), checkpoint_every=0.05)
     until(lambda: all((tmp_path / f"held-1-{rank}").exists() for rank in range(3)) and runs[0].driver.step == 30)
-    for pid in client.run(os.getpid).values():
-        os.kill(pid, signal.SIGKILL)
+    before = client.run(os.getpid)
+    for address in sorted(before)[:n_killed]:
+        os.kill(before[address], signal.SIGKILL)
+    until(lambda: len(set(client.nthreads()) - set(before)) == n_killed)
+    until(lambda: runs[0].driver.generation > 1 and len(runs[0].driver._owners) == 3)
+    # The nannies' replacements, which did not hold a row before, are ranks now.
+    owners = runs[0].driver._owners
+    assert len(set(owners) - set(before)) == n_killed and sum(map(len, owners.values())) == CHUNKS
     (tmp_path / "go").touch()
     assert fit.result() == REFERENCE
-    assert starts[:2] == [0, 30]
-    # The nannies' replacements, which did not hold a row before, are the ranks now.
-    owners = runs[0].driver._owners
-    assert set(owners) <= set(client.nthreads()) and sum(map(len, owners.values())) == CHUNKS
+    assert starts[0] == 0 and set(starts[1:]) == {30}
     print("seconds to recover", [round(x, 2) for x in runs[0].recoveries])
+
+
+class Answer:
+    """A future that is done; its result may never come, as that of a worker that died right now."""
+
+    def __init__(self, result, status="finished"):
+        self.result, self.status = result, status
+
+
+def test_a_report_that_never_comes_holds_up_no_other():
+    ranks, release = spmd_cluster.ClusterRanks(None, None, None, [], []), threading.Event()
+    report = Report(Outcome("aborted", 3, "state 3"), None, None)
+    ranks._returns(1, "a")(Answer(lambda: release.wait() and report))
+    ranks._returns(1, "b")(Answer(lambda: report))
+    assert ranks._events.get(timeout=10) == driver.Returned(1, "b", report.outcome)
+    release.set()
+
+
+@pytest.mark.parametrize(
+    "error, status, kind",
+    [
+        (FileNotFoundError("no such block"), "error", "failed"),
+        (KilledWorker("task", None, 3), "error", "aborted"),
+        (CommClosedError("gone"), "finished", "aborted"),
+        (FutureCancelledError("task", "lost"), "cancelled", "aborted"),
+    ],
+)
+def test_only_what_the_task_raised_fails_a_program(error, status, kind):
+    def fail():
+        raise error
+
+    ranks = spmd_cluster.ClusterRanks(None, None, None, [], [])
+    ranks._returns(1, "a")(Answer(fail, status))
+    outcome = ranks._events.get(timeout=10).outcome
+    assert outcome.kind == kind and outcome.error is (error if kind == "failed" else None)
 
 
 # Stopped -------------------------------------------------------------------------------------------------------------

@@ -410,9 +410,12 @@ def test_blocks_on_a_worker_that_came_and_went_unseen_are_placed_again():
     assert one.on(driver.Placed({"a": [0], "b": [1]}))[0].generation == 1
 
 
-def test_a_late_answer_starts_no_second_group():
+def test_only_the_answer_to_the_last_place_counts():
+    """Or the worker that joined last would have no blocks, and nobody would notice."""
     one = driver.Driver("ab", "state 0")
     one.begin()
     assert one.on(driver.Joined("c")) == [driver.Place(("a", "b", "c"))]
-    assert one.on(driver.Placed({"a": [0], "b": [1]}))[0].generation == 1
-    assert one.on(driver.Placed({"a": [0], "b": [1], "c": [2]})) == [] and one.generation == 1
+    assert one.on(driver.Placed({"a": [0], "b": [1, 2]})) == []
+    owners = {"a": [0], "b": [1], "c": [2]}
+    assert one.on(driver.Placed(owners)) == [driver.Start(1, owners, 0, "state 0")]
+    assert one.on(driver.Placed({"a": [0], "b": [1, 2]})) == [] and one.generation == 1

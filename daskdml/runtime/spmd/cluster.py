@@ -115,6 +115,7 @@ class ClusterRanks:
         self.driver, self.recoveries, self._ended_at = None, [], None
         self._events = queue.SimpleQueue()
         self._futures, self._addresses, self._ended, self._is_saving = [], {}, None, False
+        self._scheduler = None
 
     def run(self, program, step=0, state=None):
         """Run a program to its end; return its last state.
@@ -138,6 +139,7 @@ class ClusterRanks:
         """
         self._program = _pickled(program)
         prepare(self.client)
+        self._scheduler = self.client.scheduler.address
         self.driver = Driver(self.placed.watch.present(now=True), state, step, takes_joins=self.takes_joins)
         self._alone_since = self._saved_at = time.monotonic()
         try:
@@ -222,7 +224,7 @@ class ClusterRanks:
     def _start(self, action):
         # A group's ranks follow the rows, so that neighbours in the tree of blocks are neighbours among ranks.
         addresses = sorted(action.owners, key=lambda a: action.owners[a][0])
-        link = _links.get(self.client.scheduler.address, (None, None))
+        link = _links.get(self._scheduler, (None, None))
         group = Group(self.run_id, action.generation, addresses, self.meta, self.topology, *link)
         program, group = self._sent(self._program), pickle.dumps(group)
         start = self._sent(_pickled((action.step, action.state)))
@@ -268,7 +270,7 @@ class ClusterRanks:
         else:
             outcome = report.outcome
             if report.latency is not None:
-                _links[self.client.scheduler.address] = report.latency, report.bandwidth
+                _links[self._scheduler] = report.latency, report.bandwidth
         self._events.put(say.Returned(generation, address, outcome))
 
     def _abort(self, action):

@@ -162,11 +162,10 @@ class Driver:
 
     def _on_placed(self, event):
         self._n_asked -= 1
-        if self._phase != "placing":
-            return []
+        if self._phase != "placing" or self._n_asked:
+            return []  # someone came or was lost meanwhile: only the answer to the last Place counts
         if not set(event.owners) <= self.workers:
-            # Someone was lost meanwhile, or came and went unseen; mostly another Place is on its way.
-            return [] if self._n_asked > 0 else self._place()
+            return self._place()  # on someone who came and went unseen
         self._owners = {worker: event.owners[worker] for worker in sorted(event.owners) if event.owners[worker]}
         self._fruitless = self._fruitless + 1 if not self._has_cause and self.step == self._begun_at else 0
         if self._fruitless > self.allowed_deaths:

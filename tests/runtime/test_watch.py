@@ -1,0 +1,63 @@
+"""Questions to workers: a silent one is taken out meanwhile, one that has gone is not asked again."""
+
+import threading
+
+import pytest
+
+from daskdml.runtime.watch import SchedulerLost, Watch, patiently
+
+
+class Client:
+    """A scheduler that has these workers; ``silent`` ones go at the third look."""
+
+    status = "running"
+
+    def __init__(self, workers, silent=()):
+        self.workers, self.silent, self.looks, self.gone = set(workers), set(silent), 0, threading.Event()
+
+    def run_on_scheduler(self, look, timeout):
+        self.looks += 1
+        if self.looks == 3 and self.silent:
+            self.workers -= self.silent
+            self.gone.set()
+        return sorted(self.workers)
+
+
+def test_an_answer_is_handed_on():
+    assert patiently(Client("ab"), lambda: 3) == 3
+
+
+def test_a_worker_that_never_answers_is_taken_out_and_the_others_asked_again():
+    client, asked = Client("ab", silent="b"), []
+
+    def ask():
+        asked.append(sorted(client.workers))
+        if "b" in client.workers:
+            client.gone.wait()
+            raise OSError("closed")
+        return "fine"
+
+    assert patiently(client, ask) == "fine" and asked == [["a", "b"], ["a"]]
+
+
+@pytest.mark.parametrize("error", [ValueError("wrong"), OSError("wrong"), TimeoutError("wrong")])
+def test_an_error_that_is_no_death_is_raised(error):
+    def ask():
+        raise error
+
+    with pytest.raises(type(error), match="wrong"):
+        patiently(Client("ab"), ask)
+
+
+def test_a_lost_scheduler_ends_the_waiting():
+    client, never = Client("a"), threading.Event()
+    client.status = "connecting"
+    with pytest.raises(SchedulerLost, match="client connecting"):
+        patiently(client, never.wait)
+
+
+def test_looks_are_not_repeated_at_once():
+    client = Client("ab")
+    watch = Watch(client, 60)
+    assert watch.present() == watch.present() == {"a", "b"} and client.looks == 1
+    assert watch.present(now=True) == {"a", "b"} and client.looks == 2
