@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 
+from daskdml.compress import FP16
 from daskdml.data import Partitioned
 from daskdml.runtime.spmd import Meta, Program, SimulatedCluster, driver, program, run_threads, simulate
 
@@ -107,11 +108,25 @@ class Calls(Program):
         assert np.concatenate(gathered).tolist() == np.repeat(everyone, everyone).tolist()
         assert comm.broadcast(rank, root=comm.size - 1)[0] == comm.size - 1
         assert comm.vote(comm.rank == 0) and not comm.vote(False)
+        rounded = [comm.allreduce(rank + 0.1, topology=name, compression=FP16()) for name in ("tree", "ring", None)]
+        for x in rounded:
+            np.testing.assert_allclose(x, everyone.sum() + 0.1 * comm.size, rtol=2e-3)
+            assert len({other.tobytes() for other in comm.allgather(x)}) == 1
+        with pytest.raises(ValueError, match="central, tree, ring with a lossy codec, got 'doubling'"):
+            comm.allreduce(rank, topology="doubling", compression=FP16())
+        with pytest.raises(ValueError, match="one of central, tree, doubling, ring, got 'star'"):
+            comm.allreduce(rank, topology="star")
+        after = (comm.rank + 1) % comm.size
+        comm.send(after, rank)
+        assert comm.receive((comm.rank - 1) % comm.size)[0] == (comm.rank - 1) % comm.size
+        assert comm.broadcast_value({"rank": comm.rank}) == {"rank": 0}
+        gathered = comm.gather_values(comm.rank)
+        assert gathered == (list(everyone) if comm.rank == 0 else None)
         scattered = comm.reduce_scatter(np.arange(10.0))
         comm.barrier()
         gathered = np.concatenate(comm.allgather(scattered))
         np.testing.assert_array_equal(gathered, np.arange(10.0) * comm.size)
-        assert comm.rounds == 9
+        assert comm.rounds == 17
         return comm.size
 
     def done(self, state):

@@ -190,7 +190,7 @@ class Comm:
         self._transport, self._endpoint = transport, Endpoint()
         self._topology, self.latency, self.bandwidth = topology, latency, bandwidth
 
-    def allreduce(self, x, operation="sum", topology=None):
+    def allreduce(self, x, operation="sum", topology=None, compression=None):
         """Return the arrays of all ranks combined entry by entry; the bits depend on the number of ranks.
 
         Parameters
@@ -200,12 +200,19 @@ class Comm:
         operation : {"sum", "max", "min"}, default "sum"
         topology : {"central", "tree", "doubling", "ring"}, optional
             Instead of the one that is predicted to be the fastest for this many bytes.
+        compression : codec of daskdml.compress, optional
+            Makes what is sent, such as ``FP16()``. All ranks still get the same bits.
         """
-        x = np.array(x)
-        topology = topology or self._topology
+        x, endpoint = np.array(x), Endpoint(compression)
+        topology, exact = topology or self._topology, compression is None or compression.exact
         if topology == "auto":
-            topology = collectives.choose_topology(self.size, x.nbytes, self.latency, self.bandwidth)
-        return self._call(collectives.allreduce, x, topology=topology, operation=operation)
+            topology = collectives.choose_topology(self.size, x.nbytes, self.latency, self.bandwidth, exact)
+        if topology not in collectives.TOPOLOGIES or (collectives.TOPOLOGIES[topology].needs_exact and not exact):
+            fit = [name for name, kind in collectives.TOPOLOGIES.items() if exact or not kind.needs_exact]
+            raise ValueError(
+                f"topology must be one of {', '.join(fit)}{'' if exact else ' with a lossy codec'}, got {topology!r}."
+            )
+        return self._call(collectives.allreduce, x, endpoint=endpoint, topology=topology, operation=operation)
 
     def allreduce_blocks(self, values):
         """Return the sum of one vector per block, folded along the tree over block numbers: bits of the blocks alone.
@@ -252,11 +259,12 @@ class Comm:
 
     def send(self, to, x):
         """Send an array to one rank, without waiting for it."""
-        self._carry_out(Send(to, np.array(x)))
+        self._carry_out(Send(to, np.array(x)), self._endpoint)
 
     def receive(self, source):
         """Wait for the next array that one rank has sent here."""
-        return _own(self._carry_out(Open(self._carry_out(Recv(source)))))
+        packet = self._carry_out(Recv(source), self._endpoint)
+        return _own(self._carry_out(Open(packet), self._endpoint))
 
     def check(self):
         """Raise `GroupChanged` if the group has changed: for long computations between two calls."""
@@ -270,20 +278,21 @@ class Comm:
         """Tell whether any rank said yes."""
         return self._call(collectives.vote, flag)
 
-    def _call(self, collective, *args, **kwargs):
+    def _call(self, collective, *args, endpoint=None, **kwargs):
         self.rounds += 1
+        endpoint = endpoint or self._endpoint
         moves, answer = collective(self.rank, self.size, *args, **kwargs), None
         while True:
             try:
                 move = moves.send(answer)
             except StopIteration as end:
                 return _own(end.value)
-            answer = self._carry_out(move)
+            answer = self._carry_out(move, endpoint)
 
-    def _carry_out(self, move):
+    def _carry_out(self, move, endpoint):
         if isinstance(move, Recv):
             return self._transport.receive(move.source)
-        answer = self._endpoint(move)
+        answer = endpoint(move)
         if not isinstance(move, (Send, Pass)):
             return answer
         self.bytes_sent += answer.nbytes
