@@ -350,25 +350,20 @@ def pids_in(folder):
 
 @pytest.mark.slow
 def test_a_stopped_worker_is_noticed_and_harmless_when_it_wakes(runs, tmp_path):
-    fate = ("SIGSTOP", "before", 13, 1)
+    fate = ("SIGSTOP", "inside", 13, 1)
     with local_cluster(3) as cluster, Client(cluster) as client:
-        start = time.monotonic()
-        assert run(Descent(tmp_path, [fate]), timeout=3.0) == REFERENCE
-        seconds = time.monotonic() - start
+        run(Descent(tmp_path))  # importing pandas silences a worker for a second or two as well
+        fit = Background(run, Descent(tmp_path, [fate], hold=20), timeout=3.0)
+        until(lambda: pids_in(tmp_path))
+        seconds = until(lambda: any(tmp_path.glob("held-[2-9]-0")) or fit.is_over)
         (pid,) = pids_in(tmp_path)
-        print("seconds with a worker stopped", round(seconds, 2))
-        assert befell(tmp_path, [fate]) and 2.0 < seconds < 12
-        assert runs[-1].driver.generation >= 2 and pid not in client.run(os.getpid).values()
-
-        # It wakes in the middle of another run, with packets of the first one to send.
-        (tmp_path / "again").mkdir()
-        second = Background(run, Descent(tmp_path / "again", hold=20))
-        until(lambda: (tmp_path / "again" / "held-1-0").exists())
-        with contextlib.suppress(ProcessLookupError):  # its nanny gives it four seconds to wake
-            os.kill(pid, signal.SIGCONT)
+        print("seconds from the stop to the next group", round(seconds, 2))
+        assert 2.0 < seconds < 10 and pid not in client.run(os.getpid).values() and not fit.is_over
+        # It wakes in the middle of the all-reduce of a group that is over, and sends on.
+        os.kill(pid, signal.SIGCONT)
         until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
-        (tmp_path / "again" / "go").touch()
-        assert second.result() == REFERENCE
+        (tmp_path / "go").touch()
+        assert fit.result() == REFERENCE and runs[-1].driver.generation >= 2
 
 
 def stop_once(block, folder):
