@@ -15,7 +15,7 @@ BENCHMARKS = {
     "least_squares": ("benchmarks.estimators.least_squares:run", True),
     "memory": ("benchmarks.estimators.memory:run", True),
     "cluster": ("benchmarks.estimators.cluster:run", True),
-    "ranks": ("benchmarks.engine.ranks:measure", True),
+    "ranks": ("benchmarks.engine.ranks:measure", False),
     "imports": ("benchmarks.imports:run", True),
     "plan": ("benchmarks.estimators.plan:run", False),
     "wide": ("benchmarks.estimators.logistic:run_wide", False),

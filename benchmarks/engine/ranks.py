@@ -24,7 +24,7 @@ def measure(rows=None, full=False):
     Parameters
     ----------
     rows : int, optional
-        Rows of a block instead of 1000.
+        Instead of the size that the limits are about.
     full : bool, default False
         More repetitions.
 
@@ -40,7 +40,7 @@ def measure(rows=None, full=False):
         LocalCluster(2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as cluster,
         Client(cluster) as client,
     ):
-        X, y = _persisted(client, rows or ROWS_PER_BLOCK)
+        X, y = _persisted(client, max(1, rows // BLOCKS) if rows else ROWS_PER_BLOCK)
         _allreduces(sheet, X, full)
         _supersteps(sheet, X, y, full)
         _lbfgs(sheet, X, y, full)

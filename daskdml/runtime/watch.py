@@ -1,5 +1,6 @@
 """Which workers of a cluster are there: one that is silent for too long is taken out, or everyone would wait for it."""
 
+import math
 import threading
 import time
 from concurrent.futures import Future
@@ -7,6 +8,7 @@ from concurrent.futures import Future
 from daskdml.utils.config import get_config
 
 LOOK_SECONDS = 0.2
+MOST_BETWEEN_LOOKS = 1.0  # seconds of silence that one look adds at most
 
 
 class SchedulerLost(RuntimeError):
@@ -22,11 +24,17 @@ class Watch:
     timeout : float
         Seconds of silence (no heartbeat) after which a worker is taken out of the cluster. A stopped process keeps its
         connections, and Dask itself waits five minutes for it.
+
+    Notes
+    -----
+    Silence is what was seen of it from here, look by look: a computer that slept, or a scheduler that was busy, has not
+    made its workers silent.
     """
 
     def __init__(self, client, timeout):
         self.client, self.timeout = client, timeout
-        self._seen, self._looked_at = frozenset(), 0.0
+        self._seen, self._looked_at = frozenset(), -math.inf
+        self._heard, self._silent = {}, {}
 
     def present(self, *, now=False):
         """Return the addresses of the workers that are there.
@@ -36,15 +44,28 @@ class Watch:
         SchedulerLost
             If the scheduler is gone.
         """
-        if now or time.monotonic() - self._looked_at >= LOOK_SECONDS:
-            self._seen = frozenset(self._look())
+        since = time.monotonic() - self._looked_at
+        if now or since >= LOOK_SECONDS:
+            self._look(min(since, MOST_BETWEEN_LOOKS))
             self._looked_at = time.monotonic()
         return self._seen
 
-    def _look(self):
+    def _look(self, seconds):
+        heard = self._ask(_heard())
+        self._silent = {
+            address: self._silent.get(address, 0.0) + seconds if self._heard.get(address) == at else 0.0
+            for address, at in heard.items()
+        }
+        self._heard = heard
+        gone = [address for address, silent in self._silent.items() if silent > self.timeout]
+        if gone:
+            self._ask(_remove(), addresses=gone)
+        self._seen = frozenset(heard) - frozenset(gone)
+
+    def _ask(self, function, **arguments):
         check_scheduler(self.client)
         try:
-            return self.client.run_on_scheduler(_look(), timeout=self.timeout)
+            return self.client.run_on_scheduler(function, **arguments)
         except OSError as error:
             raise SchedulerLost(_words(self.client)) from error
 
@@ -92,15 +113,23 @@ def _words(client):
     )
 
 
-def _look():
-    """Return the function that runs on the scheduler; a local one travels by value, to schedulers without daskdml."""
+def _heard():
+    """Return what tells when each worker was heard last; a local function travels by value, to any scheduler."""
 
-    async def look(dask_scheduler, timeout):
+    def heard(dask_scheduler):
+        return {address: worker.last_seen for address, worker in dask_scheduler.workers.items()}
+
+    return heard
+
+
+def _remove():
+    """Return what takes workers out of the cluster."""
+
+    async def remove(dask_scheduler, addresses):
         from time import time
 
-        silent = [a for a, worker in dask_scheduler.workers.items() if time() - worker.last_seen > timeout]
-        for address in silent:
-            await dask_scheduler.remove_worker(address, stimulus_id=f"daskdml-silent-{time()}")
-        return list(dask_scheduler.workers)
+        for address in addresses:
+            if address in dask_scheduler.workers:
+                await dask_scheduler.remove_worker(address, stimulus_id=f"daskdml-silent-{time()}")
 
-    return look
+    return remove

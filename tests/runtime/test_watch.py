@@ -4,23 +4,27 @@ import threading
 
 import pytest
 
+from daskdml.runtime import watch as watch_module
 from daskdml.runtime.watch import SchedulerLost, Watch, patiently
 
 
 class Client:
     """A scheduler that has these workers; ``silent`` ones go at the third look."""
 
-    status = "running"
+    status, deaf = "running", ()
 
     def __init__(self, workers, silent=()):
         self.workers, self.silent, self.looks, self.gone = set(workers), set(silent), 0, threading.Event()
 
-    def run_on_scheduler(self, look, timeout):
+    def run_on_scheduler(self, function, addresses=None):
+        if addresses is not None:
+            self.workers -= set(addresses)
+            return None
         self.looks += 1
         if self.looks == 3 and self.silent:
             self.workers -= self.silent
             self.gone.set()
-        return sorted(self.workers)
+        return {worker: self.looks if worker not in self.deaf else 0 for worker in sorted(self.workers)}
 
 
 def test_an_answer_is_handed_on():
@@ -61,3 +65,25 @@ def test_looks_are_not_repeated_at_once():
     watch = Watch(client, 60)
     assert watch.present() == watch.present() == {"a", "b"} and client.looks == 1
     assert watch.present(now=True) == {"a", "b"} and client.looks == 2
+
+
+def test_a_worker_without_heartbeats_is_taken_out_after_the_timeout(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(watch_module.time, "monotonic", lambda: clock[0])
+    client = Client("abc")
+    client.deaf = "b"
+    watch = Watch(client, 3)
+    while "b" in watch.present(now=True):
+        clock[0] += 0.5
+    assert 3 < clock[0] <= 4.5 and client.workers == {"a", "c"}
+
+
+def test_a_computer_that_slept_has_not_made_its_workers_silent(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(watch_module.time, "monotonic", lambda: clock[0])
+    client = Client("ab")
+    client.deaf = "ab"
+    watch = Watch(client, 3)
+    watch.present()
+    clock[0] += 10_000
+    assert watch.present() == {"a", "b"} == client.workers

@@ -90,6 +90,12 @@ class SimulatedCluster:
     report : SimulationReport
         Of the last run.
 
+    Notes
+    -----
+    Runs the driver, the programs and the collectives of a real cluster; only the clock, the network and death are made
+    up. Costs the wall time of all ranks' computations, one after the other, about 0.1 ms a message, and a thread and a
+    copy of what it reduces per rank.
+
     Examples
     --------
     >>> import numpy as np
@@ -158,8 +164,11 @@ class SimulatedCluster:
         ----------
         estimator : estimator of daskdml
             One whose fit makes many passes; the others are fitted in this process.
-        X, y, **params
-            What its ``fit`` takes; Dask collections are read into this process first.
+        X : any input, shape (n_samples, n_features)
+            Dask collections are read into this process first.
+        y : any input, shape (n_samples,), optional
+        **params
+            Of its ``fit``, such as ``sample_weight``.
 
         Returns
         -------
@@ -173,7 +182,22 @@ class SimulatedCluster:
             simulation.reset(token)
 
     def run_blocks(self, program, blocks, meta, step=0, state=None):
-        """Run a program on blocks of rows; see `run`."""
+        """Run a program on blocks of rows that are cut already; see `run`.
+
+        Parameters
+        ----------
+        program : Program
+        blocks : list of daskdml.data.Block
+        meta : Meta
+        step : int, default 0
+            Steps that are finished.
+        state : object, optional
+            After them.
+
+        Returns
+        -------
+        object
+        """
         run_ = _Simulation(self, program, blocks, meta, step, program.init(meta) if state is None else state)
         try:
             return run_.run()
