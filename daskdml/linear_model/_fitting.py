@@ -211,18 +211,25 @@ class Solution(NamedTuple):
 
 
 def solve_linear(fit, loss, penalty, **problem):
-    """Minimise what `_solve` is told of, wherever the rows are; returns its `Solution`."""
+    """Minimise what `_solve` is told of, wherever the rows are; returns its `Solution`.
+
+    Takes ``random_state`` (None, int or generator; None is 0: two fits then agree bit for bit) for its seed.
+    """
     run, q = fit.run, loss.n_outputs * (fit.run.n_features + problem["fit_intercept"])
     if is_small(run, q):
         n_passes = expected.NEWTON_PASSES
     else:
         n_passes = 1 + expected.polishing_passes(problem["tol"], q, pilot_size(run), penalty.smooth)
-    return fit.carry_out(functools.partial(_solve, loss=loss, penalty=penalty, **problem), n_passes, stacklevel=4)
+    # Drawn here, once: ranks that drew for themselves from one generator would draw different pilots.
+    random_state = problem.pop("random_state", None)
+    seed = 0 if random_state is None else as_seed(random_state)
+    body = functools.partial(_solve, loss=loss, penalty=penalty, seed=seed, **problem)
+    return fit.carry_out(body, n_passes, stacklevel=4)
 
 
 def _solve(
-    fit, loss, penalty, *, total_weight, baseline, fit_intercept, tol, max_iter, random_state=None,
-    class_weight=None, intercept_scale=0.0, start=None,
+    fit, loss, penalty, *, total_weight, baseline, fit_intercept, tol, max_iter, seed=0, class_weight=None,
+    intercept_scale=0.0, start=None,
 ):  # fmt: skip
     """Minimise the mean loss of a linear map plus a penalty over all rows of a fit.
 
@@ -238,8 +245,8 @@ def _solve(
     tol : float
         Certified gap, relative to the objective, is at most ``tol**2``.
     max_iter : int
-    random_state : None, int or generator
-        Draws the pilot; changes the answer within ``tol`` only. None is 0: two fits then agree bit for bit.
+    seed : int, default 0
+        Draws the pilot; changes the answer within ``tol`` only.
     class_weight : ndarray or None
     intercept_scale : float
         See `LinearObjective`.
@@ -258,7 +265,6 @@ def _solve(
     small = is_small(run, q)
     # Where columns lie apart nobody can form a Hessian of all rows, however few they are.
     n_pilot = run.n_samples if small and not run.by_columns else pilot_size(run)
-    seed = 0 if random_state is None else as_seed(random_state)
     pilot = run.pilot(n_pilot, seed) if n_pilot < run.n_samples else None
     moments = (run if small else pilot or run).map_reduce(column_moments)
     # Squares that overflow would make every column look infinitely wide, and every coefficient zero.

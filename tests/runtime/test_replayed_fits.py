@@ -6,7 +6,9 @@ import warnings
 import dask.array as da
 import numpy as np
 import pytest
+from numpy.random import RandomState
 from scipy import sparse
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
 from daskdml import config_context
@@ -90,6 +92,15 @@ def test_sparse_rows_and_weights_on_virtual_workers(rows):
     X, weight = sparse.csr_array(np.where(np.abs(X) > 1, X, 0.0)), np.linspace(0.5, 2.0, N)
     found = [
         SimulatedCluster(n, rows_per_block=1024).fit(LogisticRegression(), X, logistic(y), sample_weight=weight)
+        for n in (1, 5)
+    ]
+    assert bits(found[0]) == bits(found[1])
+
+
+def test_a_generator_draws_one_pilot_for_all_ranks(rows):
+    model, X, y = problem("pilot", rows)
+    found = [
+        SimulatedCluster(n, rows_per_block=1024).fit(clone(model).set_params(random_state=RandomState(3)), X, y)
         for n in (1, 5)
     ]
     assert bits(found[0]) == bits(found[1])
