@@ -154,14 +154,25 @@ def local_cluster(n_workers, **options):
 
 @pytest.fixture(scope="module")
 def three():
-    with local_cluster(3) as cluster:
-        yield cluster
+    """A list whose last cluster has three workers, until they are killed."""
+    clusters = [local_cluster(3)]
+    yield clusters
+    with contextlib.suppress(KeyError):  # Dask's own, about a worker that a nanny never started
+        clusters[-1].close()
 
 
 @pytest.fixture
 def client(three):
-    with Client(three) as client:
-        client.wait_for_workers(3, timeout=60)
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(Client(three[-1]))
+        try:
+            client.wait_for_workers(3, timeout=20)
+        except TimeoutError:  # a nanny has given up on a worker that was killed too often
+            stack.close()
+            with contextlib.suppress(KeyError):
+                three[-1].close()
+            three.append(local_cluster(3))
+            client = stack.enter_context(Client(three[-1]))
         until(lambda: len(client.nthreads()) == 3)
         yield client
 
