@@ -46,6 +46,7 @@ def allreduce(rank, size, x, combine):
         step *= 2
     if rank + within < size:
         yield Send(rank + within, x)
+        return x.copy()  # what is on its way is not the caller's to change
     return x
 
 

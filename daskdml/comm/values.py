@@ -63,7 +63,7 @@ def gather_values(rank, size, value, root=0):
         return None
     found = []
     for source in range(size):
-        found.append(value if source == root else unpack((yield Recv(source))))
+        found.append(unpack(pack(value) if source == root else (yield Recv(source))))
     return found
 
 

@@ -123,15 +123,15 @@ class Placed:
         """Make the chunks again that nobody holds, on the workers there are now."""
         self._make(self._lost())
 
-    def settle(self, sizes, share=None):
+    def settle(self, sizes, most=None):
         """Make lost chunks again and move others, so that no worker holds much more than its share.
 
         Parameters
         ----------
         sizes : list of int
-            Of the chunks, in any unit.
-        share : float, optional
-            Of each worker's memory limit that chunks may take; sizes are in bytes then.
+            Of the chunks, such as their rows.
+        most : callable of a cluster_check.Worker, optional
+            What a worker may hold, in that unit.
 
         Returns
         -------
@@ -152,7 +152,7 @@ class Placed:
                 homes = [a for a in holders.get(future.key) or () if a in held]
                 held[min(homes)].append(i) if homes else lost.append(i)
             threads = {address: worker.n_threads for address, worker in self.workers.items()}
-            limits = None if share is None else {a: share * worker.memory_limit for a, worker in self.workers.items()}
+            limits = None if most is None else {a: most(worker) for a, worker in self.workers.items()}
             homes, moves = assign(held, lost, threads, sizes, limits)
             if not lost and not moves:
                 return {address: numbers for address, numbers in held.items() if numbers}

@@ -205,9 +205,9 @@ class TasksRun(Run):
 
         meta = self._meta()
         # Files are mapped: they take no memory that has to be there.
-        sizes = [self._chunk_bytes * self.n_chunks * n // meta.n_samples for n in self.lengths]
+        row_bytes = self._chunk_bytes * self.n_chunks / meta.n_samples
         positions = [self._position(i) if n else None for i, n in enumerate(self.lengths)]
-        ranks = ClusterRanks(self._client, self._placed, meta, positions, sizes, **options)
+        ranks = ClusterRanks(self._client, self._placed, meta, positions, self.lengths, row_bytes, **options)
         try:
             return ranks.run(program, step, program.init(meta) if state is None else state)
         finally:

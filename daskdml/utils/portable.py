@@ -117,7 +117,8 @@ def _pack_array(array, arrays, kind):
         return [kind, array.dtype.str, *_pack_array(array.view(np.int64), arrays, "array")[1:]]
     if array.dtype.kind not in _KINDS:
         raise TypeError(f"An array of {array.dtype} cannot travel between ranks or stand in a checkpoint.")
-    array = np.ascontiguousarray(array).reshape(array.shape).view()
+    # A copy: what is packed may be on its way while its owner changes the original.
+    array = np.array(array, order="C")
     array.flags.writeable = False
     arrays.append(array)
     return [kind, array.dtype.str, len(arrays) - 1]

@@ -325,7 +325,7 @@ class Answer:
 
 
 def test_a_report_that_never_comes_holds_up_no_other():
-    ranks, release = spmd_cluster.ClusterRanks(None, None, None, [], []), threading.Event()
+    ranks, release = spmd_cluster.ClusterRanks(None, None, None, [], [], 0.0), threading.Event()
     report = Report(Outcome("aborted", 3, "state 3"), None, None)
     ranks._returns(1, "a")(Answer(lambda: release.wait() and report))
     ranks._returns(1, "b")(Answer(lambda: report))
@@ -346,7 +346,7 @@ def test_only_what_the_task_raised_fails_a_program(error, status, kind):
     def fail():
         raise error
 
-    ranks = spmd_cluster.ClusterRanks(None, None, None, [], [])
+    ranks = spmd_cluster.ClusterRanks(None, None, None, [], [], 0.0)
     ranks._returns(1, "a")(Answer(fail, status))
     outcome = ranks._events.get(timeout=10).outcome
     assert outcome.kind == kind and outcome.error is (error if kind == "failed" else None)

@@ -59,7 +59,7 @@ def test_no_room_is_said():
     held = {"a": [0, 1, 2, 3], "b": [4, 5, 6, 7]}
     with pytest.raises(NoRoom) as caught:
         assign(held, [8, 9, 10, 11], {"a": 1, "b": 1}, [10 << 20] * 12, {"a": 50 << 20, "b": 50 << 20})
-    assert _no_room(caught.value) == (
+    assert _no_room(caught.value, 1) == (
         "2 workers are left, which may not hold 126 MB of rows in memory, and no other came within 30 seconds; add "
         'workers, or read the rows again in every pass with config_context(memory="mmap") or '
         'config_context(memory="stream").'

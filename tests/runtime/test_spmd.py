@@ -1,9 +1,12 @@
 """Programs of supersteps: the same bits on threads and simulated workers, whatever dies, hangs, joins or gets lost."""
 
 import random
+import threading
+import time
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from daskdml.compress import FP16
 from daskdml.data import Partitioned
@@ -138,6 +141,91 @@ def test_calls(rows, size):
     blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
     assert run_threads(Calls(), blocks, Meta(N, P, len(blocks)), size).state == size
     assert virtual(size).run(Calls(), *rows) == size
+
+
+class Careless(Program):
+    """Changes what it was given, and what it gave, at once."""
+
+    def init(self, meta):
+        return 0, 0.0
+
+    def step(self, state, local, comm):
+        total, size = 0.0, comm.size
+        for topology in ("central", "tree", "doubling", "ring"):
+            x = np.full(5, 1.0 + comm.rank)
+            found = comm.allreduce(x, topology=topology)
+            x[:] = np.nan
+            total += found[0]
+            found *= np.nan
+        for call in (comm.broadcast, comm.broadcast_value):
+            x = np.full(5, 1.0 + comm.rank)
+            found = call(x)
+            x[:] = np.nan
+            total += found[0]
+        x = np.full(5, 1.0 + comm.rank)
+        found = comm.gather_values(x)
+        x[:] = np.nan
+        comm.barrier()
+        assert found is None or [x[0] for x in found] == list(range(1, size + 1))
+        x = np.full(size, 1.0 + comm.rank)
+        mine = comm.reduce_scatter(x)
+        x[:] = np.nan
+        pieces = comm.allgather(mine)
+        mine[:] = np.nan
+        total += sum(piece.sum() for piece in pieces)
+        for piece in pieces:
+            piece[:] = np.nan
+        return state[0] + 1, comm.allreduce(np.array([total]))[0]
+
+    def done(self, state):
+        return state[0] == 3
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 7])
+def test_what_was_sent_and_what_came_may_be_changed_at_once(rows, size):
+    blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
+    triangle = size * (size + 1) / 2
+    expected = size * (4 * triangle + 2 + size * triangle)
+    for _ in range(5):
+        assert run_threads(Careless(), blocks, Meta(N, P, len(blocks)), size).state[1] == expected
+    assert virtual(size).run(Careless(), *rows)[1] == expected
+
+
+class Writing(Descent):
+    def local(self, blocks):
+        for block in blocks:
+            block.X[:] = 0.0
+        return blocks
+
+
+def test_rows_cannot_be_written_to(rows):
+    X, y = rows
+    before = X.copy()
+    for kind in (np.asarray, sparse.csr_array):
+        with pytest.raises((ValueError, TypeError, NotImplementedError)):
+            virtual(2).run(Writing(), kind(X), y)
+    assert (X == before).all()
+
+
+class Silent(Descent):
+    """Never talks to anybody, and waits for a moment in every step."""
+
+    def step(self, state, local, comm):
+        time.sleep(0.01)
+        return state[0] + 1, state[1], state[2]
+
+
+def test_a_step_that_talks_to_nobody_can_be_ended(rows):
+    blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
+    error, seen = KeyError("stop"), []
+
+    def on_saved(step, state):
+        seen.append(step)
+        raise error
+
+    with pytest.raises(KeyError, match="stop"):
+        run_threads(Silent(10**6), blocks, Meta(N, P, len(blocks)), 3, save_every=0.05, on_saved=on_saved)
+    assert seen and threading.active_count() < 10
 
 
 # Simulated workers ---------------------------------------------------------------------------------------------------
@@ -348,8 +436,15 @@ def test_blocks_that_were_placed_with_a_dead_worker_are_placed_again():
     assert one.on(driver.Placed({"a": [0, 1]}))[0].generation == 1
 
 
-def test_a_worker_that_joins_becomes_a_rank_if_joins_are_taken():
-    assert running().on(driver.Joined("c")) == [driver.Abort(1)]
+def test_a_worker_that_joins_becomes_a_rank_when_the_step_has_ended_if_joins_are_taken():
+    one = running()
+    assert one.on(driver.Joined("c")) == [driver.Pause(1)]
+    assert one.on(driver.Returned(1, "a", outcome("aborted", 4))) == [driver.Abort(1)]
+    assert one.on(driver.Returned(1, "b", outcome("aborted", 4))) == [driver.Place(("a", "b", "c"))]
+    full = driver.Driver("ab", "state 0", most_ranks=2)
+    full.begin()
+    full.on(driver.Placed({"a": [0], "b": [1]}))
+    assert full.on(driver.Joined("c")) == []
     one = driver.Driver("ab", "state 0", takes_joins=False)
     one.begin()
     one.on(driver.Placed({"a": [0], "b": [1]}))

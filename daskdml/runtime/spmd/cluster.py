@@ -1,6 +1,7 @@
 """Programs on the workers of a Dask cluster: carries out what the driver says, and tells it what happens."""
 
 import logging
+import math
 import pickle
 import queue
 import sys
@@ -18,7 +19,15 @@ from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.dask_comm import RANK_PREFIX
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Outcome
-from daskdml.runtime.spmd.ranks import Group, Ranks, end_generation, latest_step, run_task, what_is_missing
+from daskdml.runtime.spmd.ranks import (
+    Group,
+    Ranks,
+    end_generation,
+    latest_step,
+    pause_generation,
+    run_task,
+    what_is_missing,
+)
 from daskdml.runtime.watch import check_scheduler, patiently
 from daskdml.runtime.work import itself
 
@@ -83,8 +92,10 @@ class ClusterRanks:
     meta : Meta
     positions : list of tuple
         What ``Chunk.blocks`` needs to number the blocks of each chunk.
-    sizes : list of int
-        Bytes of the chunks that they take in a worker's memory.
+    lengths : list of int
+        Rows of the chunks.
+    row_bytes : float
+        That a row takes in a worker's memory; 0 where rows are files.
     save_every : float
         Seconds between two states that are brought here.
     on_saved : callable of (step, state), optional
@@ -104,11 +115,11 @@ class ClusterRanks:
     """
 
     def __init__(
-        self, client, placed, meta, positions, sizes, *, save_every=30.0, on_saved=None, topology="auto",
+        self, client, placed, meta, positions, lengths, row_bytes, *, save_every=30.0, on_saved=None, topology="auto",
         takes_joins=True,
     ):  # fmt: skip
         self.client, self.placed, self.meta = client, placed, meta
-        self.positions, self.sizes = positions, sizes
+        self.positions, self.lengths, self.row_bytes = positions, lengths, row_bytes
         self.save_every, self.on_saved = save_every, on_saved
         self.topology, self.takes_joins = topology, takes_joins
         self.run_id = uuid.uuid4().hex
@@ -140,7 +151,10 @@ class ClusterRanks:
         self._program = _pickled(program)
         prepare(self.client)
         self._scheduler = self.client.scheduler.address
-        self.driver = Driver(self.placed.watch.present(now=True), state, step, takes_joins=self.takes_joins)
+        self.driver = Driver(
+            self.placed.watch.present(now=True), state, step, takes_joins=self.takes_joins,
+            most_ranks=sum(position is not None for position in self.positions),
+        )  # fmt: skip
         self._alone_since = self._saved_at = time.monotonic()
         try:
             self._carry_out(self.driver.begin())
@@ -207,15 +221,19 @@ class ClusterRanks:
         while True:
             try:
                 is_first = not self.driver.generation
-                owners = self.placed.held() if is_first else self.placed.settle(self.sizes, PINNED_SHARE)
+                owners = self.placed.held() if is_first else self.placed.settle(self.lengths, self._most_rows)
                 break
             except NoRoom as error:
                 if time.monotonic() > until:
-                    raise RuntimeError(_no_room(error)) from None
+                    raise RuntimeError(_no_room(error, self.row_bytes)) from None
                 time.sleep(TICK_SECONDS)
         # Chunks without rows, and workers without blocks, take no part.
         blocks = {a: [i for i in numbers if self.positions[i] is not None] for a, numbers in owners.items()}
         self._events.put(say.Placed({address: numbers for address, numbers in blocks.items() if numbers}))
+
+    def _most_rows(self, worker):
+        """Return how many rows a worker may hold."""
+        return PINNED_SHARE * worker.memory_limit / self.row_bytes if self.row_bytes else math.inf
 
     def _present(self):
         """Return the workers of the newest group that are still there: others would never answer."""
@@ -276,13 +294,20 @@ class ClusterRanks:
     def _abort(self, action):
         """Call the ranks of a group back; in a thread, for a stopped worker never answers."""
         self._ended_at = self._ended_at or time.monotonic()
+        self._tell_ranks(end_generation, action.generation)
+
+    def _pause(self, action):
+        """Let the ranks of a group come back when their step has ended."""
+        self._tell_ranks(pause_generation, action.generation)
+
+    def _tell_ranks(self, function, generation):
         present = self.placed.watch.present(now=True)
         there = [address for address in self._present() if address in present]
-        threading.Thread(target=self._end_on, args=(there, action.generation), daemon=True).start()
+        threading.Thread(target=self._call_on, args=(function, there, generation), daemon=True).start()
 
-    def _end_on(self, addresses, generation):
+    def _call_on(self, function, addresses, generation):
         with suppress(Exception):  # a worker that has died
-            self.client.run(end_generation, self.run_id, generation, workers=addresses, on_error="ignore")
+            self.client.run(function, self.run_id, generation, workers=addresses, on_error="ignore")
 
     def _finish(self, action):
         self._ended = action
@@ -323,9 +348,10 @@ def _by_value(value, module):
         cloudpickle.unregister_pickle_by_value(module)
 
 
-def _no_room(error):
+def _no_room(error, row_bytes):
     return (
-        f"{error.n_workers} workers are left, which may not hold {format_bytes(error.total)} of rows in memory, and "
+        f"{error.n_workers} workers are left, which may not hold {format_bytes(error.total * row_bytes)} of rows in "
+        "memory, and "
         f"no other came within {WAIT_FOR_ROOM:.0f} seconds; add workers, or read the rows again in every pass with "
         'config_context(memory="mmap") or config_context(memory="stream").'
     )

@@ -166,7 +166,8 @@ class Post:
         self.worker, self.turn = worker, Turn()
         limit = worker.memory_manager.memory_limit
         self.most_bytes = int(limit * MAILBOX_SHARE) if limit else MAILBOX_BYTES
-        self._desks, self._over, self._wires, self._lock = {}, {}, set(), threading.Lock()
+        self._desks, self._over, self._paused = {}, {}, deque(maxlen=REMEMBERED)
+        self._wires, self._lock = set(), threading.Lock()
 
     def desk(self, run):
         """Return the desk of a run, and count who uses it; `leave` is the other half."""
@@ -218,6 +219,14 @@ class Post:
         if desk is not None:
             desk.end(generation)
         self.turn.look()
+
+    def pause(self, run, generation):
+        """Make ranks of a generation raise `GroupChanged` when a step has ended, also those that have yet to begin."""
+        self._paused.append((run, generation))
+
+    def is_paused(self, run, generation):
+        """Tell whether `pause` was called."""
+        return (run, generation) in self._paused
 
     def interrupt(self, run, generation):
         """Stop ranks that were ended and still compute, see `Wire.interrupt`."""
@@ -296,6 +305,11 @@ class Wire:
     def send(self, to, packet):
         """Send a packet without waiting for anybody."""
         self.step_out()
+        if packet.nbytes > self.post.most_bytes:
+            raise ValueError(
+                f"An array of {packet.nbytes:,} bytes is more than half of what the worker {self.post.worker.address} "
+                "may hold; reduce it in parts, or give the workers more memory."
+            )
         if to not in self._streams:
             self._streams[to] = _Stream(self, self.group[to])
         number = self._numbers[to]
@@ -321,9 +335,9 @@ class Wire:
         self._step_in()
         return packet
 
-    def check(self):
-        """Raise `GroupChanged` if the group has changed."""
-        if self._is_over():
+    def check(self, at_boundary=False):
+        """Raise `GroupChanged` if the group has changed, or is to change when a step has ended."""
+        if self._is_over() or (at_boundary and self.post.is_paused(self.run, self.generation)):
             raise GroupChanged
 
     def interrupt(self):

@@ -9,6 +9,7 @@ before is refused by its number. So each step counts once, whoever dies when.
 The cluster and the simulator both drive this driver: there is no second one.
 """
 
+import math
 from typing import Any, NamedTuple
 
 ALLOWED_DEATHS = 3  # of groups that die at one and the same step; rows that kill a worker kill the next one as well
@@ -75,6 +76,12 @@ class Abort(NamedTuple):
     generation: int
 
 
+class Pause(NamedTuple):
+    """Make the ranks of a generation come back when the step that they are in has ended."""
+
+    generation: int
+
+
 class Finish(NamedTuple):
     """The program is done."""
 
@@ -103,7 +110,9 @@ class Driver:
         Of groups at one and the same step, before the rows themselves are held to be what kills; and groups in a row
         that may end at one step though nobody died or came, before the workers are held to be cut off.
     takes_joins : bool, default True
-        Whether a worker that joins becomes a rank, at the price of forming a new group.
+        Whether a worker that joins becomes a rank, at the price of forming a new group when the step has ended.
+    most_ranks : float, default infinity
+        How many can hold rows: one that joins a group of so many changes nothing.
 
     Attributes
     ----------
@@ -113,10 +122,10 @@ class Driver:
         The most advanced ones known here.
     """
 
-    def __init__(self, workers, state, step=0, *, allowed_deaths=ALLOWED_DEATHS, takes_joins=True):
+    def __init__(self, workers, state, step=0, *, allowed_deaths=ALLOWED_DEATHS, takes_joins=True, most_ranks=math.inf):
         self.workers = set(workers)
         self.step, self.state = step, state
-        self.allowed_deaths, self.takes_joins = allowed_deaths, takes_joins
+        self.allowed_deaths, self.takes_joins, self.most_ranks = allowed_deaths, takes_joins, most_ranks
         self.generation = 0
         self._phase, self._owners, self._running = "placing", {}, set()
         self._deaths, self._died_at = 0, -1
@@ -139,7 +148,9 @@ class Driver:
         self.workers.add(event.worker)
         self._has_cause = True
         if self._phase == "running":
-            return self._drain() if self.takes_joins else []
+            # At a boundary: workers that come faster than steps end must not keep every step from ending.
+            is_useful = self.takes_joins and len(self._owners) < self.most_ranks
+            return [Pause(self.generation)] if is_useful else []
         return self._place() if self._phase == "placing" else []
 
     def _on_lost(self, event):

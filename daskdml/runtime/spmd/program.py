@@ -1,5 +1,6 @@
 """What a rank runs: a program of supersteps, and the communicator that its steps call."""
 
+import copy
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -84,6 +85,7 @@ class Program:
         ----------
         blocks : list of daskdml.data.Block
             This rank's, in ascending order of ``block.index``; each has ``X``, ``y``, ``weight``, ``index``, ``start``.
+            Arrays are read-only: they are the user's own, or stay for the next group. Copy what is to be changed.
 
         Returns
         -------
@@ -204,6 +206,10 @@ class Comm:
             Makes what is sent, such as ``FP16()``. All ranks still get the same bits.
         """
         x, endpoint = np.array(x), Endpoint(compression)
+        if x.dtype == bool and operation == "sum":
+            x = x.astype(np.int64)  # how many, as np.sum has it
+        if x.dtype.kind not in "biufc":
+            raise TypeError(f"allreduce takes numbers, got an array of {x.dtype}.")
         topology, exact = topology or self._topology, compression is None or compression.exact
         if topology == "auto":
             topology = collectives.choose_topology(self.size, x.nbytes, self.latency, self.bandwidth, exact)
@@ -222,6 +228,8 @@ class Comm:
         values : dict of int to ndarray
             By ``block.index``, for each block of this rank, which has at least one; float64, of one shape.
         """
+        if not values:
+            raise ValueError("allreduce_blocks takes an array for each block of this rank, which has at least one.")
         first = next(iter(values.values()))
         flat = {index: np.ravel(value) for index, value in values.items()}
         return self._call(allreduce_blocks, flat, self.meta.n_blocks, first.size).reshape(first.shape)
@@ -266,9 +274,15 @@ class Comm:
         packet = self._carry_out(Recv(source), self._endpoint)
         return _own(self._carry_out(Open(packet), self._endpoint))
 
-    def check(self):
-        """Raise `GroupChanged` if the group has changed: for long computations between two calls."""
-        self._transport.check()
+    def check(self, at_boundary=False):
+        """Raise `GroupChanged` if the group has changed: for long computations between two calls.
+
+        Parameters
+        ----------
+        at_boundary : bool, default False
+            Whether a step has just ended: a group that is to change at the next boundary has changed then.
+        """
+        self._transport.check(at_boundary)
 
     def barrier(self):
         """Wait until all ranks have come here."""
@@ -298,6 +312,23 @@ class Comm:
         self.bytes_sent += answer.nbytes
         self._transport.send(move.to, answer)
         return None
+
+
+def _read_only(block):
+    """Return a block whose arrays cannot be written to: they are the user's own, or are held for the next group."""
+    return block._replace(X=_locked(block.X), y=_locked(block.y), weight=_locked(block.weight))
+
+
+def _locked(part):
+    if isinstance(part, tuple):
+        return tuple(map(_locked, part))
+    if isinstance(part, np.ndarray):
+        part = part.view()
+        part.flags.writeable = False
+    elif hasattr(part, "indptr"):
+        part = copy.copy(part)
+        part.data = _locked(part.data)
+    return part
 
 
 def _own(value):
@@ -398,9 +429,11 @@ def run_rank(program, blocks, comm, step, state, on_step=None):
         committed[:] = step, state
         if on_step is not None:
             on_step(step, state)
+        comm.check(at_boundary=True)
 
     try:
-        final = program.run(step, state, program.rebuild(state, program.local(blocks)), comm, commit)
+        local = program.local([_read_only(block) for block in blocks])
+        final = program.run(step, state, program.rebuild(state, local), comm, commit)
     except GroupChanged:
         return Outcome("aborted", *committed)
     except (Exception, KeyboardInterrupt, SystemExit) as error:

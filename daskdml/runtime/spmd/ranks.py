@@ -135,6 +135,7 @@ def _carry_out(program, group, comm, wire, chunks, positions, step, state):
             link = measure_link(comm)
         if link[0] is not None:
             comm.latency, comm.bandwidth = link
+        comm.bytes_sent = comm.rounds = 0  # those of the program
         outcome = run_rank(program, blocks, comm, step, state, on_step)
         wire.step_out()
     except GroupChanged:  # before the first step, or by an interrupt after the last one
@@ -186,6 +187,11 @@ def _portable_error(error, rank):
 def end_generation(run, generation, dask_worker):
     """Make the ranks of a generation on this worker come back."""
     post_of(dask_worker).end(run, generation)
+
+
+def pause_generation(run, generation, dask_worker):
+    """Make the ranks of a generation on this worker come back when their step has ended."""
+    post_of(dask_worker).pause(run, generation)
 
 
 def latest_step(run, dask_worker):

@@ -216,7 +216,7 @@ class _Rank:
 
     def __init__(self, worker, generation, body):
         self.worker, self.generation = worker, generation
-        self.is_killed = self.is_aborted = self.is_over = False
+        self.is_killed = self.is_aborted = self.is_paused = self.is_over = False
         self.waits_for = None
         self.go, self.back = threading.Semaphore(0), threading.Semaphore(0)
         self.thread = threading.Thread(target=self._run, args=(body,), daemon=True)
@@ -258,7 +258,9 @@ class _Simulation:
         self.now, self.queue, self.order = 0.0, [], itertools.count()
         self.workers = {name: _Worker(name) for name in range(cluster.n_workers)}
         self.ranks, self.ended = [], None
-        self.driver = Driver(self.workers, state, step, allowed_deaths=len(cluster.kills) + 3)
+        self.driver = Driver(
+            self.workers, state, step, allowed_deaths=len(cluster.kills) + 3, most_ranks=len(blocks)
+        )  # fmt: skip
         self.messages = self.refused = 0
         self.rounds = Counter()
         self.bytes_sent = {}
@@ -352,6 +354,11 @@ class _Simulation:
                 self.soon(self.abort_rank, rank)
         # Ranks that have not begun yet must not begin.
         self.aborted = action.generation
+
+    def _pause(self, action):
+        for rank in self.ranks:
+            if rank.generation == action.generation and not rank.is_over:
+                self.soon(setattr, rank, "is_paused", True)
 
     aborted = 0
 
@@ -457,6 +464,6 @@ class _Wire:
             rank.pause()
             rank.waits_for = None
 
-    def check(self):
-        if self.rank.is_aborted:
+    def check(self, at_boundary=False):
+        if self.rank.is_aborted or (at_boundary and self.rank.is_paused):
             raise GroupChanged

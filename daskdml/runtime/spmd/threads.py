@@ -133,6 +133,6 @@ class _Wire:
             self.check()
             return station.take(1, source)
 
-    def check(self):
+    def check(self, at_boundary=False):
         if self.threads.is_over:
             raise GroupChanged
