@@ -26,6 +26,7 @@ from daskdml.objectives import Evaluator, LinearObjective
 from daskdml.objectives.panels import in_phases
 from daskdml.report import FitReport, Progress, Record
 from daskdml.runtime import costs
+from daskdml.runtime.checkpoint import digest_of
 from daskdml.solvers import Newton, NewtonCG, ProxNewton, State, minimize
 from daskdml.utils.portable import portable
 from daskdml.utils.random import as_seed
@@ -42,6 +43,10 @@ PILOT_ROWS_PER_CLASS = 20
 FAR_FROM_ZERO = {np.dtype(np.float32): 8.0, np.dtype(np.float64): 1e4}
 # Parameters beyond which the eigenvectors that a search for separating directions takes cost more than the fit.
 SEARCHED_PARAMS = 1_000
+
+
+# Parameters that change nothing of the answer, and the generator, whose seed stands for it.
+_IDLE_PARAMS = ("verbose", "n_jobs", "random_state")
 
 
 class Fit:
@@ -62,7 +67,7 @@ class Fit:
         self._what = what
         self._started, self._compiled = time.perf_counter() - elapsed, compile_seconds()
 
-    def carry_out(self, body, n_passes, stacklevel):
+    def carry_out(self, body, n_passes, stacklevel, facts=()):
         """Return ``body(fit)``, a function that makes many passes: with this fit, or on ranks with theirs.
 
         Parameters
@@ -73,9 +78,11 @@ class Fit:
             That it is expected to make: where few, it is not worth the start of ranks.
         stacklevel : int
             Of the warnings that it leaves behind, as seen from the caller.
+        facts : object
+            What else body computes with, beside rows and parameters: checkpoints must agree in it.
         """
         elapsed = time.perf_counter() - self._started
-        found, report, texts = self.run.iterate(_Body(body, self, elapsed), n_passes, self._what)
+        found, report, texts = self.run.iterate(_Body(body, self, elapsed), n_passes, self._what + digest_of(facts))
         if report is not self.report:
             vars(self.report).update({**vars(report), "bytes_moved": self.run.bytes_moved})
             for record in report.records:
@@ -183,7 +190,7 @@ def fitting(estimator, X, y, sample_weight, *, verbose=0, gap=float("nan")):
     with Progress(int(verbose)) as progress, runtime.open(data) as run:
         report = FitReport(run.where, estimator=type(estimator).__name__)
         progress.start(run.where, gap)
-        params = sorted((name, repr(value)) for name, value in estimator.get_params(deep=False).items())
+        params = {name: repr(v) for name, v in estimator.get_params(deep=False).items() if name not in _IDLE_PARAMS}
         yield Fit(run, report, progress, features, what=f"{report.estimator}({params})")
 
 
@@ -224,7 +231,7 @@ def solve_linear(fit, loss, penalty, **problem):
     random_state = problem.pop("random_state", None)
     seed = 0 if random_state is None else as_seed(random_state)
     body = functools.partial(_solve, loss=loss, penalty=penalty, seed=seed, **problem)
-    return fit.carry_out(body, n_passes, stacklevel=4)
+    return fit.carry_out(body, n_passes, stacklevel=4, facts=(seed, problem.get("start")))
 
 
 def _solve(

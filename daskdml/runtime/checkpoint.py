@@ -3,7 +3,9 @@
 import hashlib
 import itertools
 import json
+import os
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -25,8 +27,15 @@ class Checkpoint:
 
     Notes
     -----
-    Written whole or not at all: to a file beside it first, where the file system can rename, and closed by a checksum.
+    Written whole or not at all: a local one to a file beside it, which then takes its name; elsewhere as the file
+    system has it, which for object stores is the same. Closed by a checksum.
     """
+
+    @classmethod
+    def of_fit(cls, folder, fingerprint):
+        """Return the checkpoint of one fit in a folder, where each fit has its own file: its name tells them apart."""
+        name = hashlib.blake2b(json.dumps(sorted(fingerprint.items())).encode(), digest_size=10).hexdigest()
+        return cls(f"{str(folder).rstrip('/')}/{name}.checkpoint", fingerprint)
 
     def __init__(self, url, fingerprint):
         import fsspec
@@ -51,14 +60,28 @@ class Checkpoint:
         header = json.dumps(facts).encode()
         header = struct.pack("<Q", len(header)) + header
         check = zlib.crc32(header)
-        parent = self._fs._parent(self._path)
-        self._fs.makedirs(parent, exist_ok=True)
-        with self._fs.transaction, self._fs.open(self._path, "wb") as file:
-            file.write(MAGIC + header)
-            for frame in frames:
-                file.write(frame)
-                check = zlib.crc32(frame, check)
-            file.write(struct.pack("<I", check))
+        for frame in frames:
+            check = zlib.crc32(frame, check)
+        content = [MAGIC, header, *frames, struct.pack("<I", check)]
+        self._fs.makedirs(self._path.rpartition("/")[0], exist_ok=True)
+        if "file" not in self._fs.protocol:
+            with self._fs.open(self._path, "wb") as file:
+                file.writelines(content)
+            return
+        # Not fsspec's own transaction, which writes to the temporary folder and copies from there.
+        beside = f"{self._path}.{os.getpid()}.part"
+        with open(beside, "wb") as file:
+            file.writelines(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, self._path)
+
+    def write_or_warn(self, step, state):
+        """Write the state after a step; a file system that fails must not end the fit that it is to save."""
+        try:
+            self.write(step, state)
+        except OSError as error:
+            warnings.warn(f"The checkpoint {self.url} could not be written ({error}); the fit goes on.", stacklevel=2)
 
     def read(self):
         """Return (step, state) of what was written, None if there is no such file.
@@ -99,6 +122,22 @@ class Checkpoint:
                 f"The checkpoint {self.url} belongs to another fit: its {one} is {found.get(one)}, here it is "
                 f"{self.fingerprint.get(one)}. Use resume=False to begin anew, or another file."
             )
+
+
+def digest_of(value):
+    """Return a hash of a value that `daskdml.utils.portable` can pack, as text.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be packed.
+    """
+    parcel = pack(value)
+    digest = hashlib.blake2b(json.dumps(parcel.header).encode(), digest_size=16)
+    for array in parcel.arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(_bytes_of(array))
+    return digest.hexdigest()
 
 
 def rows_digest(block):

@@ -59,7 +59,7 @@ class LocalRun(Run):
         from .spmd.fits import Facts, FitProgram
 
         program = FitProgram(body, Facts.of(self))
-        answer = cluster.run_blocks(program, self._blocks, self._meta(), len(entries), entries)
+        answer = cluster.run_blocks(program, self._blocks, self.meta, len(entries), entries, on_saved)
         return self._take_over(answer)
 
     def run_program(self, program, step=0, state=None, **options):
@@ -67,7 +67,7 @@ class LocalRun(Run):
             return super().run_program(program)
         from .spmd.threads import run_threads
 
-        meta = self._meta()
+        meta = self.meta
         return run_threads(program, self._blocks, meta, self.n_threads, step=step, state=state, **options).state
 
     def close(self):

@@ -221,9 +221,9 @@ class Run:
         options = get_config()
         if options["checkpoint"] is None:
             return self._iterate(body, n_passes, (), None)
-        checkpoint = Checkpoint(options["checkpoint"], fingerprint_of(self, what))
+        checkpoint = Checkpoint.of_fit(options["checkpoint"], fingerprint_of(self, what))
         _, entries = (options["resume"] and checkpoint.read()) or (0, ())
-        result = self._iterate(body, n_passes, entries, checkpoint.write)
+        result = self._iterate(body, n_passes, entries, checkpoint.write_or_warn)
         checkpoint.remove()
         return result
 
@@ -296,8 +296,9 @@ class Run:
         """Return what ``Chunk.blocks`` needs to number the blocks of chunk ``i``."""
         return self._first_blocks[i], self._first_rows[i], self.rows_per_block
 
-    def _meta(self):
-        """Return what every rank of a program knows of all rows."""
+    @property
+    def meta(self):
+        """What every rank of a program knows of all rows."""
         from .spmd.program import Meta
 
         self._check_rows()

@@ -203,7 +203,7 @@ class TasksRun(Run):
             return super().run_program(program)
         from .spmd.cluster import ClusterRanks
 
-        meta = self._meta()
+        meta = self.meta
         # Files are mapped: they take no memory that has to be there.
         row_bytes = self._chunk_bytes * self.n_chunks / meta.n_samples
         positions = [self._position(i) if n else None for i, n in enumerate(self.lengths)]

@@ -61,13 +61,13 @@ def set_config(**options):
     timeout : float, default 60
         Seconds after which a worker that is silent though connected (stopped, or cut off) is taken out of the cluster.
     checkpoint : str or None
-        Where a fit of many passes writes how far it is: a file, as a path or any URL that fsspec knows. It is removed
-        when the fit has ended well.
+        Where fits of many passes write how far they are: a folder, as a path or any URL that fsspec knows. Each fit has
+        a file there, named after its rows and parameters, which is removed when the fit has ended well.
     checkpoint_every : float, default 30
         Seconds between two writings; also between the states that a fit on a cluster brings to this process, from
         which it goes on if all workers die at once.
     resume : bool, default False
-        Go on from the checkpoint, if there is one; it must be of the same data and parameters.
+        Go on from the checkpoint, if there is one of the same rows and parameters; else begin anew.
 
     Examples
     --------

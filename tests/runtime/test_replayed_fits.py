@@ -1,6 +1,8 @@
 """Fits as functions of their passes: told what those returned they give the same bits, in virtual time, from files."""
 
+import copy
 import os
+import time
 import warnings
 
 import dask.array as da
@@ -11,8 +13,10 @@ from scipy import sparse
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
+import daskdml
 from daskdml import config_context
 from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge
+from daskdml.model_selection import GridSearchCV
 from daskdml.runtime.checkpoint import Checkpoint
 from daskdml.runtime.journal import Journal
 from daskdml.runtime.run import Run
@@ -144,7 +148,7 @@ def crash_at(monkeypatch, k):
 @pytest.mark.parametrize("k", [3, 4, 6])
 def test_a_resumed_fit_has_the_bits_of_an_uninterrupted_one(name, k, rows, tmp_path, monkeypatch):
     model, X, y = problem(name, rows)
-    url = str(tmp_path / "deep" / "fit.checkpoint")
+    url = str(tmp_path / "deep" / "folder")
     with config_context(checkpoint=url, checkpoint_every=1e-9):
         with monkeypatch.context() as patch:
             passes = crash_at(patch, None)
@@ -160,26 +164,157 @@ def test_a_resumed_fit_has_the_bits_of_an_uninterrupted_one(name, k, rows, tmp_p
             assert bits(model.fit(X, y)) == expected
     # Saved before the crash: all passes but the one that summarises y, the hash of all rows and the last one.
     assert len(passes) == n_passes - (k - 3)
-    assert not os.path.exists(url)
+    assert not os.listdir(url)
 
 
-def test_a_checkpoint_of_other_rows_or_parameters_is_refused(rows, tmp_path, monkeypatch):
+def interrupt(model, X, y, folder, monkeypatch, k=5):
+    with config_context(checkpoint=folder, checkpoint_every=1e-9), monkeypatch.context() as patch:
+        crash_at(patch, k)
+        with pytest.raises(Crash):
+            model.fit(X, y)
+    (file,) = folder.iterdir()
+    return file
+
+
+def resume(model, X, y, folder, monkeypatch):
+    """Return the passes that were computed."""
+    with config_context(checkpoint=folder, resume=True), monkeypatch.context() as patch:
+        passes = crash_at(patch, None)
+        model.fit(X, y)
+    return len(passes)
+
+
+def other_rows(model, X, y):
+    X = X.copy()
+    X[17, 2] = np.nextafter(X[17, 2], 1.0)
+    return model, X, y
+
+
+def other_parameter(model, X, y):
+    return clone(model).set_params(C=2.0), X, y
+
+
+def other_seed(model, X, y):
+    return clone(model).set_params(random_state=7), X, y
+
+
+def fewer_rows(model, X, y):
+    return model, X[1:], y[1:]
+
+
+@pytest.mark.parametrize("change", [other_rows, other_parameter, other_seed, fewer_rows])
+def test_a_checkpoint_of_another_fit_is_left_alone(change, rows, tmp_path, monkeypatch):
     model, X, y = problem("logistic", rows)
-    other = X.copy()
-    other[17, 2] = np.nextafter(other[17, 2], 1.0)
-    with config_context(checkpoint=tmp_path / "fit", checkpoint_every=1e-9):
-        with monkeypatch.context() as patch:
-            crash_at(patch, 5)
-            with pytest.raises(Crash):
-                model.fit(X, y)
-        with config_context(resume=True):
-            with pytest.raises(ValueError, match="its hash of all rows is"):
-                model.fit(other, y)
-            with pytest.raises(ValueError, match="its kind is LogisticRegression"):
-                LogisticRegression(C=2.0).fit(X, y)
-            with pytest.raises(ValueError, match="its shape is 30,000 rows"):
-                model.fit(X[1:], y[1:])
-        model.fit(X, y)  # without resume it begins anew
+    file = interrupt(model, X, y, tmp_path, monkeypatch)
+    other, *others = change(model, X, y)
+    expected = bits(clone(other).fit(*others))
+    with config_context(checkpoint=tmp_path, resume=True):
+        assert bits(clone(other).fit(*others)) == expected
+    assert file.exists()
+    n_passes = resume(clone(model), X, y, tmp_path, monkeypatch)
+    assert n_passes < resume(clone(model), X, y, tmp_path, monkeypatch) and not file.exists()
+
+
+def test_where_a_warm_start_begins_belongs_to_the_fit(rows, tmp_path, monkeypatch):
+    X, y = problem("logistic", rows)[1:]
+    first = LogisticRegression(warm_start=True).fit(X[:5000], y[:5000])
+    second = LogisticRegression(warm_start=True).fit(X[5000:9000], y[5000:9000])
+    interrupt(copy.deepcopy(first), X, y, tmp_path, monkeypatch)
+    expected = bits(copy.deepcopy(second).fit(X, y))
+    with config_context(checkpoint=tmp_path, resume=True):
+        assert bits(second.fit(X, y)) == expected
+
+
+def test_what_changes_nothing_of_the_answer_does_not_belong_to_the_fit(rows, tmp_path, monkeypatch, capsys):
+    model, X, y = problem("logistic", rows)
+    interrupt(model, X, y, tmp_path, monkeypatch)
+    assert resume(clone(model).set_params(verbose=1), X, y, tmp_path, monkeypatch) < resume(
+        clone(model), X, y, tmp_path, monkeypatch
+    )
+
+
+def test_fits_of_a_search_have_a_file_each(rows, tmp_path, monkeypatch):
+    X, y = problem("logistic", rows)[1:]
+    search = GridSearchCV(LogisticRegression(), {"C": [0.001, 1.0]}, cv=2, error_score="raise")
+    expected = search.fit(X, y).cv_results_["mean_test_score"]
+    with config_context(checkpoint=tmp_path, checkpoint_every=1e-9), monkeypatch.context() as patch:
+        crash_at(patch, 25)
+        with pytest.raises(Crash):
+            search.fit(X, y)
+    assert len(list(tmp_path.iterdir())) == 1
+    with config_context(checkpoint=tmp_path, resume=True):
+        assert (search.fit(X, y).cv_results_["mean_test_score"] == expected).all()
+    assert not list(tmp_path.iterdir())
+
+
+class Counting(daskdml.Program):
+    """Counts up; stops in the middle if told so."""
+
+    def __init__(self, by, crash_at=None):
+        self.by, self.crash_at = by, crash_at
+
+    def fingerprint(self):
+        return self.by
+
+    def init(self, meta):
+        return 0, 0
+
+    def step(self, state, local, comm):
+        if state[0] == self.crash_at:
+            raise KeyError("as if the process had died")
+        time.sleep(0.002)
+        return state[0] + 1, state[1] + self.by
+
+    def done(self, state):
+        return state[0] == 20
+
+
+def test_a_program_of_other_attributes_begins_anew(tmp_path):
+    X = np.ones((10, 2))
+    with config_context(checkpoint=tmp_path, checkpoint_every=1e-9, n_threads=1, resume=True):
+        with pytest.raises(KeyError):
+            daskdml.run(Counting(1, crash_at=10), X)
+        assert len(list(tmp_path.iterdir())) == 1
+        assert daskdml.run(Counting(100), X) == (20, 2000)
+        assert daskdml.run(Counting(1), X) == (20, 20)
+        with pytest.raises(TypeError, match="fingerprint"):
+            daskdml.run(Plain(print), X)
+        with pytest.raises(TypeError, match="cannot travel"):
+            daskdml.run(Unwritable(1), X)
+        with pytest.raises(ValueError, match="writes no checkpoints"):
+            daskdml.run(Counting(1), X, cluster=SimulatedCluster(2))
+    assert not list(tmp_path.iterdir())
+
+
+class Plain(Counting):
+    def fingerprint(self):
+        return vars(self)
+
+
+class Unwritable(Counting):
+    def init(self, meta):
+        return 0, print
+
+
+def test_a_file_system_that_fails_ends_no_fit(rows, tmp_path, monkeypatch):
+    model, X, y = problem("logistic", rows)
+    expected = bits(model.fit(X, y))
+
+    def full(self, step, state):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Checkpoint, "write", full)
+    with config_context(checkpoint=tmp_path, checkpoint_every=1e-9), pytest.warns(UserWarning, match="No space left"):
+        assert bits(model.fit(X, y)) == expected
+
+
+def test_virtual_workers_write_checkpoints_of_fits(rows, tmp_path, monkeypatch):
+    model, X, y = problem("l1", rows)
+    written = []
+    monkeypatch.setattr(Checkpoint, "write", lambda self, step, state: written.append(step))
+    with config_context(checkpoint=tmp_path):
+        SimulatedCluster(3, rows_per_block=1024, save_every=2).fit(model, X, y)
+    assert written and written == sorted(written)
 
 
 def test_a_checkpoint_is_no_pickle_and_travels_between_runtimes(rows, tmp_path, monkeypatch):
@@ -188,11 +323,8 @@ def test_a_checkpoint_is_no_pickle_and_travels_between_runtimes(rows, tmp_path, 
     expected = bits(model.fit(X, y))
     url = tmp_path / "fit"
     with config_context(checkpoint=url, checkpoint_every=1e-9):
-        with monkeypatch.context() as patch:
-            crash_at(patch, 5)
-            with pytest.raises(Crash):
-                model.fit(X, y)
-        assert b"daskdml checkpoint" in url.read_bytes()[:40] and b"\x80\x05" not in url.read_bytes()[:40]
+        file = interrupt(model, X, y, url, monkeypatch)
+        assert b"daskdml checkpoint" in file.read_bytes()[:40] and b"\x80\x05" not in file.read_bytes()[:40]
         monkeypatch.setattr("pickle.loads", None)
         with config_context(resume=True):
             assert bits(SimulatedCluster(3).fit(model, X, y)) == expected

@@ -78,6 +78,16 @@ class Program:
         """
         raise NotImplementedError
 
+    def fingerprint(self):
+        """Return what tells this program from another one of its class: its attributes, unless you say otherwise.
+
+        Returns
+        -------
+        object
+            Of what `daskdml.utils.portable` lists. A checkpoint is gone on from if it is the same.
+        """
+        return vars(self)
+
     def local(self, blocks):
         """Return what a rank keeps of its rows; by default the blocks themselves.
 

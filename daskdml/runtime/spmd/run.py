@@ -1,10 +1,11 @@
 """`daskdml.run`: a user's own loop, on threads, on a cluster, or on workers that exist in virtual time only."""
 
 from daskdml.data import Partitioned
-from daskdml.runtime.checkpoint import Checkpoint
+from daskdml.runtime.checkpoint import Checkpoint, digest_of
 from daskdml.runtime.opening import open
 from daskdml.runtime.run import fingerprint_of
 from daskdml.utils.config import get_config
+from daskdml.utils.portable import pack
 
 
 def run(program, X, y=None, sample_weight=None, *, cluster=None):
@@ -33,12 +34,13 @@ def run(program, X, y=None, sample_weight=None, *, cluster=None):
     Exception
         What the program raised, on whichever rank, at once and as it was.
     ValueError
-        If the options ask for a runtime that cannot be had here, or for a checkpoint of other rows.
+        If the options ask for a runtime that cannot be had here.
 
     Notes
     -----
-    ``config_context(checkpoint=url, checkpoint_every=30, resume=True)`` writes the state to a file and goes on from it;
-    one pass over the rows then hashes them. Memory: the rows, and a state per rank. What a step sends, its calls say.
+    ``config_context(checkpoint=url, checkpoint_every=30, resume=True)`` writes the state to a file in a folder, and
+    goes on from it if it is of the same rows and of a program with the same `Program.fingerprint`; one pass hashes the
+    rows. Memory: the rows, and a state per rank. What a step sends, its calls say.
 
     Examples
     --------
@@ -58,9 +60,11 @@ def run(program, X, y=None, sample_weight=None, *, cluster=None):
     >>> w.round(6)
     array([1., 2.])
     """
-    if cluster is not None:
-        return cluster.run(program, X, y, sample_weight)
     options = get_config()
+    if cluster is not None:
+        if options["checkpoint"] is not None:
+            raise ValueError("A simulated cluster writes no checkpoints of programs; leave out one of the two.")
+        return cluster.run(program, X, y, sample_weight)
     if options["runtime"] == "tasks":
         raise ValueError(
             'A program runs as ranks, config_context(runtime="spmd"), or on threads of this process, "threads"; '
@@ -70,11 +74,24 @@ def run(program, X, y=None, sample_weight=None, *, cluster=None):
     with open(data) as place:
         if options["checkpoint"] is None:
             return place.run_program(program, save_every=options["checkpoint_every"])
-        checkpoint = Checkpoint(options["checkpoint"], fingerprint_of(place, type(program).__qualname__))
-        begin = (options["resume"] and checkpoint.read()) or (0, None)
-        state = place.run_program(program, *begin, save_every=options["checkpoint_every"], on_saved=checkpoint.write)
+        what = f"{type(program).__qualname__}({_digest(program)})"
+        checkpoint = Checkpoint.of_fit(options["checkpoint"], fingerprint_of(place, what))
+        begin = (options["resume"] and checkpoint.read()) or (0, program.init(place.meta))
+        pack(begin[1])  # what cannot be written is better known now than in the middle
+        saving = {"save_every": options["checkpoint_every"], "on_saved": checkpoint.write_or_warn}
+        state = place.run_program(program, *begin, **saving)
         checkpoint.remove()
         return state
+
+
+def _digest(program):
+    try:
+        return digest_of(program.fingerprint())
+    except TypeError as error:
+        raise TypeError(
+            f"A checkpoint must know whether it belongs to this {type(program).__qualname__}, but cannot compare all "
+            f"of its attributes: {error} Or write its method fingerprint(), which returns what tells two of them apart."
+        ) from error
 
 
 def _whole_rows(X):

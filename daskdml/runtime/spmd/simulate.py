@@ -181,7 +181,7 @@ class SimulatedCluster:
         finally:
             simulation.reset(token)
 
-    def run_blocks(self, program, blocks, meta, step=0, state=None):
+    def run_blocks(self, program, blocks, meta, step=0, state=None, on_saved=None):
         """Run a program on blocks of rows that are cut already; see `run`.
 
         Parameters
@@ -193,12 +193,15 @@ class SimulatedCluster:
             Steps that are finished.
         state : object, optional
             After them.
+        on_saved : callable of (step, state), optional
+            Given the states that come to the driver.
 
         Returns
         -------
         object
         """
         run_ = _Simulation(self, program, blocks, meta, step, program.init(meta) if state is None else state)
+        run_.on_saved = on_saved
         try:
             return run_.run()
         finally:
@@ -329,6 +332,8 @@ class _Simulation:
     def tell(self, event):
         self.mark(type(event).__name__, event[0] if event else None)
         self.carry_out(self.driver.on(event))
+        if isinstance(event, say.Saved) and self.on_saved is not None:
+            self.on_saved(self.driver.step, self.driver.state)
 
     def carry_out(self, actions):
         for action in actions:
@@ -360,7 +365,7 @@ class _Simulation:
             if rank.generation == action.generation and not rank.is_over:
                 self.soon(setattr, rank, "is_paused", True)
 
-    aborted = 0
+    aborted, on_saved = 0, None
 
     def _finish(self, action):
         self.ended = action
