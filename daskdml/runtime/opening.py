@@ -112,9 +112,15 @@ def _current_client():
     except ValueError:
         pass
     try:
-        return distributed.Client.current(), False
+        client = distributed.Client.current()
     except ValueError:
         return None, False
+    if client.asynchronous:
+        raise ValueError(
+            "The current distributed.Client is asynchronous, but a fit waits for its answer; make a synchronous one "
+            "current: Client(...), in a thread of its own if need be."
+        )
+    return client, False
 
 
 def _open_local(data, options, one_pass, reason):

@@ -114,3 +114,17 @@ def test_a_chunk_far_larger_than_those_that_were_measured_is_left_where_it_is(cl
     monkeypatch.setattr(memory, "SMALL_BYTES", 10_000)
     model = Ridge().fit(Xd, yd)
     assert model.fit_report_.where.startswith("2 workers")
+
+
+def test_an_asynchronous_client_is_a_sentence(cluster):
+    import asyncio
+
+    from distributed import Client
+
+    async def fit():
+        async with Client(cluster.scheduler_address, asynchronous=True):
+            X = da.from_array(np.ones((10, 2)), chunks=5)
+            with pytest.raises(ValueError, match="distributed.Client is asynchronous"):
+                Ridge().fit(X, da.from_array(np.arange(10.0), chunks=5))
+
+    asyncio.run(fit())

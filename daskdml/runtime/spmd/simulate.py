@@ -16,6 +16,7 @@ import numpy as np
 
 from daskdml.data import Partitioned
 from daskdml.runtime.local import simulation
+from daskdml.runtime.placing import assign
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Station, run_rank
@@ -266,7 +267,7 @@ class _Simulation:
         )  # fmt: skip
         self.messages = self.refused = 0
         self.rounds = Counter()
-        self.bytes_sent = {}
+        self.bytes_sent, self.owners = {}, [None] * len(blocks)
         self.trace = hashlib.sha256()
 
     def run(self):
@@ -340,10 +341,14 @@ class _Simulation:
             getattr(self, f"_{type(action).__name__.lower()}")(action)
 
     def _place(self, action):
-        n, names = len(self.blocks), action.workers
-        owners = {
-            name: range(k * n // len(names), (k + 1) * n // len(names)) for k, name in enumerate(names)
-        }  # fmt: skip
+        names = action.workers
+        held = {name: [i for i, owner in enumerate(self.owners) if owner == name] for name in names}
+        lost = [i for i, owner in enumerate(self.owners) if owner not in held]
+        homes, moves = assign(held, lost, dict.fromkeys(names, 1), [block.n_rows for block in self.blocks])
+        for name, numbers in (*homes.items(), *moves.items()):
+            for i in numbers:
+                self.owners[i] = name
+        owners = {name: [i for i, owner in enumerate(self.owners) if owner == name] for name in names}
         seconds = READ_SECONDS_PER_ROW * self.meta.n_samples / len(names)
         self.at(self.now + seconds, self.tell, say.Placed(owners))
 
