@@ -48,10 +48,8 @@ def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None):
     fold = Fold(n_blocks)
     for block, value in values.items():
         fold.add(block, value)
-    if sliced is None:
-        sliced = size > 2 and length * 8 >= SLICED_BYTES
-    if sliced:
-        return (yield from _by_slices(rank, size, fold, length))
+    if sliced or (sliced is None and is_sliced(size, length * 8)):
+        return (yield from by_slices(rank, size, fold, length))
     for child in tree.children(rank, size):
         _merge(fold, (yield from _receive(child)))
     packet = None
@@ -62,7 +60,30 @@ def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None):
     return (yield from tree.hand_down(rank, size, packet))
 
 
-def _by_slices(rank, size, fold, length):
+def is_sliced(size, n_bytes):
+    """Tell whether each rank folds one slice of a value of so many bytes."""
+    return size > 2 and n_bytes >= SLICED_BYTES
+
+
+def bytes_sent(size, n_bytes, branches):
+    """Return the bytes that a rank sends at most for a value of ``n_bytes``, with ``branches`` nodes left on each."""
+    if size == 1:
+        return 0.0
+    if is_sliced(size, n_bytes):
+        return (branches + 1) * n_bytes * (size - 1) / size
+    return max(branches * n_bytes + len(tree.children(1, size)) * n_bytes, len(tree.children(0, size)) * n_bytes)
+
+
+def seconds(size, n_bytes, branches, latency, bandwidth):
+    """Predict the seconds of adding up a value of ``n_bytes``, with ``branches`` nodes left on each rank."""
+    if is_sliced(size, n_bytes):
+        return 3 * (size - 1) * latency + bytes_sent(size, n_bytes, branches) / bandwidth
+    messages = tree.depth(size) * min(tree.FAN_IN, size - 1)
+    return messages * (2 * latency + (branches + 1) * n_bytes / bandwidth)
+
+
+def by_slices(rank, size, fold, length):
+    """Fold a slice of the vectors on each rank, and send the reduced slices around; see `allreduce_blocks`."""
     at = ring.bounds(length, size)
     for step in range(1, size):
         to = (rank + step) % size

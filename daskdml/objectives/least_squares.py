@@ -25,6 +25,8 @@ class Gram(NamedTuple):
     total: np.ndarray
     square: np.ndarray
 
+    adds_up = True  # field by field, see `daskdml.comm.values`
+
     def __add__(self, other):
         return Gram(self.weight + other.weight, self.total + other.total, self.square + other.square)
 
@@ -91,6 +93,8 @@ class Slope(NamedTuple):
     gradient: np.ndarray
     square: np.ndarray
     total: np.ndarray
+
+    adds_up = True  # field by field, see `daskdml.comm.values`
 
     def __add__(self, other):
         return Slope(*(None if a is None else a + b for a, b in zip(self, other)))

@@ -40,6 +40,8 @@ class Partial(NamedTuple):
     gradient_sum: np.ndarray | float | None = None
     hessian: np.ndarray | None = None
 
+    adds_up = True  # field by field, see `daskdml.comm.values`
+
     def __add__(self, other):
         return Partial(*(None if a is None else a + b for a, b in zip(self, other)))
 

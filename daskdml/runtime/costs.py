@@ -3,14 +3,14 @@
     seconds = launch + placing + solve + rounds * (overhead + reduction) + passes * seconds of a pass / slots
 
 *Rounds* are the times the driver waits for an answer about all rows, *passes* are rows of X read / number of rows,
-*slots* are the blocks computed at once. A reduction on spmd costs what the best topology of `daskdml.comm` says
+*slots* are the blocks computed at once. A reduction on spmd costs what `daskdml.comm.blocks` says
 (messages * latency + bytes / bandwidth). Building kernels is left out: that is paid once per machine.
 """
 
 import math
 from typing import NamedTuple
 
-from daskdml.comm import TOPOLOGIES, choose_topology
+from daskdml.comm import blocks
 
 from .memory import SHARE
 
@@ -253,13 +253,11 @@ def _reduction(load, runtime, n_workers, latency, bandwidth):
     """Return the seconds of adding up one pass's partials between processes, and the bytes that one of them sends."""
     if runtime == "threads":
         return 0.0, 0.0
-    if runtime == "spmd":
-        name = choose_topology(n_workers, load.partial_bytes, latency, bandwidth)
-        topology = TOPOLOGIES[name]
-        most = max(topology.bytes_sent(rank, n_workers, load.partial_bytes) for rank in range(n_workers))
-        return topology.seconds(n_workers, load.partial_bytes, latency, bandwidth), most
-    # A contiguous range of blocks is about half as many whole branches of the tree over blocks as the tree is high;
-    # each goes to the task that adds them up, and on to this process. Time of messages is part of a round's.
+    # A contiguous range of blocks is about half as many whole branches of the tree over blocks as the tree is high.
     branches = max(1.0, math.log2(max(1, min(load.n_blocks, 1 << 20))) / 2)
+    if runtime == "spmd":
+        taken = blocks.seconds(n_workers, load.partial_bytes, branches, latency, bandwidth)
+        return taken, blocks.bytes_sent(n_workers, load.partial_bytes, branches)
+    # Each goes to the task that adds them up, and on to this process. Time of messages is part of a round's.
     sent = branches * load.partial_bytes
     return 2 * n_workers * sent / bandwidth, sent

@@ -1,11 +1,18 @@
 """Values of any kind between ranks: combined along the tree over blocks, gathered, handed out."""
 
+import itertools
+import math
+import operator
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 
-from daskdml.comm import exchange
+from daskdml.comm import blocks, exchange
+from daskdml.comm.blocks import is_sliced
 from daskdml.comm.values import allreduce_values, broadcast_value, gather_values
 from daskdml.utils.fold import Fold
+from daskdml.utils.portable import portable
 
 SIZES = (1, 2, 3, 4, 7, 16, 17)
 BLOCKS = 37
@@ -81,3 +88,54 @@ def test_gather_and_broadcast(size):
     assert [found["rank"] for found in results[0]] == [len(found["x"]) for found in results[0]] == list(range(size))
     results, _ = exchange([broadcast_value(r, size, ["seed", r] if r == 0 else None) for r in range(size)])
     assert results == [["seed", 0]] * size
+
+
+@portable
+class Sums(NamedTuple):
+    """As a block's value, gradient and Hessian."""
+
+    value: float
+    gradient: np.ndarray
+    nothing: None
+    hessian: np.ndarray
+
+    adds_up = True
+
+    def __add__(self, other):
+        return type(self)(*(None if a is None else a + b for a, b in zip(self, other)))
+
+
+@portable
+class Whole(NamedTuple):
+    """The same, without saying so."""
+
+    value: float
+    gradient: np.ndarray
+    nothing: None
+    hessian: np.ndarray
+
+    __add__ = Sums.__add__
+
+
+@pytest.mark.parametrize("p", [3, 250])
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+def test_large_records_are_summed_in_slices_to_the_same_bits(size, p):
+    rng, n_blocks = np.random.default_rng(size), 21
+    found, sent = {}, {}
+    parts = [(rng.normal(), rng.normal(size=p), None, rng.normal(size=(p, p))) for _ in range(n_blocks)]
+    edges = [n_blocks * k // size for k in range(size + 1)]
+    for kind in (Sums, Whole):
+        own = [{i: kind(*parts[i]) for i in range(*edge)} for edge in itertools.pairwise(edges)]
+        ranks = [allreduce_values(r, size, own[r], n_blocks, operator.add) for r in range(size)]
+        found[kind], sent[kind] = exchange(ranks, seed=1)
+    first = found[Whole][0]
+    for answer in (*found[Whole], *found[Sums]):
+        assert answer.value == first.value and answer.nothing is None and isinstance(answer.value, float)
+        assert answer.gradient.tobytes() == first.gradient.tobytes()
+        assert answer.hessian.tobytes() == first.hessian.tobytes() and answer.hessian.shape == (p, p)
+    n_bytes = 8 * (1 + p + p * p)
+    if is_sliced(size, n_bytes):
+        assert max(sent[Sums]) < max(sent[Whole])
+    # What the model of costs says, with as many nodes a rank as there are at most.
+    most = blocks.bytes_sent(size, n_bytes, branches=2 * math.log2(n_blocks))
+    assert max(sent[Sums]) <= most <= 12 * max(max(sent[Sums]), 1)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from daskdml.comm import TOPOLOGIES, choose_topology
+from daskdml.comm import blocks
 from daskdml.runtime import costs
 from daskdml.runtime.costs import Load, choose, predict
 
@@ -26,13 +26,15 @@ def test_threads_add_the_share_they_were_measured_to_add():
     assert alone.seconds - together.seconds == pytest.approx(4 * (2 - 2 / 1.8))
 
 
-def test_spmd_reduces_as_the_best_topology_does():
-    load = LOAD._replace(partial_bytes=8_000_000)
+@pytest.mark.parametrize("partial_bytes", [400, 8_000_000])
+def test_spmd_reduces_as_ranks_do(partial_bytes):
+    load = LOAD._replace(partial_bytes=partial_bytes)
+    branches = max(1.0, math.log2(load.n_blocks) / 2)
     fast = predict(load, "spmd", 8, latency=0.0, bandwidth=math.inf).seconds
     slow = predict(load, "spmd", 8, latency=1e-2, bandwidth=1e8)
-    topology = TOPOLOGIES[choose_topology(8, 8_000_000, 1e-2, 1e8)]
-    assert slow.seconds - fast == pytest.approx(4 * topology.seconds(8, 8_000_000, 1e-2, 1e8) + 3e6 / 1e8)
-    assert slow.bytes_sent == max(4 * topology.bytes_sent(rank, 8, 8_000_000) for rank in range(8)) + 3_000_000 // 8
+    reduction = 4 * blocks.seconds(8, partial_bytes, branches, 1e-2, 1e8)
+    assert slow.seconds - fast == pytest.approx(reduction + 3e6 / 1e8)
+    assert slow.bytes_sent == round(4 * blocks.bytes_sent(8, partial_bytes, branches) + 3_000_000 / 8)
 
 
 def test_tasks_pay_for_each_round():

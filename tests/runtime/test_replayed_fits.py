@@ -101,6 +101,16 @@ def test_sparse_rows_and_weights_on_virtual_workers(rows):
     assert bits(found[0]) == bits(found[1])
 
 
+@pytest.mark.parametrize("model", [Ridge(), LogisticRegression()], ids=["ridge", "logistic"])
+def test_matrices_that_are_summed_in_slices_have_the_bits_of_one_worker(model):
+    rng = np.random.default_rng(2)
+    X = rng.normal(size=(3000, 200))  # 320 kB a Hessian
+    y = (X[:, 0] > 0).astype(int)
+    one, many = (SimulatedCluster(n, rows_per_block=256) for n in (1, 5))
+    assert bits(one.fit(model, X, y)) == bits(many.fit(clone(model), X, y))
+    assert max(many.report.bytes_sent.values()) > 200 * 200 * 8
+
+
 def test_a_generator_draws_one_pilot_for_all_ranks(rows):
     model, X, y = problem("pilot", rows)
     found = [
