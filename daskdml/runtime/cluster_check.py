@@ -18,12 +18,14 @@ class Worker(NamedTuple):
     memory_limit: int
 
 
-def check_cluster(client):
+def check_cluster(client, *, leave_out=False):
     """Compare the workers with this process.
 
     Parameters
     ----------
     client : distributed.Client
+    leave_out : bool, default False
+        Leave workers that do not fit out, and say so, instead of raising: one that joins must not end a fit.
 
     Returns
     -------
@@ -47,16 +49,30 @@ def check_cluster(client):
     while True:
         threads = _threads(client)
         known = _checked.get(client.id, {})
-        new = sorted(set(threads) - set(known))
+        settled = {address for address, facts in known.items() if leave_out or facts is not None}
+        new = sorted(set(threads) - settled)
         if not new:
-            return _describe(threads, {address: known[address] for address in threads})
+            return _describe(threads, {address: known[address] for address in threads if known[address] is not None})
         ask = functools.partial(client.run, _probe(), packages=PACKAGES, workers=new, on_error="return")
         facts = patiently(client, ask)
         there = _threads(client)  # a worker may have gone while we asked
         facts = {address: found for address, found in facts.items() if address in there}
-        compare(_probe()(None, PACKAGES), facts)
+        if leave_out:
+            facts = {address: _fitting(address, found) for address, found in facts.items()}
+        else:
+            compare(_probe()(None, PACKAGES), facts)
         _checked.clear()
         _checked[client.id] = {**known, **facts}
+
+
+def _fitting(address, found):
+    """Return the facts of a worker, or None, with a warning, if it does not fit."""
+    try:
+        compare(_probe()(None, PACKAGES), {address: found})
+    except RuntimeError as error:
+        warnings.warn(f"{error} It takes no part in the fit that is running.", RuntimeWarning, stacklevel=5)
+        return None
+    return found
 
 
 def compare(ours, facts):

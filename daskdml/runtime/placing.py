@@ -145,7 +145,7 @@ class Placed:
         """
         deaths = 0
         while True:
-            self.workers = check_cluster(self.client)
+            self.workers = check_cluster(self.client, leave_out=True)
             holders = self.client.who_has(self.futures)
             held, lost = {address: [] for address in self.workers}, []
             for i, future in enumerate(self.futures):
@@ -219,7 +219,7 @@ class Placed:
 
     def _lost(self):
         """Cancel the chunks that nobody holds; return where to make them again."""
-        self.workers = check_cluster(self.client)
+        self.workers = check_cluster(self.client, leave_out=True)
         holders = self.client.who_has(self.futures)
         lost = [i for i, future in enumerate(self.futures) if not holders.get(future.key)]
         self.client.cancel([self.futures[i] for i in lost], force=True)

@@ -80,3 +80,24 @@ def test_the_probe_needs_no_daskdml_on_the_worker(cluster_client):
             sys.modules.update(hidden)
 
     assert all(cluster_client.run(blocked, pickled).values())
+
+
+def test_a_worker_that_joins_and_does_not_fit_is_left_out(cluster_client, monkeypatch):
+    cluster_check._checked.clear()
+    probe = cluster_check._probe
+    addresses = sorted(cluster_client.nthreads())
+
+    def ask(function, packages, workers, on_error):
+        facts = {address: {**probe()(None, packages), "memory_limit": 10**9} for address in workers}
+        facts[addresses[0]]["versions"]["numpy"] = "0.1"
+        return facts
+
+    monkeypatch.setattr(cluster_client, "run", ask)
+    with pytest.raises(RuntimeError, match="has numpy 0.1"):
+        check_cluster(cluster_client)
+    with pytest.warns(RuntimeWarning, match="has numpy 0.1.*takes no part in the fit"):
+        assert sorted(check_cluster(cluster_client, leave_out=True)) == addresses[1:]
+    assert sorted(check_cluster(cluster_client, leave_out=True)) == addresses[1:]
+    with pytest.raises(RuntimeError, match="has numpy 0.1"):
+        check_cluster(cluster_client)
+    cluster_check._checked.clear()
