@@ -7,7 +7,7 @@ Missing values of nullable columns become NaN.
 
 import numpy as np
 
-from daskdml.data.kinds import as_table, is_cupy, is_dask, is_dask_frame, is_narwhal, is_pandas, is_sparse
+from daskdml.data.kinds import aligned, as_table, is_cupy, is_dask, is_dask_frame, is_narwhal, is_pandas, is_sparse
 
 RESHAPE = (
     "Reshape your data either using array.reshape(-1, 1) if your data has a single feature or array.reshape(1, -1) "
@@ -129,9 +129,7 @@ def _from_dense(X, dtype):
     by_columns = X.strides[0] == X.itemsize and X.strides[1] >= X.itemsize * len(X)
     if not (X.flags.c_contiguous or X.flags.f_contiguous or by_columns):
         return np.ascontiguousarray(X)
-    # Dask reads several arrays into one buffer, so that numbers of one that came from another worker may begin at any
-    # byte: NumPy multiplies 40 times slower then. The order stays: sums along rows and columns round differently.
-    return X if X.flags.aligned else np.array(X, order="K")
+    return aligned(X)
 
 
 def _from_objects(X, target):
@@ -149,13 +147,11 @@ def _from_sparse(X, dtype, allow_csc):
     check_two_dimensional(X)
     if X.format != "csr" and not (allow_csc and X.format == "csc"):
         X = X.tocsr()
-    data = X.data if X.dtype == target else X.data.astype(target)
-    parts = [np.require(part, requirements=["A"]) for part in (X.indptr, X.indices, data)]
-    if parts[0] is X.indptr and parts[1] is X.indices and parts[2] is X.data:
-        return X
-    out = type(X)(X.shape, dtype=target)
-    out.indptr, out.indices, out.data = parts
-    return out
+    if X.dtype != target:
+        out = type(X)(X.shape, dtype=target)
+        out.indptr, out.indices, out.data = X.indptr, X.indices, X.data.astype(target)
+        X = out
+    return aligned(X)
 
 
 def _refuse_columns(names, types):
