@@ -304,19 +304,20 @@ def starts(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.parametrize("n_killed", [2, 3])
 def test_all_killed_at_once_go_on_from_the_saved_state(client, runs, starts, tmp_path, n_killed):
-    fit = Background(run, Descent(tmp_path, hold=30), checkpoint_every=0.05)
+    fit = Background(run, Descent(tmp_path, hold=30, seconds=0.1), checkpoint_every=0.05)
     until(lambda: all((tmp_path / f"held-1-{rank}").exists() for rank in range(3)) and runs[0].driver.step == 30)
     before = client.run(os.getpid)
     for address in sorted(before)[:n_killed]:
         os.kill(before[address], signal.SIGKILL)
     until(lambda: len(set(client.nthreads()) - set(before)) == n_killed)
-    until(lambda: runs[0].driver.generation > 1 and len(runs[0].driver._owners) == 3)
-    # The nannies' replacements, which did not hold a row before, are ranks now.
+    until(lambda: runs[0].driver.generation > 1)
+    (tmp_path / "go").touch()
+    # The nannies' replacements, which did not hold a row before, are ranks when the step has ended.
+    until(lambda: len(runs[0].driver._owners) == 3 or fit.is_over)
     owners = runs[0].driver._owners
     assert len(set(owners) - set(before)) == n_killed and sum(map(len, owners.values())) == CHUNKS
-    (tmp_path / "go").touch()
     assert fit.result() == REFERENCE
-    assert starts[0] == 0 and set(starts[1:]) == {30}
+    assert starts[:2] == [0, 30] and starts == sorted(starts)
     print("seconds to recover", [round(x, 2) for x in runs[0].recoveries])
 
 
@@ -414,20 +415,18 @@ def test_a_worker_that_is_stopped_before_the_ranks_begin_is_left_out(tmp_path, w
 @pytest.mark.slow
 def test_workers_that_join_share_the_blocks_and_those_that_retire_give_them_back(runs, tmp_path):
     with local_cluster(2) as cluster, Client(cluster) as client:
-        program = Descent(tmp_path, hold=20)
-        fit = Background(run, program)
-        until(lambda: (tmp_path / "held-1-0").exists())
+        fit = Background(run, Descent(tmp_path, seconds=0.25))
+        until(lambda: runs and runs[0].driver is not None and len(runs[0].driver._owners) == 2)
         cluster.scale(3)
-        until(lambda: (tmp_path / "held-2-2").exists() or fit.is_over)
+        until(lambda: len(runs[0].driver._owners) == 3 or fit.is_over)
         owners = runs[0].driver._owners
         counts = [len(numbers) for numbers in owners.values()]
         assert len(counts) == 3 and max(counts) / np.mean(counts) <= 1.3
         client.retire_workers([min(owners)])
-        until(lambda: (tmp_path / "held-3-1").exists() or fit.is_over)
+        until(lambda: len(runs[0].driver._owners) == 2 or fit.is_over)
         counts = [len(numbers) for numbers in runs[0].driver._owners.values()]
         assert len(counts) == 2 and max(counts) / np.mean(counts) <= 1.3
         assert min(owners) not in runs[0].driver._owners
-        (tmp_path / "go").touch()
         assert fit.result() == REFERENCE
         print("seconds to change the group", [round(x, 2) for x in runs[0].recoveries])
 
