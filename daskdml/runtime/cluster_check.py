@@ -58,7 +58,11 @@ def check_cluster(client, *, leave_out=False):
         there = _threads(client)  # a worker may have gone while we asked
         facts = {address: found for address, found in facts.items() if address in there}
         if leave_out:
-            facts = {address: _fitting(address, found) for address, found in facts.items()}
+            # One that does not answer may have only just begun, or be about to go: it is asked again the next time.
+            answered = {address: found for address, found in facts.items() if not isinstance(found, BaseException)}
+            facts = {address: _fitting(address, found) for address, found in answered.items()}
+            if not facts:
+                return _describe(threads, {address: known[address] for address in threads if known.get(address)})
         else:
             compare(_probe()(None, PACKAGES), facts)
         _checked.clear()

@@ -84,6 +84,10 @@ def test_the_probe_needs_no_daskdml_on_the_worker(cluster_client):
 
 def test_a_worker_that_joins_and_does_not_fit_is_left_out(cluster_client, monkeypatch):
     cluster_check._checked.clear()
+    monkeypatch.setattr(cluster_client, "run", lambda *args, workers, **kwargs: dict.fromkeys(workers, OSError("gone")))
+    assert check_cluster(cluster_client, leave_out=True) == {}
+    with pytest.raises(RuntimeError, match="could not be asked"):
+        check_cluster(cluster_client)
     probe = cluster_check._probe
     addresses = sorted(cluster_client.nthreads())
 
