@@ -176,20 +176,27 @@ def client(three):
                 three[-1].close()
             three.append(local_cluster(3))
             client = stack.enter_context(Client(three[-1]))
-        until(lambda: len(client.nthreads()) == 3)
+        # That answer: one that the test before has killed may not be missed yet.
+        until(lambda: len(client.run(os.getpid, on_error="ignore")) == 3)
         yield client
 
 
 @pytest.fixture
 def runs(monkeypatch):
-    """The runs of this test: what their drivers did."""
-    found, run = [], spmd_cluster.ClusterRanks.run
+    """The runs of this test: what their drivers did, and as ``sizes`` how many ranks their groups had."""
+    found, run, start = [], spmd_cluster.ClusterRanks.run, spmd_cluster.ClusterRanks._start
 
     def recorded(self, *args, **kwargs):
+        self.sizes = []
         found.append(self)
         return run(self, *args, **kwargs)
 
+    def counted(self, action):
+        self.sizes.append(len(action.owners))
+        start(self, action)
+
     monkeypatch.setattr(spmd_cluster.ClusterRanks, "run", recorded)
+    monkeypatch.setattr(spmd_cluster.ClusterRanks, "_start", counted)
     return found
 
 
@@ -245,7 +252,10 @@ def fates_of(seed):
 
 
 def survive(client, runs, folder, fates, **options):
+    before = set(client.nthreads())
     assert run(Descent(folder, fates), **options) == REFERENCE
+    if any(fate[1] == "report" and befell(folder, [fate]) for fate in fates):
+        until(lambda: set(client.nthreads()) != before)  # it dies about now, and not in the next test
     return runs[-1]
 
 
@@ -269,7 +279,7 @@ def test_a_kill_at_any_instant_costs_no_bit(client, runs, tmp_path, seed):
     fates = fates_of(seed)
     ranks = survive(client, runs, tmp_path, fates, checkpoint_every=0.05)
     # The second of two may be spared: a group of two ranks has no third.
-    assert befell(tmp_path, fates[:1]) or len(fates) > 1
+    assert befell(tmp_path, fates[:1]) or len(fates) > 1 or ranks.sizes[0] < 3
     print(fates, ranks.driver.generation, "groups, seconds to recover", [round(x, 2) for x in ranks.recoveries])
 
 
