@@ -130,8 +130,8 @@ class Placed:
         ----------
         sizes : list of int
             Of the chunks, such as their rows.
-        most : callable of a cluster_check.Worker, optional
-            What a worker may hold, in that unit.
+        most : callable of (address, cluster_check.Worker, size), optional
+            What a worker that holds so much of it may hold, in that unit.
 
         Returns
         -------
@@ -152,7 +152,8 @@ class Placed:
                 homes = [a for a in holders.get(future.key) or () if a in held]
                 held[min(homes)].append(i) if homes else lost.append(i)
             threads = {address: worker.n_threads for address, worker in self.workers.items()}
-            limits = None if most is None else {a: most(worker) for a, worker in self.workers.items()}
+            load = {address: sum(sizes[i] for i in numbers) for address, numbers in held.items()}
+            limits = None if most is None else {a: most(a, worker, load[a]) for a, worker in self.workers.items()}
             homes, moves = assign(held, lost, threads, sizes, limits)
             if not lost and not moves:
                 return {address: numbers for address, numbers in held.items() if numbers}

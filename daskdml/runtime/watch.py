@@ -1,14 +1,19 @@
 """Which workers of a cluster are there: one that is silent for too long is taken out, or everyone would wait for it."""
 
+import functools
 import math
 import threading
 import time
+import warnings
 from concurrent.futures import Future
 
 from daskdml.utils.config import get_config
 
+from .memory import format_bytes
+
 LOOK_SECONDS = 0.2
 MOST_BETWEEN_LOOKS = 1.0  # seconds of silence that one look adds at most
+PAUSED_SECONDS = 10.0  # that a worker is paused before it is spoken of: most go on when they have written to disk
 
 
 class SchedulerLost(RuntimeError):
@@ -28,13 +33,13 @@ class Watch:
     Notes
     -----
     Silence is what was seen of it from here, look by look: a computer that slept, or a scheduler that was busy, has not
-    made its workers silent.
+    made its workers silent. A scheduler that refuses to run functions tells only who is there, which is warned of.
     """
 
     def __init__(self, client, timeout):
         self.client, self.timeout = client, timeout
-        self._seen, self._looked_at = frozenset(), -math.inf
-        self._heard, self._silent = {}, {}
+        self._seen, self._looked_at, self._told = frozenset(), -math.inf, set()
+        self._heard, self._silent, self._memory, self._paused = {}, {}, {}, {}
 
     def present(self, *, now=False):
         """Return the addresses of the workers that are there.
@@ -50,22 +55,41 @@ class Watch:
             self._looked_at = time.monotonic()
         return self._seen
 
+    def memory(self, address):
+        """Return the bytes that the process of a worker took when it was heard last; 0 where nobody knows."""
+        return self._memory.get(address, 0)
+
     def _look(self, seconds):
-        heard = self._ask(_heard())
-        self._silent = {
-            address: self._silent.get(address, 0.0) + seconds if self._heard.get(address) == at else 0.0
-            for address, at in heard.items()
-        }
+        try:
+            found = self._ask(_heard())
+        except ValueError:  # "... has been explicitly disallowed": Dask's option ``blocked-handlers``
+            warnings.warn(
+                "The scheduler may not run functions, so workers that are stopped, or full, are not noticed.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            self._seen = frozenset(self._ask_for(self.client.nthreads))
+            return
+        heard, self._memory, is_paused = ({a: facts[k] for a, facts in found.items()} for k in range(3))
+        is_silent = {address: self._heard.get(address) == at for address, at in heard.items()}
+        self._silent, self._paused = _last(self._silent, is_silent, seconds), _last(self._paused, is_paused, seconds)
         self._heard = heard
+        for address, paused in self._paused.items():
+            if paused > PAUSED_SECONDS and address not in self._told:
+                self._told.add(address)
+                warnings.warn(_full(address, self._memory[address]), RuntimeWarning, stacklevel=2)
         gone = [address for address, silent in self._silent.items() if silent > self.timeout]
         if gone:
             self._ask(_remove(), addresses=gone)
         self._seen = frozenset(heard) - frozenset(gone)
 
     def _ask(self, function, **arguments):
+        return self._ask_for(functools.partial(self.client.run_on_scheduler, function, **arguments))
+
+    def _ask_for(self, question):
         check_scheduler(self.client)
         try:
-            return self.client.run_on_scheduler(function, **arguments)
+            return question()
         except OSError as error:
             raise SchedulerLost(_words(self.client)) from error
 
@@ -113,11 +137,27 @@ def _words(client):
     )
 
 
+def _last(before, holds, seconds):
+    """Return for how many seconds something has held of each worker."""
+    return {address: before.get(address, 0.0) + seconds if held else 0.0 for address, held in holds.items()}
+
+
+def _full(address, n_bytes):
+    return (
+        f"The worker {address} is paused by Dask, because its process takes {format_bytes(n_bytes)}, most of its "
+        "memory limit: what it has to do waits until it has less. Give the workers more memory, or let go of what else "
+        "they hold."
+    )
+
+
 def _heard():
-    """Return what tells when each worker was heard last; a local function travels by value, to any scheduler."""
+    """Return what tells when each worker was heard last, its memory, whether it is paused; any scheduler can run it."""
 
     def heard(dask_scheduler):
-        return {address: worker.last_seen for address, worker in dask_scheduler.workers.items()}
+        return {
+            address: (worker.last_seen, worker.metrics.get("memory", 0), worker.status.name == "paused")
+            for address, worker in dask_scheduler.workers.items()
+        }
 
     return heard
 

@@ -67,7 +67,8 @@ def set_config(**options):
         Seconds between two writings; also between the states that a fit on a cluster brings to this process, from
         which it goes on if all workers die at once.
     resume : bool, default False
-        Go on from the checkpoint, if there is one of the same rows and parameters; else begin anew.
+        Go on from the checkpoint, if there is one of the same rows and parameters; else begin anew. Needs
+        ``checkpoint``, set before or with it.
 
     Examples
     --------
@@ -77,8 +78,10 @@ def set_config(**options):
     >>> set_config(n_threads=None)
     """
     _check(options)
-    _global.update(options)
-    for name in [name for name, value in _global.items() if value is None]:
+    changed = _given({**_global, **options})
+    _check_together({**DEFAULTS, **_from_dask(), **changed, **(_local.get() or {})})
+    _global.update(changed)
+    for name in set(_global) - set(changed):
         del _global[name]
 
 
@@ -96,12 +99,17 @@ def config_context(**options):
     'debug'
     """
     _check(options)
-    merged = {**(_local.get() or {}), **options}
-    token = _local.set({name: value for name, value in merged.items() if value is not None})
+    merged = _given({**(_local.get() or {}), **options})
+    _check_together({**DEFAULTS, **_from_dask(), **_global, **merged})
+    token = _local.set(merged)
     try:
         yield
     finally:
         _local.reset(token)
+
+
+def _given(options):
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _check(options):
@@ -122,6 +130,11 @@ def _check(options):
             raise ValueError(f"The option {name!r} must be a number of seconds above 0; got {value!r}.")
         if name == "resume" and not isinstance(value, bool):
             raise ValueError(f"The option 'resume' must be True or False; got {value!r}.")
+
+
+def _check_together(options):
+    if options["resume"] and options["checkpoint"] is None:
+        raise ValueError("The option resume=True needs checkpoint, the folder that the fit before wrote to; got None.")
 
 
 def _from_dask():

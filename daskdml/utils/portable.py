@@ -39,6 +39,8 @@ class Parcel(NamedTuple):
 def portable(cls):
     """Let values hold instances of a NamedTuple or dataclass: a class decorator.
 
+    Its module must be imported by every process that reads such values; a class of a notebook never is.
+
     Raises
     ------
     TypeError
@@ -52,8 +54,14 @@ def portable(cls):
     return cls
 
 
-def pack(value):
+def pack(value, *, copies=True):
     """Return a value as a `Parcel`.
+
+    Parameters
+    ----------
+    value : object
+    copies : bool, default True
+        Copy arrays: what is packed may be on its way while its owner changes the original.
 
     Raises
     ------
@@ -67,7 +75,8 @@ def pack(value):
     (24, 2)
     """
     arrays = []
-    return Parcel(_pack(value, arrays), tuple(arrays))
+    header = _pack(value, arrays)
+    return Parcel(header, tuple(_settled(array, copies) for array in arrays))
 
 
 def unpack(parcel):
@@ -105,8 +114,7 @@ def _pack(value, arrays):
         return ["record", name, [_pack(getattr(value, field), arrays) for field in fields]]
     raise TypeError(
         f"A {kind.__module__}.{kind.__qualname__} cannot travel between ranks or stand in a checkpoint; use numbers, "
-        "strings, NumPy arrays, tuples, lists, dicts and sets of them, or decorate a NamedTuple or dataclass with "
-        "daskdml.utils.portable.portable."
+        "strings, NumPy arrays, and tuples, lists, dicts and sets of them."
     )
 
 
@@ -117,11 +125,15 @@ def _pack_array(array, arrays, kind):
         return [kind, array.dtype.str, *_pack_array(array.view(np.int64), arrays, "array")[1:]]
     if array.dtype.kind not in _KINDS:
         raise TypeError(f"An array of {array.dtype} cannot travel between ranks or stand in a checkpoint.")
-    # A copy: what is packed may be on its way while its owner changes the original.
-    array = np.array(array, order="C")
-    array.flags.writeable = False
     arrays.append(array)
     return [kind, array.dtype.str, len(arrays) - 1]
+
+
+def _settled(array, copies):
+    """Return an array in C order that cannot be written to."""
+    array = np.array(array, order="C") if copies else np.ascontiguousarray(array).reshape(array.shape).view()
+    array.flags.writeable = False
+    return array
 
 
 def _unpack(node, arrays):

@@ -696,6 +696,42 @@ def test_a_memory_kill_is_survived(runs, tmp_path):
         assert len(before - set(client.run(os.getpid).values())) == 1
 
 
+def hoard(n_bytes, dask_worker):
+    """Let the process take so much memory in all."""
+    dask_worker.hoard = np.ones((n_bytes - psutil.Process().memory_info().rss) // 8)
+
+
+@pytest.mark.slow
+def test_a_full_survivor_is_given_no_more_than_it_has_room_for(tmp_path, monkeypatch):
+    limit, row_bytes, rows_per_chunk = 640_000_000, 1000, 5_000
+    given, start = [], spmd_cluster.ClusterRanks._start
+
+    def noted(self, action):
+        given.append({a: rows_per_chunk * row_bytes * len(numbers) for a, numbers in action.owners.items()})
+        start(self, action)
+
+    monkeypatch.setattr(spmd_cluster.ClusterRanks, "_start", noted)
+    X = da.ones((18 * rows_per_chunk, row_bytes // 8), chunks=(rows_per_chunk, -1))
+    with local_cluster(3, memory_limit=str(limit)) as cluster, Client(cluster) as client:
+        _, full, free = addresses = sorted(client.nthreads())  # in the order of the ranks
+        program = Descent(tmp_path, [("SIGKILL", "after", 10, 0)], hold=10)
+        with config_context(runtime="spmd", memory="pinned", timeout=10.0):
+            fit = Background(daskdml.run, program, X, X[:, 0])
+            until(lambda: (tmp_path / "held-1-1").exists())
+            client.run(hoard, int(0.8 * limit) - 12_000_000, workers=[full])
+            until(lambda: memory_of(client, full) > 0.8 * limit - 20_000_000)
+            (tmp_path / "go").touch()
+            assert fit.result()[0] == STEPS
+        print("MB given to the full one and the free one", [(some[full] / 1e6, some[free] / 1e6) for some in given])
+        assert given[0] == dict.fromkeys(addresses, 30_000_000)
+        assert all(some[full] <= 30_000_000 + 20_000_000 for some in given)
+        assert all(some[free] > 30_000_000 for some in given[1:2])
+
+
+def memory_of(client, address):
+    return client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.workers[address].metrics["memory"])
+
+
 # Many at once --------------------------------------------------------------------------------------------------------
 
 

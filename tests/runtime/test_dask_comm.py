@@ -21,7 +21,7 @@ from tornado.ioloop import IOLoop
 
 from daskdml.runtime.spmd import dask_comm
 from daskdml.runtime.spmd.dask_comm import Post, Turn, Wire, missing_names
-from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta
+from daskdml.runtime.spmd.program import Comm, GroupChanged, Labelled, Meta
 
 OPENING = {"op": dask_comm.OPERATION, "reply": False, "run": "r", "generation": 1, "source": 0}
 
@@ -63,7 +63,7 @@ async def deliver(post, *messages, **opening):
 
 
 def packet(x, number=0):
-    return dask_comm._message(number, np.asarray(x))
+    return dask_comm._message(number, Labelled("call 1", np.asarray(x)))
 
 
 def refuse(*args, **kwargs):
@@ -160,7 +160,7 @@ def test_a_packet_that_comes_twice_counts_once():
         async with worker() as post:
             await deliver(post, packet([1.0]), packet([1.0]), packet([2.0], 1), "end")
             station = post.known("r").station
-            assert [station.take(1, 0)[0] for _ in range(2)] == [1.0, 2.0] and station.is_empty
+            assert [station.take(1, 0).packet[0] for _ in range(2)] == [1.0, 2.0] and station.is_empty
 
     asyncio.run(main())
 
@@ -197,7 +197,7 @@ def test_a_peer_that_cannot_be_reached_ends_the_group():
         async with worker() as post:
             wire = Wire(post, "r", 1, 0, [post.worker.address, "nonsense://nowhere:1"])
             wire.begin()
-            wire.send(1, np.zeros(1))
+            wire.send(1, Labelled("call 1", np.zeros(1)))
             with pytest.raises(GroupChanged):
                 await asyncio.to_thread(wire.receive, 1)
             wire.close(is_done=False)
@@ -266,7 +266,7 @@ def test_an_interrupt_at_any_instant_ends_the_rank_and_leaves_no_lock(seed):
             while True:
                 for _ in range(draw.randrange(1, 50)):
                     pass
-                wire.send(0, np.zeros(1))
+                wire.send(0, Labelled("call 1", np.zeros(1)))
                 sum(range(100))
                 if draw.random() < 0.5:
                     wire.receive(0)

@@ -1,11 +1,14 @@
 """Where chunks are made again and which ones move: within limits, evenly, neighbours together."""
 
+import math
 import random
+from types import SimpleNamespace
 
 import pytest
 
+from daskdml.runtime.cluster_check import Worker
 from daskdml.runtime.placing import UNEVEN, NoRoom, assign
-from daskdml.runtime.spmd.cluster import _no_room
+from daskdml.runtime.spmd.cluster import ClusterRanks, _no_room
 
 
 def after(held, homes, moves):
@@ -60,10 +63,22 @@ def test_no_room_is_said():
     with pytest.raises(NoRoom) as caught:
         assign(held, [8, 9, 10, 11], {"a": 1, "b": 1}, [10 << 20] * 12, {"a": 50 << 20, "b": 50 << 20})
     assert _no_room(caught.value, 1) == (
-        "2 workers are left, which may not hold 126 MB of rows in memory, and no other came within 30 seconds; add "
-        'workers, or read the rows again in every pass with config_context(memory="mmap") or '
-        'config_context(memory="stream").'
+        "2 workers are left, which may not hold 126 MB of rows in memory beside what they hold already, and no other "
+        'came within 30 seconds; add workers, or read the rows again in every pass with config_context(memory="mmap") '
+        'or config_context(memory="stream").'
     )
+
+
+@pytest.mark.parametrize(
+    ("taken", "most"),
+    [(0, 60), (300, 60), (740, 16), (800, 10), (900, 0)],
+)
+def test_what_else_a_worker_holds_counts(taken, most):
+    """At most 60 % of the limit is rows, and with all that its process holds besides never more than 80 %."""
+    watch = SimpleNamespace(memory={"a": taken}.get)
+    ranks = ClusterRanks(None, SimpleNamespace(watch=watch), None, [], [], 10.0)
+    assert ranks._most_rows("a", Worker(1, 1000), 10) == most
+    assert ClusterRanks(None, None, None, [], [], 0.0)._most_rows("a", Worker(1, 1000), 10) == math.inf  # files
 
 
 @pytest.mark.parametrize("seed", range(300))

@@ -123,6 +123,9 @@ def test_a_generator_draws_one_pilot_for_all_ranks(rows):
 def test_warnings_and_errors_of_ranks_come_out(rows):
     X, y = rows
     cluster = SimulatedCluster(5, rows_per_block=1024)
+    for memory in ("mmap", "stream"):
+        with config_context(memory=memory), pytest.raises(ValueError, match=f"held in memory; got memory='{memory}'"):
+            cluster.fit(Ridge(), *rows)
     with pytest.warns(ConvergenceWarning, match="max_iter") as caught:
         cluster.fit(LogisticRegression(max_iter=1), X, logistic(y))
     assert len(caught) == 1 and caught[0].filename == cluster.fit.__code__.co_filename

@@ -191,6 +191,73 @@ def test_what_was_sent_and_what_came_may_be_changed_at_once(rows, size):
     assert virtual(size).run(Careless(), *rows)[1] == expected
 
 
+class Astray(Program):
+    """Rank 1 makes another call than the others."""
+
+    def __init__(self, how):
+        self.how = how
+
+    def init(self, meta):
+        return None
+
+    def step(self, state, local, comm):
+        odd = comm.rank == 1
+        if self.how == "shape":
+            return comm.allreduce(np.ones(1 if odd else 5), topology="tree")
+        if self.how == "operation":
+            return comm.allreduce(np.ones(5), "max" if odd else "sum")
+        if self.how == "call":
+            return comm.broadcast(np.ones(5), root=1) if odd else comm.allreduce(np.ones(5))
+        if self.how == "blocks":
+            return comm.allreduce_blocks({b.index: np.ones(1 if odd else 5) for b in local})
+        if odd:
+            comm.barrier()
+        return comm.allreduce(np.ones(5))
+
+    def done(self, state):
+        return state is not None
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+@pytest.mark.parametrize("how", ["shape", "operation", "call", "blocks", "one more"])
+def test_ranks_that_make_different_calls_are_told_so(how, size, rows):
+    """Arrays of one and of five numbers do add up: to a sum that nobody asked for."""
+    blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="Ranks are in different calls: rank . is in call 1, .* is in call 1"):
+            run_threads(Astray(how), blocks, Meta(N, P, len(blocks)), size)
+    with pytest.raises(RuntimeError, match="Ranks are in different calls"):
+        virtual(size).run(Astray(how), *rows)
+
+
+@pytest.mark.parametrize("size", [2, 5])
+def test_one_rank_that_fails_after_its_last_call_fails_all(size, rows):
+    """The first report that comes is believed: nobody may be done before all are."""
+
+    class Late(Astray):
+        def step(self, state, local, comm):
+            total = comm.allreduce(np.ones(1))
+            if comm.rank == size - 1:
+                time.sleep(0.02)
+                raise ArithmeticError("late")
+            return total
+
+    blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
+    with pytest.raises(ArithmeticError, match="late"):
+        run_threads(Late(""), blocks, Meta(N, P, len(blocks)), size)
+    with pytest.raises(ArithmeticError, match="late"):
+        virtual(size).run(Late(""), *rows)
+
+
+def test_blocks_of_other_shapes_are_a_sentence(rows):
+    class Uneven(Astray):
+        def step(self, state, local, comm):
+            return comm.allreduce_blocks({b.index: np.ones(1 + b.index % 2) for b in local})
+
+    with pytest.raises(ValueError, match=r"arrays of one shape, got \(1,\) and \(2,\)"):
+        virtual(2).run(Uneven(""), *rows)
+
+
 class Writing(Descent):
     def local(self, blocks):
         for block in blocks:

@@ -11,7 +11,7 @@ from daskdml.runtime.watch import SchedulerLost, Watch, patiently
 class Client:
     """A scheduler that has these workers; ``silent`` ones go at the third look."""
 
-    status, deaf = "running", ()
+    status, deaf, full = "running", (), ()
 
     def __init__(self, workers, silent=()):
         self.workers, self.silent, self.looks, self.gone = set(workers), set(silent), 0, threading.Event()
@@ -24,7 +24,10 @@ class Client:
         if self.looks == 3 and self.silent:
             self.workers -= self.silent
             self.gone.set()
-        return {worker: self.looks if worker not in self.deaf else 0 for worker in sorted(self.workers)}
+        return {
+            worker: (0 if worker in self.deaf else self.looks, 100_000_000, worker in self.full)
+            for worker in sorted(self.workers)
+        }
 
 
 def test_an_answer_is_handed_on():
@@ -76,6 +79,35 @@ def test_a_worker_without_heartbeats_is_taken_out_after_the_timeout(monkeypatch)
     while "b" in watch.present(now=True):
         clock[0] += 0.5
     assert 3 < clock[0] <= 4.5 and client.workers == {"a", "c"}
+
+
+def test_a_worker_that_stays_paused_is_spoken_of_once(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(watch_module.time, "monotonic", lambda: clock[0])
+    client = Client("ab")
+    watch = Watch(client, 3)
+    for client.full in ("b", "", "b"):  # eight seconds each: the first pause ends by itself
+        for _ in range(16):
+            clock[0] += 0.5
+            assert watch.present() == {"a", "b"}
+    assert watch.memory("b") == 100_000_000 and watch.memory("unknown") == 0
+    with pytest.warns(RuntimeWarning, match="The worker b is paused by Dask, because its process takes 100 MB") as told:
+        for _ in range(16):
+            clock[0] += 0.5
+            watch.present()
+    assert len(told) == 1
+
+
+def test_a_scheduler_that_runs_no_functions_still_tells_who_is_there():
+    class Strict(Client):
+        def run_on_scheduler(self, function):
+            raise ValueError("The 'run_function' handler has been explicitly disallowed in Scheduler")
+
+        def nthreads(self):
+            return dict.fromkeys(self.workers, 1)
+
+    with pytest.warns(RuntimeWarning, match="may not run functions"):
+        assert Watch(Strict("ab"), 3).present() == {"a", "b"}
 
 
 def test_a_computer_that_slept_has_not_made_its_workers_silent(monkeypatch):

@@ -113,6 +113,24 @@ def test_options_of_long_fits_are_checked(option):
         pass
 
 
+def test_resume_without_a_checkpoint_is_refused(monkeypatch):
+    monkeypatch.setattr("daskdml.utils.config._global", {})
+    with pytest.raises(ValueError, match="resume=True needs checkpoint"), config_context(resume=True):
+        pass
+    with pytest.raises(ValueError, match="resume=True needs checkpoint"):
+        set_config(resume=True)
+    assert not get_config()["resume"]
+    set_config(checkpoint="memory://fits")
+    with config_context(resume=True):
+        with config_context(checkpoint=None):  # that of set_config is in force again
+            assert get_config()["checkpoint"] == "memory://fits"
+        with pytest.raises(ValueError, match="resume=True needs checkpoint"):
+            set_config(checkpoint=None)
+    set_config(resume=True)
+    set_config(checkpoint=None, resume=None)
+    assert get_config()["checkpoint"] is None
+
+
 def test_options_of_long_fits(tmp_path):
     before = get_config()
     assert [before[name] for name in ("timeout", "checkpoint", "checkpoint_every", "resume")] == [60, None, 30, False]

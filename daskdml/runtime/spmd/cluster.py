@@ -34,6 +34,7 @@ from daskdml.runtime.work import itself
 TICK_SECONDS = 0.05
 BROADCAST_BYTES = 1 << 20
 PINNED_SHARE = 0.6  # of a worker's memory, beyond which Dask begins to write to disk what is pinned
+PAUSED_SHARE = 0.8  # of it, taken by all that its process holds, beyond which Dask starts no task there
 WAIT_FOR_ROOM = 30.0  # seconds for a replacement, where those that are left may not hold the rows
 WAIT_FOR_WORKER = 60.0
 
@@ -224,6 +225,7 @@ class ClusterRanks:
                 owners = self.placed.held() if is_first else self.placed.settle(self.lengths, self._most_rows)
                 break
             except NoRoom as error:
+                self.placed.watch.present()  # what workers take may be less by now
                 if time.monotonic() > until:
                     raise RuntimeError(_no_room(error, self.row_bytes)) from None
                 time.sleep(TICK_SECONDS)
@@ -231,9 +233,12 @@ class ClusterRanks:
         blocks = {a: [i for i in numbers if self.positions[i] is not None] for a, numbers in owners.items()}
         self._events.put(say.Placed({address: numbers for address, numbers in blocks.items() if numbers}))
 
-    def _most_rows(self, worker):
-        """Return how many rows a worker may hold."""
-        return PINNED_SHARE * worker.memory_limit / self.row_bytes if self.row_bytes else math.inf
+    def _most_rows(self, address, worker, n_rows):
+        """Return how many rows a worker may hold that has so many now: beside what else its process holds."""
+        if not self.row_bytes:
+            return math.inf
+        free = PAUSED_SHARE * worker.memory_limit - self.placed.watch.memory(address)
+        return min(PINNED_SHARE * worker.memory_limit / self.row_bytes, n_rows + free / self.row_bytes)
 
     def _present(self):
         """Return the workers of the newest group that are still there: others would never answer."""
@@ -351,7 +356,7 @@ def _by_value(value, module):
 def _no_room(error, row_bytes):
     return (
         f"{error.n_workers} workers are left, which may not hold {format_bytes(error.total * row_bytes)} of rows in "
-        "memory, and "
+        "memory beside what they hold already, and "
         f"no other came within {WAIT_FOR_ROOM:.0f} seconds; add workers, or read the rows again in every pass with "
         'config_context(memory="mmap") or config_context(memory="stream").'
     )

@@ -14,7 +14,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 
-from daskdml.runtime.spmd.program import GroupChanged, Station
+from daskdml.runtime.spmd.program import GroupChanged, Labelled, Station
 from daskdml.utils.portable import Parcel, from_frames, pack, to_frames, unpack
 
 OPERATION = "daskdml_packets"
@@ -422,14 +422,16 @@ class _Stream:
                     comm.abort()
 
 
-def _message(number, packet):
+def _message(number, labelled):
     from distributed.protocol.serialize import Serialized
 
+    what, packet = labelled
     is_parcel = isinstance(packet, Parcel)
-    header, arrays = packet if is_parcel else pack(packet)
+    # Not copied again: `Comm` and the codecs made it for this.
+    header, arrays = packet if is_parcel else pack(packet, copies=False)
     described, frames = to_frames(arrays)
     return {
-        "number": number, "is_parcel": is_parcel, "header": header, "arrays": described,
+        "number": number, "what": what, "is_parcel": is_parcel, "header": header, "arrays": described,
         "frames": Serialized({}, frames),
     }  # fmt: skip
 
@@ -437,4 +439,4 @@ def _message(number, packet):
 def _read(message):
     arrays = from_frames(message["arrays"], message["frames"].frames)
     parcel = Parcel(message["header"], arrays)
-    return parcel if message["is_parcel"] else unpack(parcel)
+    return Labelled(message["what"], parcel if message["is_parcel"] else unpack(parcel))

@@ -191,7 +191,9 @@ class Comm:
 
     Notes
     -----
-    Every call raises `GroupChanged` once the group has changed. All ranks must make the same calls in the same order.
+    Every call raises `GroupChanged` once the group has changed. All ranks must make the same calls in the same order;
+    a packet says which call it belongs to, and one of another call is an error. Ranks that each wait for a packet that
+    nobody sends wait on, as in MPI; Ctrl-C ends them.
     """
 
     def __init__(
@@ -228,7 +230,8 @@ class Comm:
             raise ValueError(
                 f"topology must be one of {', '.join(fit)}{'' if exact else ' with a lossy codec'}, got {topology!r}."
             )
-        return self._call(collectives.allreduce, x, endpoint=endpoint, topology=topology, operation=operation)
+        what = f"allreduce of {x.dtype} {x.shape}, {operation}, {topology}"
+        return self._call(what, collectives.allreduce, x, endpoint=endpoint, topology=topology, operation=operation)
 
     def allreduce_blocks(self, values):
         """Return the sum of one vector per block, folded along the tree over block numbers: bits of the blocks alone.
@@ -240,9 +243,15 @@ class Comm:
         """
         if not values:
             raise ValueError("allreduce_blocks takes an array for each block of this rank, which has at least one.")
-        first = next(iter(values.values()))
-        flat = {index: np.ravel(value) for index, value in values.items()}
-        return self._call(allreduce_blocks, flat, self.meta.n_blocks, first.size).reshape(first.shape)
+        arrays = {index: np.asarray(value) for index, value in values.items()}
+        first = next(iter(arrays.values()))
+        shapes = {array.shape for array in arrays.values()}
+        if len(shapes) > 1:
+            found = " and ".join(map(str, sorted(shapes)))
+            raise ValueError(f"allreduce_blocks takes arrays of one shape, got {found}.")
+        flat = {index: array.ravel() for index, array in arrays.items()}
+        what = f"allreduce_blocks of {first.dtype} {first.shape}"
+        return self._call(what, allreduce_blocks, flat, self.meta.n_blocks, first.size).reshape(first.shape)
 
     def allreduce_values(self, own, combine):
         """Return values of any kind, one per block (or a `Fold` of them), combined along the tree over block numbers.
@@ -253,36 +262,38 @@ class Comm:
             By ``block.index``; what they may hold, `daskdml.utils.portable` says.
         combine : callable of two values
         """
-        return self._call(values.allreduce_values, own, self.meta.n_blocks, combine)
+        return self._call("allreduce_values", values.allreduce_values, own, self.meta.n_blocks, combine)
 
     def reduce_scatter(self, x, operation="sum"):
         """Return this rank's slice of the combined vectors."""
-        return self._call(collectives.reduce_scatter, np.array(x), operation=operation)
+        x = np.array(x)
+        what = f"reduce_scatter of {x.dtype} {x.shape}, {operation}"
+        return self._call(what, collectives.reduce_scatter, x, operation=operation)
 
     def allgather(self, x):
         """Return the list of all ranks' arrays, of any length each."""
-        return self._call(collectives.allgather, np.array(x))
+        return self._call("allgather", collectives.allgather, np.array(x))
 
     def broadcast(self, x, root=0):
         """Return the array of rank ``root``."""
-        return self._call(collectives.broadcast, np.array(x), root)
+        return self._call(f"broadcast from {root}", collectives.broadcast, np.array(x), root)
 
     def broadcast_value(self, value):
         """Return the value of rank 0, which may be of any kind that `daskdml.utils.portable` lists."""
-        return self._call(values.broadcast_value, value)
+        return self._call("broadcast_value", values.broadcast_value, value)
 
     def gather_values(self, value):
         """Return the list of all ranks' values on rank 0, None elsewhere."""
-        return self._call(values.gather_values, value)
+        return self._call("gather_values", values.gather_values, value)
 
     def send(self, to, x):
         """Send an array to one rank, without waiting for it."""
-        self._carry_out(Send(to, np.array(x)), self._endpoint)
+        self._carry_out(Send(to, np.array(x)), self._endpoint, "send")
 
     def receive(self, source):
         """Wait for the next array that one rank has sent here."""
-        packet = self._carry_out(Recv(source), self._endpoint)
-        return _own(self._carry_out(Open(packet), self._endpoint))
+        packet = self._carry_out(Recv(source), self._endpoint, "send")
+        return _own(self._carry_out(Open(packet), self._endpoint, "send"))
 
     def check(self, at_boundary=False):
         """Raise `GroupChanged` if the group has changed: for long computations between two calls.
@@ -296,14 +307,19 @@ class Comm:
 
     def barrier(self):
         """Wait until all ranks have come here."""
-        self._call(collectives.barrier)
+        self._call("barrier", collectives.barrier)
 
     def vote(self, flag):
         """Tell whether any rank said yes."""
-        return self._call(collectives.vote, flag)
+        return self._call("vote", collectives.vote, flag)
 
-    def _call(self, collective, *args, endpoint=None, **kwargs):
+    def finish(self):
+        """Wait until the program has ended on all ranks: the first report is believed, so none may still fail."""
+        self._call("the end of the program", collectives.barrier)
+
+    def _call(self, what, collective, *args, endpoint=None, **kwargs):
         self.rounds += 1
+        what = f"call {self.rounds}, {what}"
         endpoint = endpoint or self._endpoint
         moves, answer = collective(self.rank, self.size, *args, **kwargs), None
         while True:
@@ -311,16 +327,23 @@ class Comm:
                 move = moves.send(answer)
             except StopIteration as end:
                 return _own(end.value)
-            answer = self._carry_out(move, endpoint)
+            answer = self._carry_out(move, endpoint, what)
 
-    def _carry_out(self, move, endpoint):
+    def _carry_out(self, move, endpoint, what):
         if isinstance(move, Recv):
-            return self._transport.receive(move.source)
+            found = self._transport.receive(move.source)
+            if found.what != what:
+                # Arrays of other shapes may well add up, to a wrong sum.
+                raise RuntimeError(
+                    f"Ranks are in different calls: rank {move.source} is in {found.what}, rank {self.rank} is in "
+                    f"{what}; all ranks must make the same calls in the same order, with arrays of one shape."
+                )
+            return found.packet
         answer = endpoint(move)
         if not isinstance(move, (Send, Pass)):
             return answer
         self.bytes_sent += answer.nbytes
-        self._transport.send(move.to, answer)
+        self._transport.send(move.to, Labelled(what, answer))
         return None
 
 
@@ -346,6 +369,18 @@ def _own(value):
     if isinstance(value, np.ndarray) and not value.flags.writeable:
         return value.copy()
     return [_own(member) for member in value] if isinstance(value, list) else value
+
+
+class Labelled(NamedTuple):
+    """A packet and the call that it was sent in."""
+
+    what: str
+    packet: Any
+
+    @property
+    def nbytes(self):
+        """Bytes of the packet."""
+        return self.packet.nbytes
 
 
 class Station:
@@ -444,6 +479,7 @@ def run_rank(program, blocks, comm, step, state, on_step=None):
     try:
         local = program.local([_read_only(block) for block in blocks])
         final = program.run(step, state, program.rebuild(state, local), comm, commit)
+        comm.finish()
     except GroupChanged:
         return Outcome("aborted", *committed)
     except (Exception, KeyboardInterrupt, SystemExit) as error:

@@ -20,7 +20,7 @@ from daskdml.runtime.placing import assign
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Station, run_rank
-from daskdml.utils.config import config_context
+from daskdml.utils.config import config_context, get_config
 
 RETRANSMIT_SECONDS = 0.2
 START_SECONDS = 0.02
@@ -89,7 +89,7 @@ class SimulatedCluster:
     Attributes
     ----------
     report : SimulationReport
-        Of the last run.
+        Of the last run; None after a fit that made one pass, in this process.
 
     Notes
     -----
@@ -174,10 +174,21 @@ class SimulatedCluster:
         Returns
         -------
         estimator
+
+        Raises
+        ------
+        ValueError
+            If the option ``memory`` asks for rows that are files, or read again: ranks here hold theirs.
         """
+        memory = get_config()["memory"]
+        if memory not in ("auto", "pinned"):
+            raise ValueError(
+                f"On a simulated cluster rows are held in memory; got memory={memory!r}, use memory='auto' or 'pinned'."
+            )
+        self.report = None
         token = simulation.set(self)
         try:
-            with config_context(runtime="threads"):
+            with config_context(runtime="threads", memory="pinned"):
                 return estimator.fit(X, y, **params)
         finally:
             simulation.reset(token)
