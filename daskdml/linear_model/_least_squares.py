@@ -10,7 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskdml.linear_model import _expected as expected
 from daskdml.linear_model._base import LinearPredictor, to_sklearn
-from daskdml.linear_model._fitting import column_moments, fitting, time_rows
+from daskdml.linear_model._fit import fitting, time_rows
+from daskdml.linear_model._moments import column_moments
 from daskdml.linear_model._planning import Expected, planning
 from daskdml.objectives.least_squares import Gram, GramPass, SlopePass
 from daskdml.solvers.gram import GramSolver, solve_nonnegative, solve_products

@@ -11,8 +11,9 @@ from sklearn.exceptions import DataConversionWarning
 
 from daskdml.data import as_vector, encode_classes
 from daskdml.linear_model._base import LinearPredictor, check_fitted, to_sklearn
-from daskdml.linear_model._fitting import fitting, solve_linear
+from daskdml.linear_model._fit import fitting
 from daskdml.linear_model._planning import expect_linear, planning
+from daskdml.linear_model._solving import solve_linear
 from daskdml.losses import Logistic, Multinomial
 from daskdml.penalties import ElasticNet
 from daskdml.utils.params import Interval, Options, check_params

@@ -9,16 +9,9 @@ import numpy as np
 from daskdml import runtime
 from daskdml.data import target_summary
 from daskdml.linear_model import _expected as expected
-from daskdml.linear_model._fitting import (
-    FAR_FROM_ZERO,
-    aligned,
-    column_moments,
-    coordinates,
-    is_hessian_affordable,
-    is_small,
-    pilot_size,
-    use_hessian,
-)
+from daskdml.linear_model._fit import aligned
+from daskdml.linear_model._moments import column_moments, coordinates
+from daskdml.linear_model._solving import FAR_FROM_ZERO, is_hessian_affordable, is_small, pilot_size, use_hessian
 from daskdml.objectives import LinearObjective
 from daskdml.report import Plan, PlanRow
 from daskdml.runtime import costs

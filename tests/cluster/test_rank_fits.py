@@ -13,7 +13,7 @@ from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
 from daskdml import config_context
-from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge, _fitting
+from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge, _solving
 
 pytestmark = pytest.mark.cluster
 N, P = 40_000, 12
@@ -163,7 +163,7 @@ def test_a_killed_worker_does_not_change_a_bit(k, memory, tmp_path, monkeypatch)
     rows = dense(X, (y > 0).astype(int))
     expected = LogisticRegression(tol=1e-8).fit(*rows)
     with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
-        monkeypatch.setattr(_fitting, "_solve", Deadly(_fitting._solve, k, tmp_path / "died"))
+        monkeypatch.setattr(_solving, "_solve", Deadly(_solving._solve, k, tmp_path / "died"))
         with config_context(runtime="spmd", memory=memory):
             found = LogisticRegression(tol=1e-8).fit(*rows)
     assert os.path.exists(tmp_path / "died")
