@@ -12,7 +12,7 @@ from daskdml.linear_model import _expected as expected
 from daskdml.linear_model._base import LinearPredictor, to_sklearn
 from daskdml.linear_model._fit import fitting, time_rows
 from daskdml.linear_model._moments import column_moments
-from daskdml.linear_model._planning import Expected, planning
+from daskdml.linear_model._planning import Expected, Planned, planning
 from daskdml.objectives.least_squares import Gram, GramPass, SlopePass
 from daskdml.solvers.gram import GramSolver, solve_nonnegative, solve_products
 from daskdml.utils.params import Interval, Options, check_params
@@ -39,7 +39,7 @@ class _Solution(NamedTuple):
     n_iter: int | None
 
 
-class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstimator):
+class _LeastSquares(Planned, LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstimator):
     """What `LinearRegression` and `Ridge` share: the fit by Gram matrix and the prediction."""
 
     def _fit(self, X, y, sample_weight, *, alpha, tol, max_iter, cut=0.0):
@@ -69,7 +69,7 @@ class _LeastSquares(LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstim
     def _uses_gram(self, run):
         return self.positive or run.n_features <= (GRAM_FEATURES_CSR if run.layout == "csr" else GRAM_FEATURES)
 
-    def _plan(self, X, y, sample_weight, *, alpha, singular):
+    def _plan_sums(self, X, y, sample_weight, *, alpha, singular):
         y = np.asarray(y) if isinstance(y, (list, tuple)) else y
         with planning(self, X, y, sample_weight) as plan:
             summary, sample = plan.targets("values"), plan.sample
@@ -361,38 +361,9 @@ class LinearRegression(_LeastSquares):
             self.rank_, self.singular_ = solution.rank, solution.singular
         return self
 
-    def plan(self, X, y=None, sample_weight=None):
-        """Say what `fit` would cost in this process and on clusters of several sizes, without fitting.
-
-        Parameters
-        ----------
-        X, y, sample_weight : as `fit` takes them
-
-        Returns
-        -------
-        Plan
-            A table of rounds, passes, bytes, memory and seconds, and a sentence of advice; see `PlanRow` for what the
-            columns are.
-
-        Raises
-        ------
-        ValueError
-            As `fit` does for bad parameters and shapes; for bad values of X, and of lazy y, where the rows that are
-            looked at have them.
-
-        Notes
-        -----
-        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks.
-        Building kernels is left out, and so is the second pass that ill-conditioned columns need.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> LinearRegression().plan(np.eye(4), np.arange(4.0)).advice
-        'One process is faster: 160 B of data.'
-        """
+    def _plan(self, X, y, sample_weight):
         check_params(self, self._constraints)
-        return self._plan(X, y, sample_weight, alpha=0.0, singular=True)
+        return self._plan_sums(X, y, sample_weight, alpha=0.0, singular=True)
 
     def to_sklearn(self):
         """Return a fitted ``sklearn.linear_model.LinearRegression`` with the same coefficients."""
@@ -499,37 +470,8 @@ class Ridge(_LeastSquares):
         self.n_iter_ = np.full(len(solution.coef), solution.n_iter if by_products else 1, dtype=np.int32)
         return self
 
-    def plan(self, X, y=None, sample_weight=None):
-        """Say what `fit` would cost in this process and on clusters of several sizes, without fitting.
-
-        Parameters
-        ----------
-        X, y, sample_weight : as `fit` takes them
-
-        Returns
-        -------
-        Plan
-            A table of rounds, passes, bytes, memory and seconds, and a sentence of advice; see `PlanRow` for what the
-            columns are.
-
-        Raises
-        ------
-        ValueError
-            As `fit` does for bad parameters and shapes; for bad values of X, and of lazy y, where the rows that are
-            looked at have them.
-
-        Notes
-        -----
-        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks.
-        Building kernels is left out, and so is the second pass that ill-conditioned columns need.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> Ridge().plan(np.eye(4), np.arange(4.0)).advice
-        'One process is faster: 160 B of data.'
-        """
-        return self._plan(X, y, sample_weight, alpha=self._checked_alpha(), singular=False)
+    def _plan(self, X, y, sample_weight):
+        return self._plan_sums(X, y, sample_weight, alpha=self._checked_alpha(), singular=False)
 
     def _checked_alpha(self):
         """Check all parameters; return alpha as an array."""

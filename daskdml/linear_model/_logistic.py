@@ -12,7 +12,7 @@ from sklearn.exceptions import DataConversionWarning
 from daskdml.data import as_vector, encode_classes
 from daskdml.linear_model._base import LinearPredictor, check_fitted, to_sklearn
 from daskdml.linear_model._fit import fitting
-from daskdml.linear_model._planning import expect_linear, planning
+from daskdml.linear_model._planning import Planned, expect_linear, planning
 from daskdml.linear_model._solving import solve_linear
 from daskdml.losses import Logistic, Multinomial
 from daskdml.penalties import ElasticNet
@@ -21,7 +21,7 @@ from daskdml.utils.params import Interval, Options, check_params
 _SOLVERS = ("lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga")
 
 
-class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
+class LogisticRegression(Planned, LinearPredictor, ClassifierMixin, BaseEstimator):
     """Classify by a logistic model of a linear map; scikit-learn's objective, parameters and attributes.
 
     Minimises, over coefficients W (and intercepts, which are not penalised)::
@@ -174,37 +174,7 @@ class LogisticRegression(LinearPredictor, ClassifierMixin, BaseEstimator):
         vars(self).update(vars(fit.features))
         return self
 
-    def plan(self, X, y=None, sample_weight=None):
-        """Say what `fit` would cost in this process and on clusters of several sizes, without fitting.
-
-        Parameters
-        ----------
-        X, y, sample_weight : as `fit` takes them
-
-        Returns
-        -------
-        Plan
-            A table of rounds, passes, bytes, memory and seconds, and a sentence of advice; see `PlanRow` for what the
-            columns are.
-
-        Raises
-        ------
-        ValueError
-            As `fit` does for bad parameters and shapes; for bad values of X, and of lazy y, where the rows that are
-            looked at have them.
-
-        Notes
-        -----
-        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks.
-        Building kernels is left out.
-
-        Examples
-        --------
-        >>> from sklearn.datasets import load_iris
-        >>> X, y = load_iris(return_X_y=True)
-        >>> LogisticRegression().plan(X, y).advice
-        'One process is faster: 6.0 kB of data.'
-        """
+    def _plan(self, X, y, sample_weight):
         check_params(self, self._constraints)
         C, l1_ratio = self._strength()
         y = _one_dimensional(y)

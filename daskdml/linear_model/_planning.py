@@ -20,6 +20,45 @@ from daskdml.runtime.blas import one_blas_thread
 WORKERS = (1, 2, 4, 8)
 
 
+class Planned:
+    """Mixin: the method ``plan`` of an estimator that has ``_plan``."""
+
+    def plan(self, X, y=None, sample_weight=None):
+        """Say what `fit` would cost in this process and on clusters of several sizes, without fitting.
+
+        Parameters
+        ----------
+        X, y, sample_weight : as `fit` takes them
+
+        Returns
+        -------
+        Plan
+            A table of rounds, passes, bytes, memory and seconds, and a sentence of advice; see `PlanRow` for what the
+            columns are.
+
+        Raises
+        ------
+        ValueError
+            As `fit` does for bad parameters and shapes; for bad values of X, and of lazy y, where the rows that are
+            looked at have them.
+
+        Notes
+        -----
+        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks.
+        Building kernels is left out, and so is the second pass that least squares make where columns are nearly
+        dependent.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_iris
+        >>> from daskdml.linear_model import LogisticRegression
+        >>> X, y = load_iris(return_X_y=True)
+        >>> LogisticRegression().plan(X, y).advice
+        'One process is faster: 6.0 kB of data.'
+        """
+        return self._plan(X, y, sample_weight)
+
+
 class Expected(NamedTuple):
     """What one fit will do.
 
