@@ -166,7 +166,7 @@ def test_a_resumed_fit_has_the_bits_of_an_uninterrupted_one(name, k, rows, tmp_p
         with monkeypatch.context() as patch:
             passes = crash_at(patch, None)
             expected = bits(model.fit(X, y))
-        n_passes = len(passes)
+        n_passes, passes_over_x = len(passes), model.fit_report_.passes
         k = min(k, n_passes)
         with monkeypatch.context() as patch:
             crash_at(patch, k)
@@ -175,6 +175,7 @@ def test_a_resumed_fit_has_the_bits_of_an_uninterrupted_one(name, k, rows, tmp_p
         with monkeypatch.context() as patch, config_context(resume=True):
             passes = crash_at(patch, None)
             assert bits(model.fit(X, y)) == expected
+    assert model.fit_report_.passes == passes_over_x  # of the whole fit, whoever made them
     # Saved before the crash: all passes but the one that summarises y, the hash of all rows and the last one.
     assert len(passes) == n_passes - (k - 3)
     assert not os.listdir(url)

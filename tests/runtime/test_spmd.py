@@ -402,6 +402,14 @@ def test_a_thousand_histories(rows, reference):
 # Faults put into the shipped code must be caught ---------------------------------------------------------------------
 
 
+def test_what_comes_from_a_generation_that_is_over_is_not_kept():
+    station, packet = program.Station(), np.zeros(3)
+    assert station.put(1, 0, 0, packet) and station.put(2, 0, 0, packet) and station.n_bytes == 48
+    station.retire(1)
+    assert not station.has(1, 0) and not station.put(1, 1, 0, packet) and station.n_bytes == 24
+    assert station.has(2, 0)
+
+
 def test_without_fencing_histories_go_wrong(rows, reference, monkeypatch):
     """Mutant: packets of a generation that is over are taken for the new one's."""
     monkeypatch.setattr(program.Station, "retire", lambda self, generation: None)
