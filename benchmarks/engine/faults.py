@@ -120,20 +120,22 @@ def _daskdml(client, X, y, kill):
 
     class Descent(daskdml.Program):
         def init(self, meta):
-            return 0, np.zeros(meta.n_features), (time.time(),)
+            return 0, np.zeros(meta.n_features), (time.time(),), 1
 
         def step(self, state, blocks, comm):
-            k, w, times = state
+            k, w, times, _ = state
             values = {b.index: b.X.T @ (1 / (1 + np.exp(-b.X @ w)) - b.y) for b in blocks}
             gradient = comm.allreduce_blocks(values) / comm.meta.n_samples
-            return k + 1, w - 0.1 * gradient, (*times[-300:], time.time())
+            return k + 1, w - 0.1 * gradient, (*times[-300:], time.time()), comm.generation
 
         def done(self, state):
             return state[0] == 300
 
     _kill_later(kill)
     with daskdml.config_context(runtime="spmd"):
-        _, w, times = daskdml.run(Descent(), X, y)
+        _, w, times, generation = daskdml.run(Descent(), X, y)
+    if kill is not None and generation < 2:
+        raise RuntimeError("The kill hit no rank.")
     gaps = [b - a for a, b in zip(times[1:], times[2:])]
     return max(gaps) - statistics.median(gaps), w.tobytes().hex()
 

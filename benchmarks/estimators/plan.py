@@ -11,7 +11,7 @@ from benchmarks.timing import ratios, take_turns, threads
 
 SIZES = ((20_000, 50), (100_000, 10), (100_000, 200), (200_000, 50), (300_000, 200), (1_000_000, 50))
 MOST_OFF = 2.0
-WORKERS = 2
+CLUSTERS = ((2, 1), (1, 2))  # workers, threads of each: what two cores can carry
 
 
 def run(rows=None, full=False):
@@ -39,23 +39,24 @@ def run(rows=None, full=False):
             with threads(n_threads):
                 _compare(sheet, spec, table, "threads", 1, n_threads, repetitions)
     runtimes = [name for name in ("tasks", "spmd") if _is_there(sheet, name)]
-    with _cluster() as client:
-        for spec in [Rows(n, p, target) for target in ("binary", "regression") for n, p in sizes]:
-            persisted = client.persist(make_lazy(spec))
-            client.gather(client.map(len, client.futures_of(persisted)))  # wait for them
-            for runtime in runtimes:
-                with threads(2), config_context(runtime=runtime):
-                    _compare(sheet, spec, persisted, runtime, WORKERS, 1, repetitions)
+    for n_workers, n_threads in CLUSTERS:
+        with _cluster(n_workers, n_threads) as client:
+            for spec in [Rows(n, p, target) for target in ("binary", "regression") for n, p in sizes]:
+                persisted = client.persist(make_lazy(spec))
+                client.gather(client.map(len, client.futures_of(persisted)))  # wait for them
+                for runtime in runtimes:
+                    with threads(2), config_context(runtime=runtime):
+                        _compare(sheet, spec, persisted, runtime, n_workers, n_threads, repetitions)
     return sheet
 
 
 @contextlib.contextmanager
-def _cluster():
+def _cluster(n_workers, n_threads):
     from distributed import Client, LocalCluster
 
     # Workers that lose the scheduler at the end would say so.
-    options = {"threads_per_worker": 1, "dashboard_address": None, "silence_logs": logging.CRITICAL}
-    with LocalCluster(WORKERS, **options) as cluster, Client(cluster) as client:
+    options = {"threads_per_worker": n_threads, "dashboard_address": None, "silence_logs": logging.CRITICAL}
+    with LocalCluster(n_workers, **options) as cluster, Client(cluster) as client:
         yield client
 
 
@@ -89,7 +90,7 @@ def _compare(sheet, spec, table, runtime, n_workers, n_threads, repetitions):
     foreseen.clear()
     seconds, _ = take_turns({"plan": plan, "fit": fit}, repetitions)
     work = f"{type(model).__name__} {spec.rows:,} x {spec.features}"
-    where = f"{n_threads} threads" if runtime == "threads" else f"{runtime}, {n_workers} workers"
+    where = f"{runtime}, {n_workers} x {n_threads}" if runtime != "threads" else f"{n_threads} threads"
     sheet.add(work, f"daskdml, {where}", "seconds", seconds["fit"])
     sheet.add(work, f"plan, {where}", "seconds", predicted)
     sheet.add(work, f"plan, {where}", "seconds to plan", seconds["plan"])

@@ -6,6 +6,8 @@ import time
 import warnings
 from types import SimpleNamespace
 
+import numpy as np
+
 from daskdml import runtime
 from daskdml.data import Partitioned, check_features, target_summary
 from daskdml.kernels.compile import compile_seconds
@@ -158,8 +160,13 @@ def fitting(estimator, X, y, sample_weight, *, verbose=0, gap=float("nan")):
     with Progress(int(verbose)) as progress, runtime.open(data) as run:
         report = FitReport(run.where, estimator=type(estimator).__name__)
         progress.start(run.where, gap)
-        params = {name: repr(v) for name, v in estimator.get_params(deep=False).items() if name not in _IDLE_PARAMS}
+        params = {n: _exactly(v) for n, v in estimator.get_params(deep=False).items() if n not in _IDLE_PARAMS}
         yield Fit(run, report, progress, features, what=f"{report.estimator}({params})")
+
+
+def _exactly(param):
+    """Return a parameter as text that no other value of it has: arrays print with few digits, and not whole."""
+    return digest_of(np.asarray(param)) if hasattr(param, "__array__") else repr(param)
 
 
 def aligned(estimator, X, y, sample_weight):

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import struct
+import uuid
 import warnings
 import zlib
 
@@ -69,7 +70,7 @@ class Checkpoint:
                 file.writelines(content)
             return
         # Not fsspec's own transaction, which writes to the temporary folder and copies from there.
-        beside = f"{self._path}.{os.getpid()}.part"
+        beside = f"{self._path}.{uuid.uuid4().hex}.part"
         with open(beside, "wb") as file:
             file.writelines(content)
             file.flush()
@@ -77,10 +78,18 @@ class Checkpoint:
         os.replace(beside, self._path)
 
     def write_or_warn(self, step, state):
-        """Write the state after a step; a file system that fails must not end the fit that it is to save."""
+        """Write the state after a step; a file system that fails must not end the fit that it is to save.
+
+        Raises
+        ------
+        TypeError
+            If the state holds what no checkpoint can.
+        """
         try:
             self.write(step, state)
-        except OSError as error:
+        except TypeError:
+            raise
+        except Exception as error:  # those of stores behind URLs are of many kinds
             warnings.warn(f"The checkpoint {self.url} could not be written ({error}); the fit goes on.", stacklevel=2)
 
     def read(self):
@@ -109,10 +118,17 @@ class Checkpoint:
         arrays = from_frames(facts["arrays"], frames)
         return facts["step"], unpack(Parcel(facts["state"], arrays))
 
-    def remove(self):
-        """Remove the file: the fit has ended well."""
-        if self._fs.exists(self._path):
-            self._fs.rm(self._path)
+    def remove_or_warn(self):
+        """Remove the file: the fit has ended well, and what it found is not lost where the file system fails."""
+        try:
+            if self._fs.exists(self._path):
+                self._fs.rm(self._path)
+        except FileNotFoundError:
+            pass  # an equal fit has removed it
+        except Exception as error:
+            warnings.warn(
+                f"The fit has ended, but its checkpoint {self.url} could not be removed ({error}).", stacklevel=2
+            )
 
     def _compare(self, found):
         differing = [name for name in {**self.fingerprint, **found} if self.fingerprint.get(name) != found.get(name)]

@@ -118,7 +118,7 @@ def free_scratch(client):
         folder = dask_worker.local_directory
         return (socket.gethostname(), os.stat(folder).st_dev), shutil.disk_usage(folder).free
 
-    return sum(dict(client.run(ask).values()).values())
+    return sum(dict(patiently(client, lambda: client.run(ask)).values()).values())
 
 
 def _probe():
@@ -152,7 +152,7 @@ def _probe():
             "cpu": cpu,
             "host": socket.gethostname(),
             "host_memory": psutil.virtual_memory().total,
-            "memory_limit": None if dask_worker is None else dask_worker.memory_manager.memory_limit,
+            "memory_limit": getattr(getattr(dask_worker, "memory_manager", None), "memory_limit", None),
         }
 
     return facts

@@ -5,6 +5,11 @@ import itertools
 import sys
 import uuid
 
+from daskdml.utils.config import get_config
+
+from .waiting import wait_for
+from .watch import Watch
+
 OURS = "daskdml-"
 READ_ATTEMPTS = 3  # a file system's hiccup
 
@@ -67,9 +72,9 @@ class Sources:
 
         Waits until these are there: a collection that is still being persisted is held by nobody yet.
         """
-        from distributed import Future, wait
+        from distributed import Future
 
-        wait([Future(key, client) for key in self._held])
+        wait_for(Watch(client, get_config()["timeout"]), [Future(key, client) for key in self._held], set())
         holders, sizes = client.who_has(), client.nbytes(summary=False)
         homes = {}
         for i, chunk in enumerate(self.chunks):

@@ -10,7 +10,7 @@ from daskdml.utils.config import get_config
 
 from .cluster_check import check_cluster
 from .graphs import OURS
-from .waiting import ALLOWED_DEATHS, WorkerLost, cancelling, raise_first, too_many_deaths, wait_for
+from .waiting import ALLOWED_DEATHS, WorkerLost, cancelling, gather, raise_first, too_many_deaths, wait_for
 from .watch import Watch
 from .work import apply_steps, itself, with_targets
 
@@ -96,24 +96,29 @@ class Placed:
                 return held
             self.repair()
 
-    def carry_out(self, submit):
+    def carry_out(self, submit, results=None):
         """Start tasks and wait for them, again after each death of a worker.
 
         Parameters
         ----------
         submit : callable of a list
             Appends futures of tasks pinned to the workers of `held`; what it returns is returned first.
+        results : callable of what it returns and the list, optional
+            Returns futures, whose results are wanted here: a worker may die before they have left it.
 
         Returns
         -------
-        object, list of Future
+        object, list
+            Futures of all tasks, or the results.
         """
         for _ in range(ALLOWED_DEATHS + 1):
             try:
                 with cancelling(self.client) as started:
                     answer = submit(started)
                     wait_for(self.watch, started, set(self.workers))
-                    return answer, started
+                    if results is None:
+                        return answer, started
+                    return answer, gather(self.client, self.watch, results(answer, started), set(self.workers))
             except WorkerLost as error:
                 lost = error
                 self.repair()
@@ -143,7 +148,7 @@ class Placed:
         NoRoom
             If the workers that are there may not hold all chunks.
         """
-        deaths = 0
+        deaths, limits = 0, {}
         while True:
             self.workers = check_cluster(self.client, leave_out=True)
             holders = self.client.who_has(self.futures)
@@ -153,13 +158,15 @@ class Placed:
                 held[min(homes)].append(i) if homes else lost.append(i)
             threads = {address: worker.n_threads for address, worker in self.workers.items()}
             load = {address: sum(sizes[i] for i in numbers) for address, numbers in held.items()}
-            limits = None if most is None else {a: most(a, worker, load[a]) for a, worker in self.workers.items()}
+            for address, worker in self.workers.items() if most is not None else ():
+                # Once each: what is put there from now on is not in the memory that was last heard of.
+                limits.setdefault(address, most(address, worker, load[address]))
             homes, moves = assign(held, lost, threads, sizes, limits)
             if not lost and not moves:
                 return {address: numbers for address, numbers in held.items() if numbers}
             try:
                 self.client.cancel([self.futures[i] for i in lost], force=True)
-                self._make(homes)
+                self._make(homes, elsewhere=False)
                 self._move(moves)
             except WorkerLost as error:
                 deaths += 1
@@ -189,8 +196,11 @@ class Placed:
             future.release()
         self.futures = []
 
-    def _make(self, homes):
-        """Compute chunks where ``homes`` (numbers by address) says; those that a death interrupts, elsewhere."""
+    def _make(self, homes, *, elsewhere=True):
+        """Compute chunks where ``homes`` (numbers by address) says; those that a death interrupts, elsewhere.
+
+        Without ``elsewhere`` a death is raised as `WorkerLost`.
+        """
         for _ in range(ALLOWED_DEATHS + 1):
             with cancelling(self.client) as started:
                 for address, numbers in homes.items():
@@ -206,6 +216,8 @@ class Placed:
                 raise_first(started)
             if lost is None:
                 return
+            if not elsewhere:
+                raise lost
             homes = self._lost()
         raise too_many_deaths(lost)
 

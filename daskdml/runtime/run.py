@@ -1,6 +1,5 @@
 """What a fit sees of its rows: passes over blocks, wherever the blocks are."""
 
-import math
 import operator
 import time
 
@@ -199,7 +198,7 @@ class Run:
             row, block, what = found
             raise ValueError(f"Input X contains {what}. First in row {row} (block {block}).")
 
-    def iterate(self, body, n_passes=math.inf, what=""):
+    def iterate(self, body, n_passes, what=""):
         """Return ``body(run)``, which makes many passes: here, or on every rank that holds some of the rows.
 
         With the option ``checkpoint`` the results of its passes are written to a file now and then; with ``resume`` a
@@ -209,7 +208,7 @@ class Run:
         ----------
         body : callable of a Run
             Picklable; a function of what its passes return, and of nothing else of the rows.
-        n_passes : float, default infinity
+        n_passes : float
             That it is expected to make: few are not worth the start of ranks.
         what : str
             What body computes, for the fingerprint of checkpoints.
@@ -224,7 +223,7 @@ class Run:
         checkpoint = Checkpoint.of_fit(options["checkpoint"], fingerprint_of(self, what))
         _, entries = (options["resume"] and checkpoint.read()) or (0, ())
         result = self._iterate(body, n_passes, entries, checkpoint.write_or_warn)
-        checkpoint.remove()
+        checkpoint.remove_or_warn()
         return result
 
     def _iterate(self, body, n_passes, entries, on_saved):

@@ -119,7 +119,8 @@ class Sample:
             return 1.0
         import cloudpickle
 
-        from .waiting import cancelling
+        from .waiting import cancelling, gather
+        from .watch import Watch
 
         few = _rows(self._few(work_per_row)[0], 0, self._data.rows_per_block)
         (block,) = few.blocks(0, 0, self._data.rows_per_block)
@@ -131,7 +132,7 @@ class Sample:
                 self._cluster.submit(_time_block, payload, key=f"{name}-{a}", workers=[a], allow_other_workers=True)
                 for a in list(self._workers)[:_MOST_ASKED]
             ]
-            there = self._cluster.gather(asked)
+            there = gather(self._cluster, Watch(self._cluster, get_config()["timeout"]), asked)
         return float(np.median(there)) / _time_block(payload)
 
     def places(self, counts):
@@ -232,11 +233,12 @@ class Sample:
             import dask
 
             return compute([dask.delayed(head, pure=False)(sources.chunks[i])], 1)[0]
-        from .waiting import cancelling
+        from .waiting import cancelling, gather
+        from .watch import Watch
 
         with cancelling(self.client) as started:
             started += self.client.compute(sources.delayed("plan", [i], [head]))
-            return self.client.gather(started)[0]
+            return gather(self.client, Watch(self.client, get_config()["timeout"]), started)[0]
 
 
 def _time_block(payload):

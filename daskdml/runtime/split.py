@@ -20,7 +20,8 @@ from .placing import Placed, sets_of
 from .run import _first_nonfinite, _take
 from .tasks import BROADCAST_BYTES, SET_SHARE, SPLIT_EVERY, TasksRun, _dumps, _new_name
 from .threads import n_cores
-from .waiting import cancelling
+from .waiting import wait_for
+from .watch import Watch
 from .work import MapChunks, itself, map_blocks, run_set
 
 
@@ -33,10 +34,11 @@ def open_split(client, data, workers, options):
     n_panels = len(data.column_blocks)
     if n_panels == 1 or data.target_shape is None or options["memory"] not in ("auto", "pinned"):
         return None
-    from distributed import futures_of, wait
+    from distributed import futures_of
 
     X, y, weight = data.aligned
-    wait(futures_of(X))  # who holds a panel is known when it is there
+    # Who holds a panel is known when it is there.
+    wait_for(Watch(client, options["timeout"]), list(futures_of(X)), set())
     make = [
         functools.partial(make_panel, i, width, data.dtype)
         for i in range(data.n_chunks)
@@ -176,10 +178,8 @@ class SplitRun(TasksRun):
                 started += ends
             return ends
 
-        ends, done = self._panels.carry_out(submit)
-        with cancelling(self._client) as futures:
-            futures += done
-            total = merge_all(self._client.gather(ends), self.n_blocks, combine)
+        _, parts = self._panels.carry_out(submit, lambda ends, started: ends)
+        total = merge_all(parts, self.n_blocks, combine)
         self.timings["compute"] += total.compute / self._slots
         self.timings["reduce"] += total.reduce / self._slots
         self.bytes_moved += total.n_bytes

@@ -18,7 +18,7 @@ from .placing import Placed, sets_of
 from .run import Run, unnumbered
 from .stopping import StopUnwanted
 from .threads import n_cores
-from .waiting import WorkerLost, cancelling, raise_first, wait_for
+from .waiting import WorkerLost, cancelling, gather, raise_first, wait_for
 from .watch import Watch, patiently
 from .work import (
     FoldBlocks,
@@ -78,6 +78,7 @@ def open_tasks(client, data, options, one_pass):
         n_parts = format_count(data.n_chunks, "chunk") if uncounted else format_count(run.n_blocks, "block")
         if n_bytes is None and placed is not None:
             n_bytes = sum(run._map_chunks(n_bytes_of, [()] * run.n_chunks))
+            run.take_bytes(n_bytes)
     except BaseException:
         run.close()
         raise
@@ -92,7 +93,7 @@ def _fetch(client, data, sources, options, largest):
     with cancelling(client) as fetched:
         calls = [functools.partial(itself_up_to, n_bytes=largest)] * data.n_chunks
         fetched += client.compute(sources.delayed("fetch", range(data.n_chunks), calls))
-        chunks = client.gather(fetched)
+        chunks = gather(client, Watch(client, options["timeout"]), fetched)
     if any(chunk is None for chunk in chunks):
         return None
     run = LocalRun(data, chunks=chunks, n_threads=options["n_threads"] or n_cores())
@@ -110,7 +111,8 @@ def _choose(client, data, sources, workers, asked, one_pass):
         probes = sorted({0, data.n_chunks // 2, data.n_chunks - 1})
         with cancelling(client) as measured:
             measured += client.compute(sources.delayed("measure", probes, [n_bytes_of] * len(probes)))
-            n_bytes = sum(client.gather(measured)) * data.n_chunks // len(probes)
+            found = gather(client, Watch(client, get_config()["timeout"]), measured)
+            n_bytes = sum(found) * data.n_chunks // len(probes)
     limit = sum(worker.memory_limit for worker in workers.values())
     free = free_scratch(client) if n_bytes > SHARE * limit else 0
     return choose_mode(n_bytes, limit, free), n_bytes
@@ -142,9 +144,15 @@ class TasksRun(Run):
         self._placed = placed
         self._watch = Watch(client, get_config()["timeout"]) if placed is None else placed.watch
         self._sources = sources
-        self._chunk_bytes = (n_bytes or 0) // max(1, data.n_chunks) if mode == "pinned" else 0
+        self._chunk_bytes = 0  # that lie in memory: mapped files take none that has to be there
+        self.take_bytes(n_bytes or 0)
         self._target_functions = ()
         self._one_pass = one_pass
+
+    def take_bytes(self, n_bytes):
+        """Take note of how many bytes all chunks have."""
+        if self.mode == "pinned":
+            self._chunk_bytes = n_bytes // max(1, self.n_chunks)
 
     @property
     def threads_per_worker(self):
@@ -258,8 +266,9 @@ class TasksRun(Run):
         """Return the numbers of rows that parts of `unnumbered` chunks have, which stay where they are."""
         with cancelling(self._client) as counted:
             counted += [self._client.submit(lengths_in, part, key=_new_name("lengths")) for part in parts]
-            wait_for(self._watch, counted, set() if self._placed is None else set(self._placed.workers))
-            return self._client.gather(counted)
+            pinned = set() if self._placed is None else set(self._placed.workers)
+            wait_for(self._watch, counted, pinned)
+            return gather(self._client, self._watch, counted, pinned)
 
     def _merge(self, started, folding):
         """Start merging parts by groups and keep the merges' futures instead: parts live while a merge needs them."""
@@ -305,14 +314,12 @@ class TasksRun(Run):
     def _carry_out(self, submit):
         """Start tasks, wait for them and account for their costs; return what ``submit`` does, and the parts."""
         if self._placed is not None:
-            answer, done = self._placed.carry_out(submit)
+            answer, parts = self._placed.carry_out(submit, lambda _, started: started)
         else:
             with cancelling(self._client) as done:
                 answer = submit(done)
                 wait_for(self._watch, done, set())
-        with cancelling(self._client) as futures:
-            futures += done
-            parts = self._client.gather(futures)
+                parts = gather(self._client, self._watch, done)
         for part in parts:
             self.timings["compute"] += part.compute / self._slots
             self.timings["reduce"] += part.reduce / self._slots

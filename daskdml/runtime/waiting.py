@@ -4,7 +4,7 @@ import math
 import time
 from contextlib import contextmanager, suppress
 
-from .watch import check_scheduler
+from .watch import check_scheduler, patiently
 
 CHECK_SECONDS = 0.5
 ALLOWED_DEATHS = 3  # in one pass; rows that kill a worker would kill the next one as well
@@ -71,6 +71,30 @@ def wait_for(watch, futures, pinned, at_most=math.inf):
             gone = pinned - watch.present()
             if gone:
                 raise WorkerLost(gone) from None
+
+
+def gather(client, watch, futures, pinned=frozenset()):
+    """Return the results of futures.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    watch : Watch
+    futures : list of Future
+    pinned : set of str
+        Addresses of the workers that their tasks may run on only.
+
+    Raises
+    ------
+    WorkerLost
+        If one of those workers goes before its result is here: nobody makes it again.
+    """
+
+    def on_look(present):
+        if pinned - present:
+            raise WorkerLost(pinned - present)
+
+    return patiently(client, lambda: client.gather(futures), watch, on_look)
 
 
 def raise_first(futures):

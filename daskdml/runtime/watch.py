@@ -62,9 +62,11 @@ class Watch:
     def _look(self, seconds):
         try:
             found = self._ask(_heard())
-        except ValueError:  # "... has been explicitly disallowed": Dask's option ``blocked-handlers``
+        except (ValueError, AttributeError) as error:
+            # Dask's option ``blocked-handlers``, or a version whose scheduler keeps these things elsewhere.
             warnings.warn(
-                "The scheduler may not run functions, so workers that are stopped, or full, are not noticed.",
+                f"The scheduler does not tell how its workers are, so those that stop, or are full, are not noticed: "
+                f"{error}",
                 RuntimeWarning,
                 stacklevel=2,
             )
@@ -100,7 +102,7 @@ def check_scheduler(client, error=None):
         raise SchedulerLost(_words(client)) from error
 
 
-def patiently(client, ask):
+def patiently(client, ask, watch=None, on_look=None):
     """Return ``ask()``, a question to workers; those that are silent meanwhile are taken out: they never answer.
 
     Parameters
@@ -108,16 +110,21 @@ def patiently(client, ask):
     client : distributed.Client
     ask : callable
         May be called again, if a worker has gone.
+    watch : Watch, optional
+    on_look : callable of a set of addresses, optional
+        Told which workers are there, now and then while the answer does not come; may raise.
     """
-    watch = Watch(client, get_config()["timeout"])
+    watch = watch or Watch(client, get_config()["timeout"])
     while True:
-        before, answer = watch.present(now=True), Future()
+        before, answer = watch.present(), Future()
         threading.Thread(target=_answer, args=(ask, answer), daemon=True).start()
         while not answer.done():
             try:
                 answer.exception(timeout=LOOK_SECONDS)
             except TimeoutError:
-                watch.present()
+                present = watch.present()
+                if on_look is not None:
+                    on_look(present)
         if isinstance(answer.exception(), OSError) and watch.present(now=True) != before:
             continue
         return answer.result()

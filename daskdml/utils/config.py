@@ -37,7 +37,9 @@ def get_config():
     >>> get_config()["runtime"]
     'auto'
     """
-    return {**DEFAULTS, **_from_dask(), **_global, **(_local.get() or {})}
+    options = {**DEFAULTS, **_from_dask(), **_global, **(_local.get() or {})}
+    _check_together(options)
+    return options
 
 
 def set_config(**options):

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from daskdml import config_context
 from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge, _solving
+from daskdml.runtime.spmd import cluster as spmd_cluster
 
 pytestmark = pytest.mark.cluster
 N, P = 40_000, 12
@@ -98,6 +99,46 @@ def test_every_estimator_gives_the_bits_of_threads_and_tasks(model, targets, dty
     weight = da.from_array(np.linspace(0.5, 2.0, N), chunks=4000)
     found = [bits(on(runtime, model, *rows, sample_weight=weight)) for runtime in ("threads", "tasks", "spmd")]
     assert found[0] == found[1] == found[2]
+
+
+@pytest.fixture
+def groups(monkeypatch):
+    """Runs of ranks in this test."""
+    found, run = [], spmd_cluster.ClusterRanks.run
+    monkeypatch.setattr(
+        spmd_cluster.ClusterRanks, "run", lambda self, *args: (found.append(self), run(self, *args))[1]
+    )
+    return found
+
+
+def large():
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(600_000, P))  # 58 MB: nobody fetches that
+    y = (X[:, 0] + rng.logistic(size=len(X)) > 0).astype(int)
+    return da.from_array(X, chunks=(50_000, P)), da.from_array(y, chunks=50_000)
+
+
+def test_auto_takes_ranks_where_passes_are_many(groups, cluster_client):
+    rows = large()
+    by_ranks = bits(on("auto", LOGISTIC, *rows))
+    assert len(groups) == 1
+    on("auto", LinearRegression(), *rows)  # two passes: ranks are not worth their start
+    assert len(groups) == 1
+    assert bits(on("tasks", LOGISTIC, *rows)) == by_ranks and len(groups) == 1
+
+
+def test_auto_goes_by_tasks_where_distributed_lacks_something(groups, cluster_client, monkeypatch):
+    monkeypatch.setattr(spmd_cluster, "_plugged", {})
+    monkeypatch.setattr(spmd_cluster, "_warned", set())
+    monkeypatch.setattr(spmd_cluster, "what_is_missing", lambda: "Worker.handlers")
+    rows = large()
+    with pytest.warns(RuntimeWarning, match="tasks instead of ranks.*lacks Worker.handlers") as caught:
+        by_tasks = [bits(on("auto", LOGISTIC, *rows)) for _ in range(2)]
+    assert len([w for w in caught if w.category is RuntimeWarning]) == 1 and not groups
+    with pytest.raises(RuntimeError, match="lacks Worker.handlers"):
+        on("spmd", LOGISTIC, *rows)
+    monkeypatch.undo()
+    assert bits(on("tasks", LOGISTIC, *rows)) == by_tasks[0] == by_tasks[1]
 
 
 def test_mapped_rows_and_rows_in_memory(cluster_client):

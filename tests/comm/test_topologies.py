@@ -28,6 +28,13 @@ class TestRing(TopologyContract):
         return TOPOLOGIES["ring"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("contract", [TestCentral, TestTree, TestDoubling, TestRing])
+def test_a_million_entries_on_every_number_of_ranks(contract, monkeypatch):
+    monkeypatch.setattr(contract, "sizes_of_long", range(1, 18))
+    contract().test_long_vectors()
+
+
 def test_ring_sends_the_least():
     """2 (P - 1) / P of the vector, counted at the transport."""
     size, length = 8, 80_000

@@ -8,6 +8,7 @@ import warnings
 import dask.array as da
 import numpy as np
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 from numpy.random import RandomState
 from scipy import sparse
 from sklearn.base import clone
@@ -16,6 +17,7 @@ from sklearn.exceptions import ConvergenceWarning
 import daskdml
 from daskdml import config_context
 from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge
+from daskdml.linear_model._fit import _exactly
 from daskdml.model_selection import GridSearchCV
 from daskdml.runtime.checkpoint import Checkpoint
 from daskdml.runtime.journal import Journal
@@ -310,16 +312,38 @@ class Unwritable(Counting):
         return 0, print
 
 
-def test_a_file_system_that_fails_ends_no_fit(rows, tmp_path, monkeypatch):
+class StoreError(Exception):
+    """Of a kind that only the store knows."""
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), StoreError("No space left in the bucket")])
+def test_a_file_system_that_fails_ends_no_fit(error, rows, tmp_path, monkeypatch):
     model, X, y = problem("logistic", rows)
     expected = bits(model.fit(X, y))
 
-    def full(self, step, state):
-        raise OSError(28, "No space left on device")
+    def fail(*args, **kwargs):
+        raise error
 
-    monkeypatch.setattr(Checkpoint, "write", full)
-    with config_context(checkpoint=tmp_path, checkpoint_every=1e-9), pytest.warns(UserWarning, match="No space left"):
-        assert bits(model.fit(X, y)) == expected
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "write", fail)
+        with config_context(checkpoint=tmp_path, checkpoint_every=1e-9), pytest.warns(UserWarning, match="No space"):
+            assert bits(model.fit(X, y)) == expected
+    monkeypatch.setattr(LocalFileSystem, "rm", fail)
+    with config_context(checkpoint=tmp_path, checkpoint_every=1e-9):
+        with pytest.warns(UserWarning, match="The fit has ended, but its checkpoint .* could not be removed"):
+            assert bits(model.fit(X, y)) == expected
+        error = FileNotFoundError("an equal fit was faster")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert bits(model.fit(X, y)) == expected
+
+
+def test_arrays_among_parameters_are_told_apart_to_the_last_bit():
+    alpha = np.linspace(0.1, 1.0, 2_000)
+    nearly = alpha.copy()
+    nearly[1_000] = np.nextafter(nearly[1_000], 1.0)
+    assert repr(alpha) == repr(nearly) and _exactly(alpha) != _exactly(nearly)
+    assert _exactly(alpha) == _exactly(alpha.copy()) and _exactly(0.1) != _exactly(np.nextafter(0.1, 1.0))
 
 
 def test_virtual_workers_write_checkpoints_of_fits(rows, tmp_path, monkeypatch):

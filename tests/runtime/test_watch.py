@@ -106,7 +106,7 @@ def test_a_scheduler_that_runs_no_functions_still_tells_who_is_there():
         def nthreads(self):
             return dict.fromkeys(self.workers, 1)
 
-    with pytest.warns(RuntimeWarning, match="may not run functions"):
+    with pytest.warns(RuntimeWarning, match="does not tell how its workers are.*disallowed"):
         assert Watch(Strict("ab"), 3).present() == {"a", "b"}
 
 

@@ -128,6 +128,8 @@ def test_resume_without_a_checkpoint_is_refused(monkeypatch):
             set_config(checkpoint=None)
     set_config(resume=True)
     set_config(checkpoint=None, resume=None)
+    with dask.config.set({"daskdml.resume": True}), pytest.raises(ValueError, match="resume=True needs checkpoint"):
+        get_config()
     assert get_config()["checkpoint"] is None
 
 

@@ -285,11 +285,15 @@ class ClusterRanks:
     def _collect(self, generation, address, future):
         try:
             report = future.result()
+        except (CancelledError, KilledWorker):
+            outcome = Outcome("aborted", -1, None)
         except Exception as error:
             # The watch sees whether its worker has gone; if not, this rank has come back with nothing.
             outcome = Outcome("aborted", -1, None)
-            if future.status == "error" and not isinstance(error, KilledWorker):
+            if future.status == "error":
                 outcome = Outcome("failed", -1, None, error)
+            elif not isinstance(error, OSError):
+                outcome = Outcome("failed", -1, None, _not_brought(error))
         else:
             outcome = report.outcome
             if report.latency is not None:
@@ -351,6 +355,16 @@ def _by_value(value, module):
         return cloudpickle.dumps(value, protocol=5)
     finally:
         cloudpickle.unregister_pickle_by_value(module)
+
+
+def _not_brought(error):
+    *_, why = str(error).strip().splitlines() or [repr(error)]  # Dask hands a whole traceback on
+    failed = RuntimeError(
+        f"The last state of the program could not be brought to this process: {why}; leave out what cannot be "
+        "pickled, such as locks and open files, and classes that this process cannot import."
+    )
+    failed.__cause__ = error
+    return failed
 
 
 def _no_room(error, row_bytes):

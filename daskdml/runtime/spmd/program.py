@@ -1,6 +1,7 @@
 """What a rank runs: a program of supersteps, and the communicator that its steps call."""
 
 import copy
+import numbers
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -13,6 +14,10 @@ from daskdml.comm.moves import Open, Pass, Recv, Send
 
 # Of a message between two processes of one machine through the workers' own connections; measured ones replace them.
 LATENCY, BANDWIDTH = 5e-4, 3e8
+
+
+class Unwind(BaseException):
+    """This thread is to end without a word."""
 
 
 class GroupChanged(BaseException):
@@ -217,11 +222,7 @@ class Comm:
         compression : codec of daskdml.compress, optional
             Makes what is sent, such as ``FP16()``. All ranks still get the same bits.
         """
-        x, endpoint = np.array(x), Endpoint(compression)
-        if x.dtype == bool and operation == "sum":
-            x = x.astype(np.int64)  # how many, as np.sum has it
-        if x.dtype.kind not in "biufc":
-            raise TypeError(f"allreduce takes numbers, got an array of {x.dtype}.")
+        x, endpoint = _numbers(x, operation), Endpoint(compression)
         topology, exact = topology or self._topology, compression is None or compression.exact
         if topology == "auto":
             topology = collectives.choose_topology(self.size, x.nbytes, self.latency, self.bandwidth, exact)
@@ -241,8 +242,7 @@ class Comm:
         values : dict of int to ndarray
             By ``block.index``, for each block of this rank, which has at least one; float64, of one shape.
         """
-        if not values:
-            raise ValueError("allreduce_blocks takes an array for each block of this rank, which has at least one.")
+        _refuse_none(values)
         arrays = {index: np.asarray(value) for index, value in values.items()}
         first = next(iter(arrays.values()))
         shapes = {array.shape for array in arrays.values()}
@@ -262,11 +262,12 @@ class Comm:
             By ``block.index``; what they may hold, `daskdml.utils.portable` says.
         combine : callable of two values
         """
+        _refuse_none(getattr(own, "nodes", own))
         return self._call("allreduce_values", values.allreduce_values, own, self.meta.n_blocks, combine)
 
     def reduce_scatter(self, x, operation="sum"):
         """Return this rank's slice of the combined vectors."""
-        x = np.array(x)
+        x = _numbers(x, operation)
         what = f"reduce_scatter of {x.dtype} {x.shape}, {operation}"
         return self._call(what, collectives.reduce_scatter, x, operation=operation)
 
@@ -276,6 +277,7 @@ class Comm:
 
     def broadcast(self, x, root=0):
         """Return the array of rank ``root``."""
+        self._check_rank(root)
         return self._call(f"broadcast from {root}", collectives.broadcast, np.array(x), root)
 
     def broadcast_value(self, value):
@@ -288,10 +290,12 @@ class Comm:
 
     def send(self, to, x):
         """Send an array to one rank, without waiting for it."""
+        self._check_rank(to)
         self._carry_out(Send(to, np.array(x)), self._endpoint, "send")
 
     def receive(self, source):
         """Wait for the next array that one rank has sent here."""
+        self._check_rank(source)
         packet = self._carry_out(Recv(source), self._endpoint, "send")
         return _own(self._carry_out(Open(packet), self._endpoint, "send"))
 
@@ -316,6 +320,10 @@ class Comm:
     def finish(self):
         """Wait until the program has ended on all ranks: the first report is believed, so none may still fail."""
         self._call("the end of the program", collectives.barrier)
+
+    def _check_rank(self, rank):
+        if not (isinstance(rank, numbers.Integral) and 0 <= rank < self.size):
+            raise ValueError(f"A rank of this group is an int from 0 to {self.size - 1}, got {rank!r}.")
 
     def _call(self, what, collective, *args, endpoint=None, **kwargs):
         self.rounds += 1
@@ -345,6 +353,21 @@ class Comm:
         self.bytes_sent += answer.nbytes
         self._transport.send(move.to, Labelled(what, answer))
         return None
+
+
+def _numbers(x, operation):
+    """Return a copy of an array that can be reduced."""
+    if operation not in collectives.OPERATIONS:
+        raise ValueError(f"operation must be one of {', '.join(collectives.OPERATIONS)}, got {operation!r}.")
+    x = np.array(x)
+    if x.dtype.kind not in "biufc":
+        raise TypeError(f"Reductions take numbers, got an array of {x.dtype}.")
+    return x.astype(np.int64) if x.dtype == bool and operation == "sum" else x  # how many, as np.sum has it
+
+
+def _refuse_none(values):
+    if not values:
+        raise ValueError("Reductions over blocks take a value for each block of this rank, which has at least one.")
 
 
 def _read_only(block):
@@ -482,6 +505,8 @@ def run_rank(program, blocks, comm, step, state, on_step=None):
         comm.finish()
     except GroupChanged:
         return Outcome("aborted", *committed)
-    except (Exception, KeyboardInterrupt, SystemExit) as error:
+    except Unwind:
+        raise
+    except BaseException as error:  # of any kind: a rank that says nothing would be waited for
         return Outcome("failed", *committed, error)
     return Outcome("done", committed[0], final)

@@ -80,7 +80,7 @@ def run(program, X, y=None, sample_weight=None, *, cluster=None):
         pack(begin[1])  # what cannot be written is better known now than in the middle
         saving = {"save_every": options["checkpoint_every"], "on_saved": checkpoint.write_or_warn}
         state = place.run_program(program, *begin, **saving)
-        checkpoint.remove()
+        checkpoint.remove_or_warn()
         return state
 
 

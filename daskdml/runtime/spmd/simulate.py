@@ -19,7 +19,7 @@ from daskdml.runtime.local import simulation
 from daskdml.runtime.placing import assign
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.driver import Driver
-from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Station, run_rank
+from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Station, Unwind, run_rank
 from daskdml.utils.config import config_context, get_config
 
 RETRANSMIT_SECONDS = 0.2
@@ -27,7 +27,7 @@ START_SECONDS = 0.02
 READ_SECONDS_PER_ROW = 1e-6
 
 
-class _Died(BaseException):
+class _Died(Unwind):
     """Unwinds the rank of a worker that was killed."""
 
 
@@ -127,8 +127,20 @@ class SimulatedCluster:
         self, n_workers, *, latency=(2e-4, 1e-3), bandwidth=3e8, loss=0.0, stragglers=None, kills=(), suspects=(),
         joins=(), seconds_per_row=1e-7, save_every=5, rows_per_block=None, seed=0,
     ):  # fmt: skip
+        low, high = np.broadcast_to(latency, 2).tolist()
+        for name, value, is_right, allowed in (
+            ("n_workers", n_workers, n_workers >= 1, "at least 1"),
+            ("latency", latency, 0 <= low <= high, "seconds of at least 0, one number or (least, most)"),
+            ("bandwidth", bandwidth, bandwidth > 0, "above 0"),
+            ("loss", loss, 0 <= loss < 1, "at least 0 and below 1"),
+            ("seconds_per_row", seconds_per_row, seconds_per_row >= 0, "at least 0"),
+            ("save_every", save_every, save_every >= 1, "at least 1"),
+            ("rows_per_block", rows_per_block, rows_per_block is None or rows_per_block >= 1, "None or at least 1"),
+        ):
+            if not is_right:
+                raise ValueError(f"{name} must be {allowed}, got {value!r}.")
         self.n_workers, self.bandwidth, self.loss, self.rows_per_block = n_workers, bandwidth, loss, rows_per_block
-        self.latency = tuple(np.broadcast_to(latency, 2).tolist())
+        self.latency = low, high
         self.stragglers = stragglers or {}
         self.kills, self.suspects, self.joins = tuple(kills), tuple(suspects), tuple(joins)
         self.seconds_per_row, self.save_every, self.seed = seconds_per_row, save_every, seed
