@@ -1,6 +1,7 @@
 """One of three workers is killed in the middle of a fit: what becomes of it, here and with xgboost and lightgbm."""
 
 import os
+import re
 import signal
 import statistics
 import threading
@@ -52,8 +53,9 @@ def _with_a_kill(who, rows, kill_after):
     except TimeoutError:
         return {"seconds": time.perf_counter() - start, "end": "hangs", "pause": None, "answer": None}
     except RuntimeError as error:
-        last = str(error).strip().splitlines()[-1][:80]
-        return {"seconds": time.perf_counter() - start, "end": f"error: {last}", "pause": None, "answer": None}
+        named = re.findall(r"^[\w.]+(?:Error|Exception)\b", str(error), re.MULTILINE)
+        end = f"error: {named[-1] if named else 'of no name'}"
+        return {"seconds": time.perf_counter() - start, "end": end, "pause": None, "answer": None}
 
 
 def _show(sheet, work, name, found, quiet):

@@ -99,7 +99,7 @@ class _LeastSquares(Planned, LinearPredictor, MultiOutputMixin, RegressorMixin, 
         shift, few = self._shift(fit)
         center = np.concatenate([shift, mean_y if self.fit_intercept else np.zeros(t)])
         if few is not None and not run.by_columns and few.n_samples <= _FORESEEN_SHARE * run.n_samples:
-            _, row_seconds = time_rows(few, lambda: few.map_reduce(GramPass(center)))
+            _, row_seconds = time_rows(few, lambda: few.map_reduce(GramPass(center)), repetitions=3)
             fit.foresee(1, row_seconds, 8 * (p + t) ** 2)
         gram = _gram_of_panels(run, center) if run.by_columns else run.map_reduce(GramPass(center))
         if not np.isfinite(gram.square).all():

@@ -18,7 +18,7 @@ RUNTIMES = ("threads", "tasks", "spmd")
 # Measured on two cores (AMD EPYC, family 25, model 17), tasks with a LocalCluster of two workers.
 FIT_SECONDS = 1e-3  # of a fit that computes nothing: checks, report
 ROUND_SECONDS = {"threads": 1e-4, "tasks": 0.03, "spmd": 2e-3}
-LAUNCH_SECONDS = {"threads": 0.0, "tasks": 0.05, "spmd": 0.15}  # placing no bytes takes 0.05, starting ranks 0.1
+LAUNCH_SECONDS = {"threads": 0.0, "tasks": 0.04, "spmd": 0.1}  # placing no bytes takes 0.03, starting ranks 0.03 to 0.1
 LATENCY = 1e-3  # seconds of an empty message between workers
 BANDWIDTH = 3e8  # bytes a second of a long one
 SENDING = 4e8  # bytes a second at which rows of this process go to workers
