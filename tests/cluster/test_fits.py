@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 
 import dask.array as da
 import numpy as np
@@ -11,6 +12,7 @@ from distributed import Client, LocalCluster
 
 from daskdml import config_context
 from daskdml.linear_model import LogisticRegression, Ridge, _fit
+from daskdml.runtime import placing
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 N, P = 40_000, 20
@@ -45,6 +47,29 @@ def test_a_killed_worker_does_not_change_a_bit(mode, kind, seconds, monkeypatch)
         assert found.coef_.tobytes() == expected.coef_.tobytes()
         assert found.intercept_.tobytes() == expected.intercept_.tobytes()
         assert found.n_iter_ == expected.n_iter_ and found.n_iter_ >= 2
+
+
+def test_a_worker_that_dies_between_a_pass_and_its_results_does_not_change_a_bit(monkeypatch):
+    """Its tasks were pinned to it: nobody else would make what it held."""
+    gather, killed = placing.gather, []
+    expected = Ridge().fit(*collections()).coef_.tobytes()
+
+    def late(client, watch, futures, pinned):
+        # Results of the pass that asks for a value of each chunk lie on the workers that made them.
+        holders = {address for addresses in client.who_has(futures).values() for address in addresses}
+        if not killed:
+            killed.append(min(holders))
+            os.kill(client.run(os.getpid)[killed[0]], signal.SIGKILL)
+            while killed[0] in client.nthreads():
+                time.sleep(0.05)
+        return gather(client, watch, futures, pinned)
+
+    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        monkeypatch.setattr(placing, "gather", late)
+        X, y = collections()
+        with config_context(memory="pinned", runtime="tasks"):
+            found = Ridge().fit(X, y)
+    assert killed and found.coef_.tobytes() == expected
 
 
 def test_number_of_workers_does_not_change_a_bit():

@@ -23,6 +23,7 @@ from distributed.comm import CommClosedError
 import daskdml
 from daskdml import config_context
 from daskdml.linear_model import LinearRegression
+from daskdml.runtime import placing
 from daskdml.runtime.spmd import cluster as spmd_cluster
 from daskdml.runtime.spmd import driver
 from daskdml.runtime.spmd.program import Outcome
@@ -773,6 +774,42 @@ def test_a_full_survivor_is_given_no_more_than_it_has_room_for(tmp_path, monkeyp
         # A third of what was lost would be 60 MB each: it has room for 12 more, less than a chunk.
         assert all(some[full] == 40_000_000 for some in given)
         assert given[1][free] == 80_000_000 or len(given[1]) == 3  # a replacement came at once
+
+
+@pytest.mark.slow
+def test_limits_hold_when_a_second_worker_dies_while_rows_are_placed_again(runs, tmp_path, monkeypatch):
+    """Whoever is left is planned for anew, and never without limits."""
+    planned, killed, ranged = [], [], []
+    assign, make, ranges = placing.assign, placing.Placed._make, placing._ranges
+
+    def noted(held, lost, threads, sizes, limits=None):
+        planned.append((sorted(threads), limits))
+        return assign(held, lost, threads, sizes, limits)
+
+    def deadly(self, homes, **options):
+        if options and not killed:
+            killed.append(max(address for address, numbers in homes.items() if numbers))
+            os.kill(pids[killed[0]], signal.SIGKILL)
+        make(self, homes, **options)
+
+    monkeypatch.setattr(placing, "assign", noted)
+    monkeypatch.setattr(placing, "_ranges", lambda *args: (ranged.append(1), ranges(*args))[1])
+    monkeypatch.setattr(placing.Placed, "_make", deadly)
+    with local_cluster(4) as cluster, Client(cluster) as client:
+        pids = client.run(os.getpid)
+        assert run(Descent(tmp_path, [("SIGKILL", "after", 10, 0)]), memory="pinned") == REFERENCE
+    assert killed and runs[0].row_bytes > 0
+    assert all(limits[address] < float("inf") for workers, limits in planned for address in workers)
+    assert len(ranged) == 1  # by threads alone, the first time only
+    assert killed[0] in planned[0][0] and any(killed[0] not in workers for workers, _ in planned)
+
+
+def test_rows_whose_size_nobody_knew_have_one(client, runs):
+    """Or they would count as files, which no worker can be too full for."""
+    frame = dd.from_dask_array(collections()[0])
+    with config_context(runtime="spmd", memory="pinned"):
+        daskdml.run(Descent("", steps=0), frame, frame[0])
+    assert 0.9 * 8 * (P + 1) <= runs[0].row_bytes <= 1.5 * 8 * (P + 1)
 
 
 def memory_of(client, address):

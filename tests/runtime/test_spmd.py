@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+import daskdml
 from daskdml.compress import FP16
 from daskdml.data import Partitioned
 from daskdml.runtime.spmd import Meta, Program, SimulatedCluster, driver, program, run_threads, simulate
@@ -283,6 +284,12 @@ def test_wrong_arguments_are_a_sentence(call, match, rows):
         virtual(2).run(Wrong(""), *rows)
 
 
+@pytest.mark.parametrize("what", [Descent, "descent", None])
+def test_what_is_no_program_is_refused(what, rows):
+    with pytest.raises(TypeError, match="instance of a subclass of daskdml.Program"):
+        daskdml.run(what, *rows)
+
+
 def test_how_many_are_true(rows):
     class Count(Astray):
         def step(self, state, local, comm):
@@ -310,8 +317,8 @@ def test_whatever_a_step_raises_ends_the_program(error, rows):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"n_workers": 0}, {"loss": 1.0}, {"loss": -0.1}, {"bandwidth": 0}, {"latency": (2e-3, 1e-3)}, {"latency": -1},
-        {"save_every": 0}, {"rows_per_block": 0}, {"seconds_per_row": -1.0},
+        {"n_workers": 0}, {"n_workers": "3"}, {"n_workers": 2.5}, {"loss": 1.0}, {"loss": -0.1}, {"bandwidth": 0},
+        {"latency": (2e-3, 1e-3)}, {"latency": -1}, {"save_every": 0}, {"rows_per_block": 0}, {"seconds_per_row": -1.0},
     ],
     ids=str,
 )  # fmt: skip

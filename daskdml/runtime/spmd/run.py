@@ -4,6 +4,7 @@ from daskdml.data import Partitioned
 from daskdml.runtime.checkpoint import Checkpoint, digest_of
 from daskdml.runtime.opening import open
 from daskdml.runtime.run import fingerprint_of
+from daskdml.runtime.spmd.program import Program
 from daskdml.utils.config import get_config
 from daskdml.utils.portable import pack
 
@@ -33,6 +34,8 @@ def run(program, X, y=None, sample_weight=None, *, cluster=None):
     ------
     Exception
         What the program raised, on whichever rank, at once and as it was.
+    TypeError
+        If ``program`` is none, such as a class instead of an instance.
     ValueError
         If the options ask for a runtime that cannot be had here.
 
@@ -60,6 +63,8 @@ def run(program, X, y=None, sample_weight=None, *, cluster=None):
     >>> w.round(6)
     array([1., 2.])
     """
+    if not isinstance(program, Program):
+        raise TypeError(f"run takes an instance of a subclass of daskdml.Program, got {program!r}.")
     options = get_config()
     if cluster is not None:
         if options["checkpoint"] is not None:

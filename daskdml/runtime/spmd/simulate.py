@@ -10,6 +10,7 @@ import itertools
 import random
 import threading
 from collections import Counter
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -127,6 +128,8 @@ class SimulatedCluster:
         self, n_workers, *, latency=(2e-4, 1e-3), bandwidth=3e8, loss=0.0, stragglers=None, kills=(), suspects=(),
         joins=(), seconds_per_row=1e-7, save_every=5, rows_per_block=None, seed=0,
     ):  # fmt: skip
+        if not isinstance(n_workers, Integral):
+            raise ValueError(f"n_workers must be an int of at least 1, got {n_workers!r}.")
         low, high = np.broadcast_to(latency, 2).tolist()
         for name, value, is_right, allowed in (
             ("n_workers", n_workers, n_workers >= 1, "at least 1"),
