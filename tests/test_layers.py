@@ -40,7 +40,7 @@ LAYERS = {
     ),
     "report": ("utils", "numpy rich matplotlib jinja2 pandas IPython"),
     "trees": ("kernels losses utils", "numpy"),
-    "fitting": ("data kernels report runtime utils", "numpy sklearn"),
+    "fitting": ("data kernels losses report runtime utils", "numpy sklearn"),
     "metrics": ("data runtime kernels utils", "numpy scipy sklearn"),
     **{room: (CORE, "numpy scipy sklearn pandas narwhals") for room in ESTIMATORS},
     "testing": (ANYTHING, ANYTHING),

@@ -13,7 +13,15 @@ from daskdml.data import apply_rows, as_matrix, check_features, encode_classes, 
 from daskdml.data.codes import Coding, as_columns
 from daskdml.ensemble._categories import categorical_mask
 from daskdml.ensemble._program import BoostingProgram
-from daskdml.fitting import fitting, one_dimensional
+from daskdml.fitting import (
+    check_classes,
+    class_weights,
+    fitting,
+    label_rows,
+    log_probabilities,
+    one_dimensional,
+    probabilities,
+)
 from daskdml.losses import Absolute, Gamma, Logistic, Multinomial, Pinball, Poisson, Squared
 from daskdml.trees import BinRows, Boosting, BoostingState, Ensemble, Settings
 from daskdml.trees.binning import MISSING, find_bins
@@ -381,11 +389,7 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
 
     def _prepare_targets(self, fit, summary, found):
         found.classes_ = summary.classes
-        if len(summary.classes) < 2:
-            raise ValueError(
-                "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
-                f"{summary.classes[:1].tolist()[0]!r}"
-            )
+        check_classes(summary.classes)
         weights = summary.weights * (1.0 if self.class_weight is None else class_weights(self.class_weight, summary))
         if np.count_nonzero(weights) < 2:
             raise ValueError(
@@ -426,7 +430,7 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
         ndarray of shape (n,), lazy on Dask input
         """
         self._fitted()
-        return self._map_raw(X, functools.partial(_label, self.classes_), dtype=self.classes_.dtype)
+        return self._map_raw(X, functools.partial(label_rows, self.classes_), dtype=self.classes_.dtype)
 
     def predict_proba(self, X):
         """Return the probability of each class.
@@ -440,7 +444,7 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
         ndarray of shape (n, n_classes); lazy on Dask input
         """
         self._fitted()
-        return self._map_raw(X, _probability, kind="matrix", columns=self.classes_)
+        return self._map_raw(X, probabilities, kind="matrix", columns=self.classes_)
 
     def predict_log_proba(self, X):
         """Return the logarithm of `predict_proba`.
@@ -454,7 +458,7 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
         ndarray of shape (n, n_classes); lazy on Dask input
         """
         self._fitted()
-        return self._map_raw(X, _log_probability, kind="matrix", columns=self.classes_)
+        return self._map_raw(X, log_probabilities, kind="matrix", columns=self.classes_)
 
     def staged_decision_function(self, X):
         """Yield `decision_function` after each iteration, of data in memory.
@@ -480,7 +484,7 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
         ------
         ndarray of shape (n,)
         """
-        return self._staged(X, lambda raw: _label(self.classes_, raw))
+        return self._staged(X, functools.partial(label_rows, self.classes_))
 
     def staged_predict_proba(self, X):
         """Yield `predict_proba` after each iteration, of data in memory.
@@ -493,7 +497,7 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
         ------
         ndarray of shape (n, n_classes)
         """
-        return self._staged(X, _probability)
+        return self._staged(X, probabilities)
 
     def score(self, X, y, sample_weight=None):
         """Return the accuracy, a float, also on Dask input.
@@ -647,32 +651,6 @@ class HistGradientBoostingRegressor(RegressorMixin, _HistGradientBoosting):
         return r2_score(y, self.predict(X), sample_weight=sample_weight)
 
 
-def class_weights(given, summary):
-    """Return the factor of each class's weights, an ndarray, or None for ones.
-
-    Parameters
-    ----------
-    given : dict, "balanced" or None
-    summary : daskdml.data TargetSummary
-    """
-    if given is None:
-        return None
-    classes = summary.classes
-    if isinstance(given, str):
-        # n / (n_classes * weight of the class), n being the total weight.
-        return summary.weights.sum() / (len(classes) * np.maximum(summary.weights, 1e-300))
-    missing = [label for label in classes.tolist() if label not in given]
-    if missing and given and len(classes) - len(missing) != len(given):
-        raise ValueError(
-            f"The classes, {missing}, are not in class_weight, whose keys are {list(given)}: name them, or name no "
-            f"class that y does not hold (it holds {classes.tolist()})."
-        )
-    factors = np.array([given.get(label, 1.0) for label in classes.tolist()], dtype=np.float64)
-    if not (np.isfinite(factors).all() and (factors >= 0).all()):
-        raise ValueError(f"class_weight must hold finite numbers >= 0, got {given!r}.")
-    return factors
-
-
 def _weight_facts(block):
     """Return the largest weight, whether all are whole numbers that an entry can hold, and their sum if they are."""
     if block.weight is None:
@@ -756,23 +734,3 @@ def _raw_of_categories(model, finish, coding, X):
 
 def _itself(raw):
     return raw
-
-
-def _label(classes, raw):
-    if raw.ndim == 2:
-        return classes[raw.argmax(axis=1)]
-    return classes[(raw > 0).astype(np.intp)]
-
-
-def _probability(raw):
-    if raw.ndim == 2:
-        return Multinomial(raw.shape[1]).predict(raw)
-    # Each from its own side: 1 - p would round small probabilities of class 0 to zero.
-    return np.column_stack([Logistic().predict(-raw), Logistic().predict(raw)])
-
-
-def _log_probability(raw):
-    if raw.ndim == 2:
-        shifted = raw - raw.max(axis=1, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return np.column_stack([-np.logaddexp(0, raw), -np.logaddexp(0, -raw)])

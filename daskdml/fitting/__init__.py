@@ -1,6 +1,10 @@
 """What every estimator's fit shares: the way in (names, shapes, where it runs), its clock and report, and its plan."""
 
+from daskdml.fitting.classes import check_classes, class_weights, label_rows, log_probabilities, probabilities
 from daskdml.fitting.fit import Fit, aligned, fitting, one_dimensional, time_rows
 from daskdml.fitting.planning import Expected, Planned, Planning, planning
 
-__all__ = ["Expected", "Fit", "Planned", "Planning", "aligned", "fitting", "one_dimensional", "planning", "time_rows"]
+__all__ = [
+    "Expected", "Fit", "Planned", "Planning", "aligned", "check_classes", "class_weights", "fitting", "label_rows",
+    "log_probabilities", "one_dimensional", "planning", "probabilities", "time_rows",
+]  # fmt: skip

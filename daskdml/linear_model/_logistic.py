@@ -9,7 +9,17 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 
 from daskdml.data import encode_classes
-from daskdml.fitting import Planned, fitting, one_dimensional, planning
+from daskdml.fitting import (
+    Planned,
+    check_classes,
+    class_weights,
+    fitting,
+    label_rows,
+    log_probabilities,
+    one_dimensional,
+    planning,
+    probabilities,
+)
 from daskdml.linear_model._base import LinearPredictor, check_fitted, to_sklearn
 from daskdml.linear_model._planning import expect_linear
 from daskdml.linear_model._solving import solve_linear
@@ -192,7 +202,7 @@ class LogisticRegression(Planned, LinearPredictor, ClassifierMixin, BaseEstimato
         """Refuse classes and weights that have no optimum; return (weight of each class, its factor or None)."""
         classes = summary.classes
         self._check_classes(classes)
-        by_class = self._class_weights(classes, summary)
+        by_class = class_weights(self.class_weight, summary)
         weights = summary.weights if by_class is None else summary.weights * by_class
         self._check_weights(classes, weights, C)
         return weights, by_class
@@ -286,40 +296,13 @@ class LogisticRegression(Planned, LinearPredictor, ClassifierMixin, BaseEstimato
             )  # fmt: skip
 
     def _check_classes(self, classes):
-        if len(classes) < 2:
-            only = classes[:1].tolist()[0] if len(classes) else "none"
-            raise ValueError(
-                "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
-                f"{only!r}"
-            )
+        check_classes(classes)
         if self.solver == "liblinear" and len(classes) > 2:
             raise ValueError(
                 "The 'liblinear' solver does not support multiclass classification (n_classes >= 3). Either use "
                 "another solver or wrap the estimator in a OneVsRestClassifier to keep applying a one-versus-rest "
                 "scheme."
             )
-
-    def _class_weights(self, classes, summary):
-        if self.class_weight is None:
-            return None
-        if isinstance(self.class_weight, str):
-            # scikit-learn's: n / (n_classes * weight of the class), n being the total weight.
-            return summary.weights.sum() / (len(classes) * np.maximum(summary.weights, 1e-300))
-        given = self.class_weight
-        missing = [label for label in classes.tolist() if label not in given]
-        # scikit-learn's rule: other keys are harmless unless they look like a misspelt class.
-        if missing and given and len(classes) - len(missing) != len(given):
-            raise ValueError(
-                f"The classes, {missing}, are not in class_weight, whose keys are {list(given)}: name them, or name no "
-                f"class that y does not hold (it holds {classes.tolist()})."
-            )
-        by_class = np.ones(len(classes))
-        for k, label in enumerate(classes.tolist()):
-            value = given.get(label, 1.0)
-            if not (isinstance(value, numbers.Real) and 0 <= value < np.inf):
-                raise ValueError(f"class_weight must hold finite numbers >= 0, got {value!r} for class {label!r}.")
-            by_class[k] = value
-        return by_class
 
     def _check_weights(self, classes, weights, C):
         """Refuse weights with which the intercept would grow without end."""
@@ -365,7 +348,7 @@ class LogisticRegression(Planned, LinearPredictor, ClassifierMixin, BaseEstimato
         """
         classes = getattr(self, "classes_", None)
         dtype = None if classes is None else classes.dtype
-        return self._map_rows(X, functools.partial(_label, classes), kind="vector", dtype=dtype, name="prediction")
+        return self._map_rows(X, functools.partial(label_rows, classes), kind="vector", dtype=dtype, name="prediction")
 
     def predict_proba(self, X):
         """Return the probability of each class.
@@ -378,7 +361,7 @@ class LogisticRegression(Planned, LinearPredictor, ClassifierMixin, BaseEstimato
         -------
         ndarray of shape (n, n_classes); lazy on Dask input: a dask.dataframe gives one with a column per class
         """
-        return self._map_rows(X, _probability, kind="matrix", columns=getattr(self, "classes_", None))
+        return self._map_rows(X, probabilities, kind="matrix", columns=getattr(self, "classes_", None))
 
     def predict_log_proba(self, X):
         """Return the logarithm of `predict_proba`, finite where that rounds to zero.
@@ -391,7 +374,7 @@ class LogisticRegression(Planned, LinearPredictor, ClassifierMixin, BaseEstimato
         -------
         ndarray of shape (n, n_classes); lazy on Dask input
         """
-        return self._map_rows(X, _log_probability, kind="matrix", columns=getattr(self, "classes_", None))
+        return self._map_rows(X, log_probabilities, kind="matrix", columns=getattr(self, "classes_", None))
 
     def score(self, X, y, sample_weight=None):
         """Return the accuracy, a float, also on Dask input.
@@ -459,25 +442,3 @@ def _symmetric(solution, penalty):
     """
     coef = solution.coef - solution.coef.mean(axis=0) if penalty.is_zero else solution.coef
     return solution._replace(coef=coef, intercept=solution.intercept - solution.intercept.mean())
-
-
-def _label(classes, raw):
-    if raw.ndim == 2 and raw.shape[1] > 1:
-        return classes[raw.argmax(axis=1)]
-    return classes[(raw.ravel() > 0).astype(np.intp)]
-
-
-def _probability(raw):
-    if raw.ndim == 2 and raw.shape[1] > 1:
-        return Multinomial(raw.shape[1]).predict(raw)
-    p = Logistic().predict(raw.ravel())
-    # Each from its own side: 1 - p would round small probabilities of class 0 to zero.
-    return np.column_stack([Logistic().predict(-raw.ravel()), p])
-
-
-def _log_probability(raw):
-    if raw.ndim == 2 and raw.shape[1] > 1:
-        shifted = raw - raw.max(axis=1, keepdims=True)
-        return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    raw = raw.ravel()
-    return np.column_stack([-np.logaddexp(0, raw), -np.logaddexp(0, -raw)])
