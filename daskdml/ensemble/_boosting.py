@@ -23,6 +23,7 @@ from daskdml.fitting import (
     probabilities,
 )
 from daskdml.losses import Absolute, Gamma, Logistic, Multinomial, Pinball, Poisson, Squared
+from daskdml.runtime.checkpoint import digest_of
 from daskdml.trees import BinRows, Boosting, BoostingState, Ensemble, Settings
 from daskdml.trees.binning import MISSING, find_bins
 from daskdml.trees.boosting import FEW_ROWS, MOST_TIMES
@@ -127,7 +128,8 @@ class _HistGradientBoosting(BaseEstimator):
             validation=min(share / n_rows, 1.0) if isinstance(share, _INT) else share, scores=stops,
             patience=int(self.n_iter_no_change), tol=float(self.tol), class_weight=by_class,
         )  # fmt: skip
-        state = run.run_saved(BoostingProgram(boosting, state), fit.what)
+        # Rows are bins by now: what the bins are of, and what was there before, no hash of the rows tells.
+        state = run.run_saved(BoostingProgram(boosting, state), fit.what + digest_of((seed, state, bins)))
         found.__dict__.update(
             do_early_stopping_=stops, train_score_=np.array(state.train_scores),
             validation_score_=np.array(state.validation_scores),
@@ -161,7 +163,7 @@ class _HistGradientBoosting(BaseEstimator):
     def _begin(self, found):
         """Return the seed, the state to begin with, and the bins, which a warm start has already."""
         if not self._goes_on:
-            return as_seed(self.random_state), BoostingState(), None
+            return as_seed(0 if self.random_state is None else self.random_state), BoostingState(), None
         model = self._model
         if self.max_iter < self.n_iter_:
             raise ValueError(
@@ -316,6 +318,8 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
     tol : float, default 1e-7
     verbose : int, default 0
     random_state : int, generator or None, default None
+        Of all draws: the rows that bins are made from, validation rows, `subsample`, `max_features`, stochastic
+        rounding. None is a fixed draw, the same as 0.
     class_weight : dict, "balanced" or None, default None
     subsample : float, default 1.0
         Share of the rows that each tree is grown on.

@@ -7,6 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from daskdml.trees import Boosting
 
 
 def table(n=3000, p=4, values=40, seed=0):
@@ -266,30 +267,67 @@ def test_report_tells_phases():
     assert report.n_iter == 3
 
 
-def test_a_checkpoint_is_gone_on_from(tmp_path):
-    X, y = table()
-    whole = HistGradientBoostingRegressor(max_iter=8, random_state=0).fit(X, y)
+class Interrupted(Exception):
+    pass
 
-    class Interrupted(Exception):
-        pass
 
-    from daskdml.trees import Boosting
+def interrupt(model, X, y, after):
+    """Fit until so many iterations are done, and write a checkpoint after each."""
+    iterate = Boosting.iterate
 
-    done, iterate = [], Boosting.iterate
-
-    def stop_at_five(self, state, shards, comm):
-        if len(state.trees) == 5:
+    def stop(self, state, shards, comm):
+        if len(state.trees) == after:
             raise Interrupted
-        done.append(len(state.trees))
         return iterate(self, state, shards, comm)
 
-    with config_context(checkpoint=str(tmp_path), checkpoint_every=1e-9):
-        with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
-            patch.setattr(Boosting, "iterate", stop_at_five)
-            HistGradientBoostingRegressor(max_iter=8, random_state=0).fit(X, y)
-        with config_context(resume=True), pytest.MonkeyPatch.context() as patch:
-            begun = []
-            patch.setattr(Boosting, "iterate", lambda *args: begun.append(len(args[1].trees)) or iterate(*args))
-            model = HistGradientBoostingRegressor(max_iter=8, random_state=0).fit(X, y)
-    assert done == [0, 1, 2, 3, 4] and begun == [5, 6, 7]
-    np.testing.assert_array_equal(model.predict(X), whole.predict(X))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Boosting, "iterate", stop)
+        model.fit(X, y)
+
+
+def iterations_of(fit):
+    """Return the numbers of the iterations that a fit does."""
+    iterate, done = Boosting.iterate, []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Boosting, "iterate", lambda *args: done.append(len(args[1].trees)) or iterate(*args))
+        fit()
+    return done
+
+
+def test_a_checkpoint_is_gone_on_from(tmp_path):
+    X, y = table()
+    for seed in (0, None):
+        whole = HistGradientBoostingRegressor(max_iter=8, subsample=0.5, random_state=seed).fit(X, y)
+        model = HistGradientBoostingRegressor(max_iter=8, subsample=0.5, random_state=seed)
+        with config_context(checkpoint=str(tmp_path / str(seed)), checkpoint_every=1e-9, resume=True):
+            interrupt(model, X, y, 5)
+            assert iterations_of(lambda: model.fit(X, y)) == [5, 6, 7]
+        np.testing.assert_array_equal(model.predict(X), whole.predict(X))
+
+
+def test_a_checkpoint_of_other_draws_bins_or_trees_is_left_alone(tmp_path):
+    """It is another fit with another seed, with rows that have the same bins, and after other trees."""
+    X, y = table()
+    with config_context(checkpoint=str(tmp_path), checkpoint_every=1e-9, resume=True):
+        interrupt(HistGradientBoostingRegressor(max_iter=4, subsample=0.5, random_state=0), X, y, 3)
+        for seed, factor in ((1, 1.0), (0, 2.0)):
+            model = HistGradientBoostingRegressor(max_iter=4, subsample=0.5, random_state=seed)
+            assert iterations_of(lambda: model.fit(factor * X, y)) == [0, 1, 2, 3]
+            with config_context(checkpoint=None, resume=False):
+                whole = HistGradientBoostingRegressor(max_iter=4, subsample=0.5, random_state=seed).fit(factor * X, y)
+            np.testing.assert_array_equal(model.predict(factor * X), whole.predict(factor * X))
+        model = HistGradientBoostingRegressor(max_iter=2, warm_start=True, learning_rate=1.0).fit(X, y)
+        interrupt(model.set_params(max_iter=4, learning_rate=0.1), X, y, 3)
+        fresh = HistGradientBoostingRegressor(max_iter=4, warm_start=True, learning_rate=0.1)
+        assert iterations_of(lambda: fresh.fit(X, y)) == [0, 1, 2, 3]
+        assert iterations_of(lambda: model.fit(X, y)) == [3]
+
+
+def test_no_random_state_is_a_fixed_draw():
+    X, y = table()
+    params = {"max_iter": 3, "subsample": 0.5, "max_features": 0.5, "early_stopping": True}
+    fits = [HistGradientBoostingRegressor(**params, random_state=seed).fit(X, y) for seed in (None, None, 0, 1)]
+    predictions = [model.predict(X) for model in fits]
+    np.testing.assert_array_equal(predictions[0], predictions[1])
+    np.testing.assert_array_equal(predictions[0], predictions[2])
+    assert not np.array_equal(predictions[0], predictions[3])
