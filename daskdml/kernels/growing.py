@@ -158,7 +158,7 @@ def _gradients_multi(raw, y, weight, tile, params, gradient, hessian):
 
 
 @register_jitable
-def _mix(x):
+def mix(x):
     """Scramble 64 bits: the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014, variant 13)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -204,13 +204,13 @@ def _fill_entries_kernel():
 
 def _fill_entries(gradient, hessian, times, first_row, key, g_scale, h_scale, share, is_stochastic, entries):
     for i in range(entries.size):
-        z = _mix((first_row + np.uint64(i)) * np.uint64(0x9E3779B97F4A7C15) + key)
+        z = mix((first_row + np.uint64(i)) * np.uint64(0x9E3779B97F4A7C15) + key)
         u, v = 0.5, 0.5
         if is_stochastic:
             u = np.float64(np.int64(z & np.uint64(0xFFFFFF))) * 2.0**-24
             v = np.float64(np.int64((z >> np.uint64(24)) & np.uint64(0xFFFFFF))) * 2.0**-24
         m = np.int64(times[i]) if times.size else 1
-        if share < np.uint64(1 << 32) and (_mix(z) >> np.uint64(32)) >= share:
+        if share < np.uint64(1 << 32) and (mix(z) >> np.uint64(32)) >= share:
             m = 0
         g, h = np.int64(np.floor(np.float64(gradient[i]) * g_scale + u)), np.int64(1)
         if hessian.size:

@@ -2,8 +2,12 @@
 
 from daskdml.trees.binning import BinRows, Bins
 from daskdml.trees.boosting import Boosting, BoostingState
+from daskdml.trees.forest import Forest, ForestState, MeanOfTrees, Recipe, WholeRows
 from daskdml.trees.grower import Settings
 from daskdml.trees.predictor import Ensemble
 from daskdml.trees.tree import Tree
 
-__all__ = ["BinRows", "Bins", "Boosting", "BoostingState", "Ensemble", "Settings", "Tree"]
+__all__ = [
+    "BinRows", "Bins", "Boosting", "BoostingState", "Ensemble", "Forest", "ForestState", "MeanOfTrees", "Recipe",
+    "Settings", "Tree", "WholeRows",
+]  # fmt: skip
