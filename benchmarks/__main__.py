@@ -24,6 +24,8 @@ BENCHMARKS = {
     "boosting": ("benchmarks.estimators.boosting:run", False),
     "boosting_classes": ("benchmarks.estimators.boosting:run_classes", False),
     "boosting_cluster": ("benchmarks.estimators.boosting:run_cluster", False),
+    "forest": ("benchmarks.estimators.forest:run", False),
+    "boosting_scaling": ("benchmarks.engine.boosting_scaling:measure", False),
     "out_of_core": ("benchmarks.out_of_core:run", False),
     "faults": ("benchmarks.engine.faults:measure", False),
     "gpu": ("benchmarks.gpu.logistic:run", False),
