@@ -232,6 +232,55 @@ def test_validation_rows_without_weight_are_refused(which, whole):
         classifier.fit(X, classes)
 
 
+@pytest.mark.parametrize("how", ["weights", "class weights", "balanced"])
+def test_a_class_without_weight_is_scikit_learns(how):
+    X, raw = table()
+    y = np.digitize(raw, [0.0, 1.0])
+    # For larger leaves scikit-learn counts rows without weight too.
+    params, weight = {"max_iter": 2, "early_stopping": False, "max_leaf_nodes": 8, "min_samples_leaf": 1}, None
+    if how == "class weights":
+        params["class_weight"] = {0: 1.0, 1: 0.0, 2: 2.0}
+    else:
+        weight = (y != 1).astype(float)
+    ours = HistGradientBoostingClassifier(**params)
+    if how == "balanced":  # of the rows that have weight, where scikit-learn counts all
+        ours.set_params(class_weight="balanced")
+        present = np.bincount(y)[[0, 2]]
+        params["class_weight"] = {0: present.sum() / (3 * present[0]), 2: present.sum() / (3 * present[1])}
+    ours.fit(X, y, sample_weight=weight)
+    theirs = reference.HistGradientBoostingClassifier(**params).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(ours._model.baseline, theirs._baseline_prediction.ravel(), rtol=1e-9)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-4, atol=1e-12)
+
+
+def test_a_class_that_is_held_out_whole():
+    X, raw = table(n=400)
+    for n_classes in (2, 3):
+        y = (raw > 0.5).astype(int) if n_classes == 3 else np.zeros(400, int)
+        model = HistGradientBoostingClassifier(max_iter=2, early_stopping=True, random_state=1)
+        held = least_hashes(model.set_params(max_iter=1).fit(X, raw > 0), 400, 40)
+        y[np.flatnonzero(held)[:5]] = n_classes - 1
+        model.set_params(max_iter=3).fit(X, y)
+        shares = np.bincount(y[~held], minlength=n_classes) / 360
+        eps = np.finfo(float).eps * (10 if n_classes == 2 else 1)
+        log = np.log(np.clip(shares, eps, 1 - eps))
+        expected = log - log.mean() if n_classes == 3 else log[1:] - log[:1]
+        np.testing.assert_allclose(model._model.baseline, expected, rtol=1e-9)
+        p = model.predict_proba(X)
+        assert np.isfinite(p).all() and (p[:, -1] < 1e-10).all() and np.isfinite(model.validation_score_).all()
+
+
+def test_counts_that_are_held_out_whole():
+    X, _ = table(n=400)
+    model = HistGradientBoostingRegressor(loss="poisson", max_iter=3, early_stopping=True, random_state=1)
+    y = np.where(least_hashes(model.fit(X, np.ones(400)), 400, 40), 2.0, 0.0)
+    model.fit(X, y)
+    theirs = reference.HistGradientBoostingRegressor(loss="poisson", max_iter=3, early_stopping=False)
+    theirs.fit(X, y, sample_weight=(y == 0).astype(float))
+    np.testing.assert_allclose(model.predict(X), theirs.predict(X), rtol=1e-9)
+    assert np.isfinite(model.validation_score_).all()
+
+
 def test_staged_predictions_end_at_the_last():
     X, y = table()
     model = HistGradientBoostingClassifier(max_iter=5).fit(X, y > 0)
