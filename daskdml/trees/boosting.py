@@ -235,8 +235,9 @@ class Boosting(NamedTuple):
         weight = 1.0 if self.counts else self.most_weight
         if self.class_weight is not None:
             weight *= self.class_weight.max()
-        if self.loss.name in _BOUNDS and not np.isnan(largest).any():
-            largest = np.array(_BOUNDS[self.loss.name]) * weight
+        if self.loss.name in _BOUNDS:
+            # No rank asks the others: one that has NaN must not either, but raise, which ends the run for all.
+            largest = np.where(np.isnan(largest), largest, np.array(_BOUNDS[self.loss.name]) * weight)
         elif comm.size > 1:
             largest = comm.allreduce(largest, operation="max")
         if not (largest <= _MOST_GRADIENT).all():  # NaN is not either
