@@ -150,11 +150,16 @@ def distinct(column, limit):
 def thresholds_between(values):
     """Return the midpoints of ascending distinct values."""
     values = np.asarray(values, dtype=np.float64)
-    with np.errstate(over="ignore"):
-        middle = (values[1:] + values[:-1]) / 2
-    # Halves first where the sum overflows, as only then they are not exact.
-    middle = np.where(np.isfinite(middle), middle, values[1:] / 2 + values[:-1] / 2)
-    return np.clip(np.unique(middle), None, ALMOST_INF)
+    return np.clip(np.unique(_middle(values[:-1], values[1:])), None, ALMOST_INF)
+
+
+def _middle(low, high):
+    """Return the means of pairs of float64; of -inf and inf it is 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        middle = (low + high) / 2
+        # Halves first only where the sum overflows: of tiny numbers they are not exact.
+        middle = np.where(np.isfinite(middle), middle, low / 2 + high / 2)
+    return np.where(np.isnan(middle), 0.0, middle)
 
 
 def thresholds_of_sample(column, max_bins, weight=None):
@@ -188,7 +193,7 @@ def _quantiles(column, share):
     below = np.clip(np.ceil(place - 1e-9 * len(column)).astype(np.int64) - 1, 0, len(column) - 1)
     between = np.abs(place - np.rint(place)) <= 1e-9 * len(column)
     above = np.where(between, np.minimum(below + 1, len(column) - 1), below)
-    return (column[below].astype(np.float64) + column[above].astype(np.float64)) / 2
+    return _middle(column[below].astype(np.float64), column[above].astype(np.float64))
 
 
 def _weighted_quantiles(column, weight, share):
@@ -198,7 +203,7 @@ def _weighted_quantiles(column, weight, share):
     below = np.minimum(np.searchsorted(cumulative, place - slack), len(column) - 1)
     between = np.abs(cumulative[below] - place) <= slack
     above = np.where(between, np.minimum(below + 1, len(column) - 1), below)
-    return (column[below] + column[above]) / 2
+    return _middle(column[below], column[above])
 
 
 class BinRows(NamedTuple):

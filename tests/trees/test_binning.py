@@ -76,6 +76,21 @@ def test_huge_values_are_divided_at_their_midpoints():
     assert binning.thresholds_between(FEW["none"]).size == 0
 
 
+@pytest.mark.filterwarnings("error")
+def test_infinite_values_are_divided_from_finite_ones():
+    for values, expected in (
+        ([-np.inf, np.inf], [0.0]), ([-np.inf, 3.0, np.inf], [-np.inf, 1e300]), ([-np.inf, -1e308], [-np.inf]),
+    ):  # fmt: skip
+        same_thresholds(binning.thresholds_between(values), expected)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("weight", [None, np.ones(900)])
+def test_quantiles_of_huge_values_are_what_they_are(weight):
+    column = np.repeat([-1.5 * 2.0**1023, -(2.0**1023), 0.0], 300)
+    same_thresholds(binning.thresholds_of_sample(column, 3, weight), [-1.25 * 2.0**1023, -(2.0**1022)])
+
+
 @pytest.mark.parametrize("limit", [2, 5, 30])
 def test_distinct(limit):
     """None above the limit, whether the first rows tell it or the others; NaN does not count."""
