@@ -26,7 +26,7 @@ from daskdml.fitting import (
 )
 from daskdml.losses import Absolute, Gamma, Logistic, Multinomial, Pinball, Poisson, Squared
 from daskdml.runtime.checkpoint import digest_of
-from daskdml.trees import BinRows, Boosting, BoostingState, Ensemble, Settings
+from daskdml.trees import BinRows, Boosting, BoostingState, Ensemble, Settings, bytes_per_row, histogram_bytes
 from daskdml.trees.binning import find_bins
 from daskdml.trees.boosting import FEW_ROWS, held_out_share
 from daskdml.utils.config import get_config
@@ -116,6 +116,7 @@ class _HistGradientBoosting(BaseEstimator):
         encode, is_categorical, categories = as_matrix, np.zeros(p, bool), None
         if coding is not None:
             encode, is_categorical, categories = coding, coding.is_categorical, coding.codes
+        run.check_room(bytes_per_row(p, loss.n_outputs), histogram_bytes(p))
         started = time.perf_counter()
         if bins is None:
             bins = find_bins(run, self.max_bins, is_categorical, encode, seed, categories=categories)
@@ -375,7 +376,8 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
     The same trees, bit for bit, for any number of threads and workers and any chunks of the same rows: gradients are
     rounded to 12 bits, up or down by a hash of the row's number, and sums of integers have no order. The values of
     leaves come from sums of some 40 bits. Two to four passes over X make the bins, one byte a value; they, and 28 bytes
-    a row, stay in memory, beside their transpose.
+    a row (12 and 16 for each class of more than two), stay in memory, beside their transpose: what has no room is
+    refused before bins are made.
 
     Examples
     --------

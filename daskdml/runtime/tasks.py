@@ -176,6 +176,10 @@ class TasksRun(Run):
         self.mode = "pinned"
         self.take_bytes(sum(self._map_chunks(n_bytes_of, [()] * self.n_chunks)))
 
+    def _room(self):
+        limit = sum(worker.memory_limit for worker in self._workers.values())
+        return limit, format_count(len(self._workers), "worker"), "add workers"
+
     def warm(self, fn):
         start = time.perf_counter()
         payload = _dumps(fn)

@@ -4,6 +4,9 @@ from daskdml.trees.binning import BinRows, Bins
 from daskdml.trees.boosting import Boosting, BoostingState
 from daskdml.trees.grower import Settings
 from daskdml.trees.predictor import Ensemble
+from daskdml.trees.shards import bytes_per_row, histogram_bytes
 from daskdml.trees.tree import Tree
 
-__all__ = ["BinRows", "Bins", "Boosting", "BoostingState", "Ensemble", "Settings", "Tree"]
+__all__ = [
+    "BinRows", "Bins", "Boosting", "BoostingState", "Ensemble", "Settings", "Tree", "bytes_per_row", "histogram_bytes",
+]  # fmt: skip

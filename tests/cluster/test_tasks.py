@@ -264,6 +264,14 @@ def test_a_worker_slow_to_compile_is_not_waited_for(cluster_client, rows, monkey
         assert run.map_reduce(blocks.gram).shape == (P, P)
 
 
+def test_rows_that_the_workers_have_no_room_for_are_not_made(cluster_client, rows):
+    limit = sum(worker["memory_limit"] for worker in cluster_client.scheduler_info()["workers"].values())
+    with runtime.open(Partitioned.from_any(*lazy(*rows))) as run:
+        with pytest.raises(ValueError, match="5,000 rows .* but 2 workers may hold .*; .* or add workers"):
+            run.replace_rows(blocks.column_sums, limit // N + 1, np.uint8)
+        run.check_room(limit // N)
+
+
 def test_in_memory_input_stays_in_process(cluster_client, rows):
     said = []
     with runtime.open(Partitioned.from_any(*rows), announce=said.append) as run:

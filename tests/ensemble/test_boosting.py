@@ -1,7 +1,10 @@
 """Boosting against scikit-learn's, where splits are unambiguous, and against what each parameter promises."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn import ensemble as reference
 from sklearn.metrics import roc_auc_score
 
@@ -364,6 +367,20 @@ def test_bad_values_are_sentences():
         HistGradientBoostingClassifier(monotonic_cst=[1, 0, 0, 0]).fit(X, np.arange(len(X)) % 3)
     with pytest.raises(ValueError, match="1d array"):
         HistGradientBoostingRegressor().fit(X, np.column_stack([y, y]))
+
+
+def test_sparse_rows_whose_bins_have_no_room_are_refused(monkeypatch):
+    """Before anything of their size is made: bins and their transpose would be 100 MB, three histograms 922 MB."""
+    X = sparse.csr_matrix((np.ones(1000), (np.arange(1000), np.arange(1000) * 49)), shape=(1000, 50_000))
+    y = np.arange(1000) % 2
+    monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: 1_000_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="rows of 50,000 features need 1.0 GB .* 100,028 bytes each .* 922 MB"):
+            HistGradientBoostingClassifier(max_iter=1).fit(X, y)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_report_tells_phases():

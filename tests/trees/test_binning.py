@@ -4,6 +4,7 @@ import bisect
 import functools
 import itertools
 import operator
+import tracemalloc
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -259,6 +260,18 @@ def rows(monkeypatch):
 def bins_of(X, is_categorical, weight=None, max_bins=20, seed=SEED, **options):
     with config_context(**options), runtime.open(Partitioned.from_any(X, None, weight)) as run:
         return find_bins(run, max_bins, is_categorical, as_matrix, seed)
+
+
+def test_the_sample_of_sparse_rows_is_not_made_dense():
+    """4,000 rows and features, one stored value each: 128 MB if they were."""
+    X = sparse.csr_matrix((np.ones(4000), (np.arange(4000), np.arange(4000))), shape=(4000, 4000))
+    tracemalloc.start()
+    try:
+        found = bins_of(X, np.zeros(4000, bool))
+        assert tracemalloc.get_traced_memory()[1] < 32_000_000
+    finally:
+        tracemalloc.stop()
+    same_bins(found, [[0.5]] * 4000)
 
 
 def same_bins(ours, thresholds):
