@@ -187,6 +187,27 @@ def no_tasks_left(client):
     assert left == []
 
 
+def test_what_was_waited_for_is_let_go_at_once(cluster_client, rows, monkeypatch):
+    """Not when Python's collector comes: tasks that are still wanted keep others, which the scheduler fails to cancel
+    once a worker has died."""
+    monkeypatch.setattr("daskdml.runtime.waiting.CHECK_SECONDS", 0.02)
+
+    def passes(dask_scheduler):
+        return [key for key in map(str, dask_scheduler.tasks) if "pass" in key or "merge" in key]
+
+    gc.collect()
+    gc.disable()
+    try:
+        with runtime.open(Partitioned.from_any(*lazy(*rows))) as run:
+            run.map_reduce(blocks.slowly(0.2))
+            deadline = time.time() + 5
+            while (left := cluster_client.run_on_scheduler(passes)) and time.time() < deadline:
+                time.sleep(0.05)
+            assert left == []
+    finally:
+        gc.enable()
+
+
 def mapped_files(client):
     def count(dask_worker):
         import os
