@@ -1,6 +1,7 @@
 """Histogram gradient boosting."""
 
 import functools
+import math
 import numbers
 import time
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from daskdml.data import apply_rows, as_matrix, check_features, encode_classes, 
 from daskdml.data.codes import Coding, as_columns
 from daskdml.ensemble._categories import categorical_mask
 from daskdml.ensemble._program import BoostingProgram
+from daskdml.ensemble._rows import FactsOfRows
 from daskdml.fitting import (
     check_classes,
     class_weights,
@@ -24,9 +26,9 @@ from daskdml.fitting import (
 )
 from daskdml.losses import Absolute, Gamma, Logistic, Multinomial, Pinball, Poisson, Squared
 from daskdml.runtime.checkpoint import digest_of
-from daskdml.trees import BinRows, Boosting, BoostingState, Ensemble, Settings
-from daskdml.trees.binning import MISSING, find_bins
-from daskdml.trees.boosting import FEW_ROWS, MOST_TIMES
+from daskdml.trees import BinRows, Boosting, BoostingState, Ensemble, Settings, bytes_per_row, histogram_bytes
+from daskdml.trees.binning import find_bins
+from daskdml.trees.boosting import FEW_ROWS, held_out_share
 from daskdml.utils.config import get_config
 from daskdml.utils.params import Interval, Options, check_params
 from daskdml.utils.random import as_seed
@@ -106,27 +108,30 @@ class _HistGradientBoosting(BaseEstimator):
         found = SimpleNamespace()
         summary, coding = self._survey(fit, coding)
         loss = self._prepare_targets(fit, summary, found)
+        settings = self._settings(fit.features, loss, coding)
         seed, state, bins = self._begin(found)
+        n_rows = run.n_samples
+        stops = n_rows > EARLY_STOPPING_ROWS if self.early_stopping == "auto" else bool(self.early_stopping)
+        validation = self._validation(seed, n_rows) if stops else None
         encode, is_categorical, categories = as_matrix, np.zeros(p, bool), None
         if coding is not None:
             encode, is_categorical, categories = coding, coding.is_categorical, coding.codes
+        run.check_room(bytes_per_row(p, loss.n_outputs), histogram_bytes(p))
         started = time.perf_counter()
         if bins is None:
             bins = find_bins(run, self.max_bins, is_categorical, encode, seed, categories=categories)
-        by_class = self._class_weights(summary)
-        most_weight, counts, n_counted = run.map_reduce(_weight_facts, _both_weights, reads_x=False)
-        n_rows = run.n_samples
         run.replace_rows(BinRows(bins, encode), *_bin_shape(p))
-        has_missing = run.map_reduce(functools.partial(_missing_columns, n_features=p), np.logical_or)
+        by_class = self._class_weights(summary)
+        facts = run.map_reduce(FactsOfRows(p, by_class, seed, validation))
         bin_seconds = time.perf_counter() - started
-        stops = n_rows > EARLY_STOPPING_ROWS if self.early_stopping == "auto" else bool(self.early_stopping)
-        share = self.validation_fraction if stops else None
+        if validation is not None:
+            self._check_validation(facts)
+        n_times = facts.n_counted if facts.counts else n_rows
         boosting = Boosting(
-            loss, self._settings(fit.features, loss, coding), bins, has_missing, n_counted if counts else n_rows,
-            int(self.max_iter), seed, counts=counts, most_weight=float(most_weight),
-            subsample=float(self.subsample), is_stochastic=self._is_stochastic(n_counted if counts else n_rows),
-            validation=min(share / n_rows, 1.0) if isinstance(share, _INT) else share, scores=stops,
-            patience=int(self.n_iter_no_change), tol=float(self.tol), class_weight=by_class,
+            loss, settings, bins, facts.has_missing, n_times, int(self.max_iter), seed, counts=facts.counts,
+            most_weight=facts.most_weight, subsample=float(self.subsample), is_stochastic=self._is_stochastic(n_times),
+            validation=validation, scores=stops, patience=int(self.n_iter_no_change), tol=float(self.tol),
+            class_weight=by_class,
         )  # fmt: skip
         # Rows are bins by now: what the bins are of, and what was there before, no hash of the rows tells.
         state = run.run_saved(BoostingProgram(boosting, state), fit.what + digest_of((seed, state, bins)))
@@ -191,6 +196,30 @@ class _HistGradientBoosting(BaseEstimator):
             self.max_leaf_nodes, self.max_depth, int(self.min_samples_leaf), float(self.l2_regularization),
             float(self.learning_rate), float(self.max_features), monotonic, _interactions(self.interaction_cst, p),
         )  # fmt: skip
+
+    def _validation(self, seed, n_rows):
+        """Return the share that hashes of validation rows are below, or None for no such rows."""
+        given = self.validation_fraction
+        if given is None:
+            return None
+        n_held = int(given) if isinstance(given, _INT) else math.ceil(given * n_rows)
+        if n_held >= n_rows:
+            raise ValueError(
+                f"validation_fraction={given} holds out {n_held:,} of {n_rows:,} rows and leaves none to grow trees "
+                "on; hold out fewer, or set validation_fraction=None (scores of the training rows) or "
+                "early_stopping=False."
+            )
+        return held_out_share(seed, n_rows, n_held)
+
+    def _check_validation(self, facts):
+        if facts.trains and facts.validates:
+            return
+        which = "held out for validation" if facts.trains else "left to grow trees on"
+        raise ValueError(
+            f"With validation_fraction={self.validation_fraction} none of the rows {which} has a weight above 0; set "
+            "another fraction or random_state, validation_fraction=None (scores of the training rows) or "
+            "early_stopping=False."
+        )
 
     def _is_stochastic(self, n_rows):
         return n_rows > FEW_ROWS if self.rounding == "auto" else self.rounding == "stochastic"
@@ -313,7 +342,8 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
         Stop when the score does not get better; "auto" does for more than 10,000 rows.
     scoring : "loss", default "loss"
     validation_fraction : float, int or None, default 0.1
-        Rows that scores are taken of, chosen by a hash of the row's number; None takes them of the training rows.
+        Rows that scores are taken of, those whose numbers have the least hashes; None takes them of the training rows.
+        Of more than a million rows a share is held out to within its square root.
     n_iter_no_change : int, default 10
     tol : float, default 1e-7
     verbose : int, default 0
@@ -346,7 +376,8 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
     The same trees, bit for bit, for any number of threads and workers and any chunks of the same rows: gradients are
     rounded to 12 bits, up or down by a hash of the row's number, and sums of integers have no order. The values of
     leaves come from sums of some 40 bits. Two to four passes over X make the bins, one byte a value; they, and 28 bytes
-    a row, stay in memory, beside their transpose.
+    a row (12 and 16 for each class of more than two), stay in memory, beside their transpose: what has no room is
+    refused before bins are made.
 
     Examples
     --------
@@ -655,27 +686,10 @@ class HistGradientBoostingRegressor(RegressorMixin, _HistGradientBoosting):
         return r2_score(y, self.predict(X), sample_weight=sample_weight)
 
 
-def _weight_facts(block):
-    """Return the largest weight, whether all are whole numbers that an entry can hold, and their sum if they are."""
-    if block.weight is None:
-        return 1.0, True, block.n_rows
-    most = float(block.weight.max(initial=0.0))
-    are_whole = most <= MOST_TIMES and bool((block.weight == np.rint(block.weight)).all())
-    return most, are_whole, int(block.weight.sum()) if are_whole else 0
-
-
-def _both_weights(a, b):
-    return max(a[0], b[0]), a[1] and b[1], a[2] + b[2]
-
-
 def _bin_shape(p):
     from daskdml.kernels.binning import row_bytes
 
     return row_bytes(p), np.uint8
-
-
-def _missing_columns(block, n_features):
-    return (block.X[:, :n_features] == MISSING).any(axis=0)
 
 
 def _monotonic(given, features):

@@ -46,7 +46,8 @@ def class_weights(given, summary):
     classes = summary.classes
     if isinstance(given, str):
         # scikit-learn's: n / (n_classes * weight of the class), n being the total weight.
-        return summary.weights.sum() / (len(classes) * np.maximum(summary.weights, 1e-300))
+        factors, weights = np.zeros(len(classes)), summary.weights
+        return np.divide(weights.sum(), len(classes) * weights, where=weights > 0, out=factors)
     missing = [label for label in classes.tolist() if label not in given]
     # scikit-learn's rule: other keys are harmless unless they look like a misspelt class.
     if missing and given and len(classes) - len(missing) != len(given):

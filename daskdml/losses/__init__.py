@@ -11,7 +11,7 @@ attributes (``n_outputs``, ``smooth``, ``shift_invariant``, ``constant_hessian``
   of each row, written over its weight (a tile may write more than is wanted);
 * ``arrays``: the same by array formulas, for tests and for GPUs; it computes all three whatever the order;
 * ``predict``: the inverse link; ``baseline``: the best constant, from the mean of the targets (the shares of the
-  classes), or from their ``quantile`` where that is a number and not None.
+  classes), or from their ``quantile`` where that is a number and not None; finite for every mean there can be.
 
 ``y_domain`` holds the lowest and the highest target. A loss that is not ``smooth`` writes a subgradient where it has a
 kink and, as hessian, a positive stand-in.

@@ -4,6 +4,7 @@ import numpy as np
 
 from daskdml.kernels.compile import TILE_SIGNATURE, build_tile
 from daskdml.kernels.scalar import exp
+from daskdml.losses._ends import LEAST_MEAN
 
 
 class Gamma:
@@ -44,7 +45,7 @@ class Gamma:
 
     def baseline(self, mean):
         """Return the best constant raw value for targets of a given mean."""
-        return float(np.log(mean))
+        return float(np.log(max(mean, LEAST_MEAN)))
 
 
 def _tile(raw, y, weight, gradient, hessian, params, order):

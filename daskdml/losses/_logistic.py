@@ -4,6 +4,7 @@ import numpy as np
 
 from daskdml.kernels.compile import TILE_SIGNATURE, build_tile
 from daskdml.kernels.scalar import exp_negative, twice_artanh
+from daskdml.losses._ends import LEAST_MEAN
 
 
 class Logistic:
@@ -59,6 +60,7 @@ class Logistic:
 
     def baseline(self, mean):
         """Return the best constant raw value for targets of a given mean."""
+        mean = min(max(mean, LEAST_MEAN), 1.0 - LEAST_MEAN)
         return float(np.log(mean) - np.log1p(-mean))
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from daskdml.kernels.compile import TILE_MULTI_SIGNATURE, build_tile
 from daskdml.kernels.scalar import exp_negative
+from daskdml.losses._ends import LEAST_SHARE
 
 
 class Multinomial:
@@ -58,7 +59,7 @@ class Multinomial:
 
     def baseline(self, share):
         """Return the best constant raw values for classes of given shares, summing to zero."""
-        raw = np.log(share)
+        raw = np.log(np.clip(share, LEAST_SHARE, 1.0 - LEAST_SHARE))
         return raw - raw.mean()
 
 

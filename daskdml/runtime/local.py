@@ -8,6 +8,7 @@ from contextvars import ContextVar
 
 from daskdml.utils.fold import Fold
 
+from .memory import process_limit
 from .run import Run
 from .threads import for_each
 
@@ -59,6 +60,9 @@ class LocalRun(Run):
         self.timings["compute"] += time.perf_counter() - start
         self._target_functions = []
         self._place(chunks)
+
+    def _room(self, on_each):
+        return process_limit(), "this process", "fit on a cluster whose workers have more memory"
 
     def warm(self, fn):
         start = time.perf_counter()

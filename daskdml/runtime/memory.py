@@ -134,7 +134,8 @@ def _cgroup_limits():
 def _cached(folder):
     """Return the bytes of file cache in a control group, which the kernel gives back under pressure."""
     fields = dict(line.split() for line in _read(folder, "memory.stat").splitlines())
-    return int(fields.get("inactive_file", fields.get("total_inactive_file", 0)))
+    kinds = ("inactive_file", "active_file")
+    return sum(int(fields.get(kind, fields.get(f"total_{kind}", 0))) for kind in kinds)
 
 
 def _read(folder, name):

@@ -13,6 +13,7 @@ from daskdml.utils.random import row_hash
 
 from .checkpoint import Checkpoint, combine_digests, rows_digest
 from .journal import Journal
+from .memory import format_bytes
 from .replacing import ReplaceRows
 
 PILOT_STREAM = 1
@@ -169,14 +170,45 @@ class Run:
         n_columns : int
         dtype : numpy dtype
 
+        Raises
+        ------
+        ValueError
+            If the new rows do not fit into memory; see `check_room`.
+
         Notes
         -----
         One pass over X. Where chunks stream, each is let go before the next is read.
         """
+        self.check_room(n_columns * np.dtype(dtype).itemsize)
         start, before = time.perf_counter(), self.busy_seconds
         self._replace_rows(ReplaceRows(fn, n_columns, np.dtype(dtype), self.rows_per_block))
         self._finish_pass(start, before, True)
         self.dtype, self.layout, self.mode = np.dtype(dtype), "dense", "pinned"
+
+    def check_room(self, row_bytes, beside=0, on_each=False):
+        """Refuse rows that no memory can hold, before any of them is made.
+
+        Parameters
+        ----------
+        row_bytes : int
+            That each row will take, with all that belongs to it.
+        beside : int, default 0
+            Bytes that are needed however many rows there are.
+        on_each : bool, default False
+            Whether each worker must hold all rows.
+
+        Raises
+        ------
+        ValueError
+        """
+        n_bytes = self.n_samples * row_bytes + beside
+        limit, holder, advice = self._room(on_each)
+        if n_bytes > limit:
+            raise ValueError(
+                f"{self.n_samples:,} rows of {self.n_features:,} features need {format_bytes(n_bytes)} of memory here, "
+                f"{row_bytes:,} bytes each whether X is sparse or not and {format_bytes(beside)} beside them, but "
+                f"{holder} may hold {format_bytes(limit)}; leave out features or rows, or {advice}."
+            )
 
     def warm(self, fn):
         """Call ``fn()`` once in every process that computes blocks, to compile kernels; seconds go to "compile"."""
@@ -321,6 +353,10 @@ class Run:
     # What a runtime supplies -----------------------------------------------------------------------------------------
 
     _one_pass = False
+
+    def _room(self, on_each):
+        """Return the bytes that may still be held, on each or on all workers, by whom, and how to have more."""
+        raise NotImplementedError
 
     def _fold(self, fn, combine):
         """Return the fold of ``fn(block)``."""

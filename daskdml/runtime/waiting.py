@@ -65,12 +65,24 @@ def wait_for(watch, futures, pinned, at_most=math.inf):
         try:
             wait(futures, timeout=max(min(CHECK_SECONDS, left), 0))
             return
-        except TimeoutError:
+        except TimeoutError as error:
+            _forget(error)
             if left <= 0 or any(future.status == "error" for future in futures):
                 return
             gone = pinned - watch.present()
             if gone:
                 raise WorkerLost(gone) from None
+
+
+def _forget(error):
+    """Break the circle of an error of Dask's and the frames that it came through, which hold the futures.
+
+    They would be wanted until Python's collector comes. Of a worker that dies meanwhile tasks are cancelled, and for
+    one that another depends on, which nobody wants but by this one, the scheduler fails and drops the connection.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__
 
 
 def gather(client, watch, futures, pinned=frozenset()):

@@ -5,9 +5,10 @@ from daskdml.trees.boosting import Boosting, BoostingState
 from daskdml.trees.forest import Forest, ForestState, MeanOfTrees, Recipe, WholeRows
 from daskdml.trees.grower import Settings
 from daskdml.trees.predictor import Ensemble
+from daskdml.trees.shards import bytes_per_row, histogram_bytes
 from daskdml.trees.tree import Tree
 
 __all__ = [
     "BinRows", "Bins", "Boosting", "BoostingState", "Ensemble", "Forest", "ForestState", "MeanOfTrees", "Recipe",
-    "Settings", "Tree", "WholeRows",
+    "Settings", "Tree", "WholeRows", "bytes_per_row", "histogram_bytes",
 ]  # fmt: skip

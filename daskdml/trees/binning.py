@@ -153,11 +153,16 @@ def distinct(column, limit):
 def thresholds_between(values):
     """Return the midpoints of ascending distinct values."""
     values = np.asarray(values, dtype=np.float64)
-    with np.errstate(over="ignore"):
-        middle = (values[1:] + values[:-1]) / 2
-    # Halves first where the sum overflows, as only then they are not exact.
-    middle = np.where(np.isfinite(middle), middle, values[1:] / 2 + values[:-1] / 2)
-    return np.clip(np.unique(middle), None, ALMOST_INF)
+    return np.clip(np.unique(_middle(values[:-1], values[1:])), None, ALMOST_INF)
+
+
+def _middle(low, high):
+    """Return the means of pairs of float64; of -inf and inf it is 0."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        middle = (low + high) / 2
+        # Halves first only where the sum overflows: of tiny numbers they are not exact.
+        middle = np.where(np.isfinite(middle), middle, low / 2 + high / 2)
+    return np.where(np.isnan(middle), 0.0, middle)
 
 
 def thresholds_of_sample(column, max_bins, weight=None):
@@ -191,7 +196,7 @@ def _quantiles(column, share):
     below = np.clip(np.ceil(place - 1e-9 * len(column)).astype(np.int64) - 1, 0, len(column) - 1)
     between = np.abs(place - np.rint(place)) <= 1e-9 * len(column)
     above = np.where(between, np.minimum(below + 1, len(column) - 1), below)
-    return (column[below].astype(np.float64) + column[above].astype(np.float64)) / 2
+    return _middle(column[below].astype(np.float64), column[above].astype(np.float64))
 
 
 def _weighted_quantiles(column, weight, share):
@@ -201,7 +206,7 @@ def _weighted_quantiles(column, weight, share):
     below = np.minimum(np.searchsorted(cumulative, place - slack), len(column) - 1)
     between = np.abs(cumulative[below] - place) <= slack
     above = np.where(between, np.minimum(below + 1, len(column) - 1), below)
-    return (column[below] + column[above]) / 2
+    return _middle(column[below], column[above])
 
 
 class BinRows(NamedTuple):
@@ -283,13 +288,20 @@ def find_bins(run, max_bins, is_categorical, encode, seed, names=None, categorie
     p = len(is_categorical)
     n_sample = sample_rows(p, run.dtype)
     blocks = run.pilot(n_sample, seed).map(_itself)
-    columns = _columns([encode(block.X) for block in blocks])
+    # By columns: to look for one column in CSR costs as much as for all. One is made dense at a time.
+    parts = [encode(block.X) for block in blocks]
+    parts = [part.tocsc() if hasattr(part, "indptr") else part for part in parts]
     weight = None if blocks[0].weight is None else np.concatenate([block.weight for block in blocks])
     counts = slice(None) if weight is None or (weight > 0).all() else weight > 0
     is_given = is_categorical if categories is not None else np.zeros(p, bool)
-    known = tuple(None if given else distinct(c[counts], max_bins) for c, given in zip(columns, is_given))
+    known, of_sample = [None] * p, [None] * p
+    for f in np.flatnonzero(~is_given):
+        column = _column(parts, f)
+        known[f] = distinct(column[counts], max_bins)
+        if known[f] is None:
+            of_sample[f] = thresholds_of_sample(column, max_bins, weight)
     if run.n_samples > n_sample and any(values is not None for values in known):
-        known = run.map_reduce(DistinctValues(known, max_bins, encode)).found
+        known = run.map_reduce(DistinctValues(tuple(known), max_bins, encode)).found
     thresholds = []
     for f, values in enumerate(known):
         if is_given[f]:
@@ -304,8 +316,10 @@ def find_bins(run, max_bins, is_categorical, encode, seed, names=None, categorie
             thresholds.append(values)
         elif values is not None:
             thresholds.append(thresholds_between(values))
+        elif of_sample[f] is not None:
+            thresholds.append(of_sample[f])
         else:
-            thresholds.append(thresholds_of_sample(columns[f], max_bins, weight))
+            thresholds.append(thresholds_of_sample(_column(parts, f), max_bins, weight))
     return Bins(
         tuple(thresholds), np.asarray(is_categorical, bool), int(max_bins), tuple(known) if keeps_values else None
     )
@@ -315,14 +329,12 @@ def _itself(block):
     return block
 
 
-def _columns(parts):
-    """Return the columns of matrices that stand on top of each other."""
-    # By columns at once: to look for one column in CSR costs as much as for all.
-    parts = [part.tocsc() if hasattr(part, "indptr") else part for part in parts]
-    return [np.concatenate([_of_columns(part, f) for part in parts]) for f in range(parts[0].shape[1])]
+def _column(parts, f):
+    """Return one column of matrices, dense or CSC, that stand on top of each other."""
+    return np.concatenate([_column_of_one(part, f) for part in parts])
 
 
-def _of_columns(X, f):
+def _column_of_one(X, f):
     if not hasattr(X, "indptr"):
         return X[:, f]
     column = np.zeros(X.shape[0], X.dtype)

@@ -15,7 +15,8 @@ from daskdml.utils.portable import portable
 from daskdml.utils.random import row_hash, uniform
 
 MOST_TIMES = 15  # that a row may count: four bits of an entry
-_TREE_STREAM, _VALIDATION_STREAM = 21, 22
+COUNTED_ROWS = 1_000_000  # up to which as many rows are held out as were asked for
+_TREE_STREAM, VALIDATION_STREAM = 21, 22
 _EPSILON = 1e-15
 _MOST_GRADIENT = 1e37
 # Bits of a rounded hessian, and of a gradient with its sign. Of 12 a packed histogram holds 8,191 rows; of 15 it holds
@@ -79,7 +80,7 @@ class Boosting(NamedTuple):
     is_stochastic : bool
         How gradients are rounded.
     validation : float or None
-        Share of the rows that only the score is taken of.
+        Only the score is taken of rows whose hashes are below it; see `held_out_share`.
     scores : bool
         Whether scores are taken.
     patience : int
@@ -234,8 +235,9 @@ class Boosting(NamedTuple):
         weight = 1.0 if self.counts else self.most_weight
         if self.class_weight is not None:
             weight *= self.class_weight.max()
-        if self.loss.name in _BOUNDS and not np.isnan(largest).any():
-            largest = np.array(_BOUNDS[self.loss.name]) * weight
+        if self.loss.name in _BOUNDS:
+            # No rank asks the others: one that has NaN must not either, but raise, which ends the run for all.
+            largest = np.where(np.isnan(largest), largest, np.array(_BOUNDS[self.loss.name]) * weight)
         elif comm.size > 1:
             largest = comm.allreduce(largest, operation="max")
         if not (largest <= _MOST_GRADIENT).all():  # NaN is not either
@@ -295,9 +297,37 @@ def _target_sums(shard, k):
     return sums.tolist()
 
 
+def held_out_share(seed, n_rows, n_held):
+    """Return the share that the hashes of so many rows are below: of exactly so many up to a million rows.
+
+    Parameters
+    ----------
+    seed : int
+    n_rows : int
+    n_held : int
+        Less than ``n_rows``.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> int(is_held_out(0, 0, 50, held_out_share(0, 50, 5)).sum())
+    5
+    """
+    if n_rows > COUNTED_ROWS:
+        return n_held / n_rows
+    return float(np.partition(_validation_hashes(seed, 0, n_rows), n_held)[n_held])
+
+
 def is_held_out(seed, first_row, n_rows, share):
     """Return which of some rows are for validation: a hash of the row's number decides."""
-    return uniform(seed, _VALIDATION_STREAM, np.arange(first_row, first_row + n_rows)) < share
+    return _validation_hashes(seed, first_row, n_rows) < share
+
+
+def _validation_hashes(seed, first_row, n_rows):
+    return uniform(seed, VALIDATION_STREAM, np.arange(first_row, first_row + n_rows))
 
 
 def should_stop(scores, patience, tol):

@@ -68,7 +68,12 @@ def _units(shards, comm):
     if comm.size > 1:
         n, most = comm.meta.n_samples, float(comm.allreduce(np.array([most]), operation="max")[0])
     scale = 2.0 ** min(_UNIT_BITS - n.bit_length() - int(np.frexp(most)[1]), 1023)
-    return {id(shard): np.rint(shard.weight * scale).astype(np.int64) for shard in shards}
+    return {id(shard): _in_units(shard.weight, scale) for shard in shards}
+
+
+def _in_units(weight, scale):
+    # At least one where there is any: a leaf may hold none but the lightest rows.
+    return np.where(weight > 0, np.maximum(np.rint(weight * scale), 1), 0).astype(np.int64)
 
 
 def _count(shard, leaves, units, prefixes, shift):

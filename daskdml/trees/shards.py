@@ -61,6 +61,17 @@ class Shard:
         return self.gradient[k], self.hessian[k]
 
 
+def bytes_per_row(n_features, n_outputs):
+    """Return the bytes that a row takes in a `Shard`."""
+    # Bins twice; y and an entry; raw predictions, gradients and hessians.
+    return row_bytes(n_features) + n_features + 4 + 8 + 16 * n_outputs
+
+
+def histogram_bytes(n_features):
+    """Return the bytes of the histograms of a leaf and its children, the least that a tree needs."""
+    return 3 * 3 * growing.N_BINS * row_bytes(n_features) * np.dtype(np.int64).itemsize
+
+
 def cut(n_rows, n_threads):
     """Return the edges of the shards that so many rows in one piece are cut into.
 

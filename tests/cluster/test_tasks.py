@@ -187,6 +187,27 @@ def no_tasks_left(client):
     assert left == []
 
 
+def test_what_was_waited_for_is_let_go_at_once(cluster_client, rows, monkeypatch):
+    """Not when Python's collector comes: tasks that are still wanted keep others, which the scheduler fails to cancel
+    once a worker has died."""
+    monkeypatch.setattr("daskdml.runtime.waiting.CHECK_SECONDS", 0.02)
+
+    def passes(dask_scheduler):
+        return [key for key in map(str, dask_scheduler.tasks) if "pass" in key or "merge" in key]
+
+    gc.collect()
+    gc.disable()
+    try:
+        with runtime.open(Partitioned.from_any(*lazy(*rows))) as run:
+            run.map_reduce(blocks.slowly(0.2))
+            deadline = time.time() + 5
+            while (left := cluster_client.run_on_scheduler(passes)) and time.time() < deadline:
+                time.sleep(0.05)
+            assert left == []
+    finally:
+        gc.enable()
+
+
 def mapped_files(client):
     def count(dask_worker):
         import os
@@ -262,6 +283,14 @@ def test_a_worker_slow_to_compile_is_not_waited_for(cluster_client, rows, monkey
         run.warm(warm)
         assert 0.2 <= run.timings["compile"] < 1.5
         assert run.map_reduce(blocks.gram).shape == (P, P)
+
+
+def test_rows_that_the_workers_have_no_room_for_are_not_made(cluster_client, rows):
+    limit = sum(worker["memory_limit"] for worker in cluster_client.scheduler_info()["workers"].values())
+    with runtime.open(Partitioned.from_any(*lazy(*rows))) as run:
+        with pytest.raises(ValueError, match="5,000 rows .* but 2 workers may hold .*; .* or add workers"):
+            run.replace_rows(blocks.column_sums, limit // N + 1, np.uint8)
+        run.check_room(limit // N)
 
 
 def test_in_memory_input_stays_in_process(cluster_client, rows):

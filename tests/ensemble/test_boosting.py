@@ -1,13 +1,18 @@
 """Boosting against scikit-learn's, where splits are unambiguous, and against what each parameter promises."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn import ensemble as reference
 from sklearn.metrics import roc_auc_score
 
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from daskdml.trees import Boosting
+from daskdml.trees.boosting import VALIDATION_STREAM
+from daskdml.utils.random import uniform
 
 
 def table(n=3000, p=4, values=40, seed=0):
@@ -154,6 +159,14 @@ def test_warm_start_goes_on():
         other.fit(X, np.where(y > 0, "a", "b"))
 
 
+def least_hashes(model, n, k):
+    """Tell which k of n rows have the least hashes: those that a fit holds out."""
+    hashes = uniform(model._seed, VALIDATION_STREAM, np.arange(n))
+    held = np.zeros(n, bool)
+    held[np.argsort(hashes)[:k]] = True
+    return held
+
+
 def test_early_stopping():
     X, y = table(n=12_000)
     model = HistGradientBoostingRegressor(max_iter=300, n_iter_no_change=5, learning_rate=0.5, random_state=0).fit(X, y)
@@ -161,16 +174,114 @@ def test_early_stopping():
     assert len(model.train_score_) == len(model.validation_score_) == model.n_iter_ + 1
     assert np.argmax(model.validation_score_[:-5]) == len(model.validation_score_) - 6
     # The scores are those of the rows that the hash left out.
-    from daskdml.trees.boosting import is_held_out
-
-    held = is_held_out(model._seed, 0, len(X), 0.1)
-    assert 0.08 < held.mean() < 0.12
+    held = least_hashes(model, len(X), 1200)
     half_squares = (y - model.predict(X)) ** 2 / 2
     assert -model.validation_score_[-1] == pytest.approx(half_squares[held].mean(), rel=1e-9)
     assert -model.train_score_[-1] == pytest.approx(half_squares[~held].mean(), rel=1e-9)
     only = HistGradientBoostingRegressor(max_iter=3, early_stopping=True, validation_fraction=None).fit(X, y)
     assert len(only.validation_score_) == 0 and len(only.train_score_) == 4
     assert not HistGradientBoostingRegressor(max_iter=1).fit(X[:9000], y[:9000]).do_early_stopping_
+
+
+@pytest.mark.parametrize(
+    "n, fraction, n_held", [(12, 0.1, 2), (12, 0.01, 1), (12, 1, 1), (12, 11, 11), (100, 0.25, 25)]
+)
+def test_as_many_rows_are_held_out_as_were_asked_for(n, fraction, n_held):
+    """However few there are: a share of hashes alone would leave none here or there."""
+    X, y = table(n=n)
+    for seed in range(8):
+        model = HistGradientBoostingRegressor(
+            max_iter=2, early_stopping=True, validation_fraction=fraction, random_state=seed, min_samples_leaf=2
+        ).fit(X, y)
+        held = least_hashes(model, n, n_held)
+        assert model._model.baseline[0] == pytest.approx(y[~held].mean(), rel=1e-12)
+        assert -model.validation_score_[0] == pytest.approx(np.mean((y[held] - y[~held].mean()) ** 2) / 2, rel=1e-9)
+
+
+def test_shares_of_many_rows_are_held_out_about(monkeypatch):
+    monkeypatch.setattr("daskdml.trees.boosting.COUNTED_ROWS", 2000)
+    X, y = table()
+    for fraction in (0.2, 600):
+        model = HistGradientBoostingRegressor(
+            max_iter=2, early_stopping=True, validation_fraction=fraction, random_state=5
+        ).fit(X, y)
+        held = uniform(5, VALIDATION_STREAM, np.arange(3000)) < 0.2
+        assert held.sum() != 600 and -model.validation_score_[-1] == pytest.approx(
+            np.mean((y - model.predict(X))[held] ** 2) / 2, rel=1e-9
+        )
+
+
+@pytest.mark.parametrize("fraction", [200, 5000, 0.999])
+def test_all_rows_held_out_are_refused(fraction):
+    X, y = table(n=200)
+    with pytest.raises(ValueError, match="holds out .* of 200 rows and leaves none to grow trees on; hold out fewer"):
+        HistGradientBoostingRegressor(early_stopping=True, validation_fraction=fraction).fit(X, y)
+    HistGradientBoostingRegressor(early_stopping=False, validation_fraction=fraction, max_iter=1).fit(X, y)
+
+
+@pytest.mark.parametrize("which", ["held out for validation", "left to grow trees on"])
+@pytest.mark.parametrize("whole", [True, False])
+def test_validation_rows_without_weight_are_refused(which, whole):
+    X, y = table(n=200)
+    model = HistGradientBoostingRegressor(early_stopping=True, max_iter=1).fit(X, y)
+    held = least_hashes(model, 200, 20)
+    weight = np.where(held == (which == "left to grow trees on"), 1.0 if whole else 0.3, 0.0)
+    with pytest.raises(ValueError, match=f"none of the rows {which} has a weight above 0"):
+        model.fit(X, y, sample_weight=weight)
+    model.set_params(validation_fraction=None).fit(X, y, sample_weight=weight)
+    classes = np.where(weight > 0, np.arange(200) % 2, 2)
+    classifier = HistGradientBoostingClassifier(early_stopping=True, max_iter=1, class_weight={0: 1.0, 1: 2.0, 2: 0.0})
+    with pytest.raises(ValueError, match=f"none of the rows {which} has a weight above 0"):
+        classifier.fit(X, classes)
+
+
+@pytest.mark.parametrize("how", ["weights", "class weights", "balanced"])
+def test_a_class_without_weight_is_scikit_learns(how):
+    X, raw = table()
+    y = np.digitize(raw, [0.0, 1.0])
+    # For larger leaves scikit-learn counts rows without weight too.
+    params, weight = {"max_iter": 2, "early_stopping": False, "max_leaf_nodes": 8, "min_samples_leaf": 1}, None
+    if how == "class weights":
+        params["class_weight"] = {0: 1.0, 1: 0.0, 2: 2.0}
+    else:
+        weight = (y != 1).astype(float)
+    ours = HistGradientBoostingClassifier(**params)
+    if how == "balanced":  # of the rows that have weight, where scikit-learn counts all
+        ours.set_params(class_weight="balanced")
+        present = np.bincount(y)[[0, 2]]
+        params["class_weight"] = {0: present.sum() / (3 * present[0]), 2: present.sum() / (3 * present[1])}
+    ours.fit(X, y, sample_weight=weight)
+    theirs = reference.HistGradientBoostingClassifier(**params).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(ours._model.baseline, theirs._baseline_prediction.ravel(), rtol=1e-9)
+    np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), rtol=1e-4, atol=1e-12)
+
+
+def test_a_class_that_is_held_out_whole():
+    X, raw = table(n=400)
+    for n_classes in (2, 3):
+        y = (raw > 0.5).astype(int) if n_classes == 3 else np.zeros(400, int)
+        model = HistGradientBoostingClassifier(max_iter=2, early_stopping=True, random_state=1)
+        held = least_hashes(model.set_params(max_iter=1).fit(X, raw > 0), 400, 40)
+        y[np.flatnonzero(held)[:5]] = n_classes - 1
+        model.set_params(max_iter=3).fit(X, y)
+        shares = np.bincount(y[~held], minlength=n_classes) / 360
+        eps = np.finfo(float).eps * (10 if n_classes == 2 else 1)
+        log = np.log(np.clip(shares, eps, 1 - eps))
+        expected = log - log.mean() if n_classes == 3 else log[1:] - log[:1]
+        np.testing.assert_allclose(model._model.baseline, expected, rtol=1e-9)
+        p = model.predict_proba(X)
+        assert np.isfinite(p).all() and (p[:, -1] < 1e-10).all() and np.isfinite(model.validation_score_).all()
+
+
+def test_counts_that_are_held_out_whole():
+    X, _ = table(n=400)
+    model = HistGradientBoostingRegressor(loss="poisson", max_iter=3, early_stopping=True, random_state=1)
+    y = np.where(least_hashes(model.fit(X, np.ones(400)), 400, 40), 2.0, 0.0)
+    model.fit(X, y)
+    theirs = reference.HistGradientBoostingRegressor(loss="poisson", max_iter=3, early_stopping=False)
+    theirs.fit(X, y, sample_weight=(y == 0).astype(float))
+    np.testing.assert_allclose(model.predict(X), theirs.predict(X), rtol=1e-9)
+    assert np.isfinite(model.validation_score_).all()
 
 
 def test_staged_predictions_end_at_the_last():
@@ -256,6 +367,20 @@ def test_bad_values_are_sentences():
         HistGradientBoostingClassifier(monotonic_cst=[1, 0, 0, 0]).fit(X, np.arange(len(X)) % 3)
     with pytest.raises(ValueError, match="1d array"):
         HistGradientBoostingRegressor().fit(X, np.column_stack([y, y]))
+
+
+def test_sparse_rows_whose_bins_have_no_room_are_refused(monkeypatch):
+    """Before anything of their size is made: bins and their transpose would be 100 MB, three histograms 922 MB."""
+    X = sparse.csr_matrix((np.ones(1000), (np.arange(1000), np.arange(1000) * 49)), shape=(1000, 50_000))
+    y = np.arange(1000) % 2
+    monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: 1_000_000_000)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="rows of 50,000 features need 1.0 GB .* 100,028 bytes each .* 922 MB"):
+            HistGradientBoostingClassifier(max_iter=1).fit(X, y)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_report_tells_phases():

@@ -19,10 +19,13 @@ def test_weights_of_classes_are_scikit_learns(given):
 
 
 def test_balanced_weights_go_by_the_weight_of_rows():
+    """A class without weight gets none."""
     weight = np.array([2.0, 0.5, 0.0, 1.0, 1.0, 0.0])
     weighted = target_summary(Block(None, Y, weight, 0, 0), "classes")
     np.testing.assert_allclose(class_weights("balanced", weighted), 4.5 / (3 * np.array([2.0, 1.5, 1.0])))
     assert class_weights(None, weighted) is None
+    weighted = target_summary(Block(None, Y, np.where(Y == "fir", 0.0, 1.0), 0, 0), "classes")
+    np.testing.assert_allclose(class_weights("balanced", weighted), [5 / 6, 5 / 9, 0.0])
 
 
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf, "many", None])

@@ -39,6 +39,23 @@ def test_absolute_is_the_absolute_error():
     np.testing.assert_allclose(tile(Absolute(), raw, y, weight, 0)[0], mean * weight.sum(), rtol=1e-13)
 
 
+@pytest.mark.parametrize("shares", [[0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [0.2, 0.3, 0.5], [1e-20, 0.5, 0.5]])
+def test_classes_without_rows_have_scikit_learns_baseline(shares):
+    """Which is that of a share of one unit in the last place."""
+    eps = np.finfo(float).eps
+    raw = np.log(np.clip(shares, eps, 1 - eps))
+    np.testing.assert_allclose(Multinomial(3).baseline(np.array(shares)), raw - raw.mean(), rtol=1e-14)
+
+
+@pytest.mark.parametrize("loss", [Logistic(), Poisson(), Gamma()], ids=lambda loss: loss.name)
+def test_means_at_an_end_have_scikit_learns_baseline(loss):
+    eps = 10 * np.finfo(float).eps
+    assert loss.predict(np.array([loss.baseline(0.0)]))[0] == pytest.approx(eps, rel=1e-9, abs=0)
+    if loss.name == "logistic":
+        assert loss.predict(np.array([-loss.baseline(1.0)]))[0] == pytest.approx(eps, rel=1e-9, abs=0)
+    assert loss.predict(np.array([loss.baseline(0.3)]))[0] == pytest.approx(0.3, rel=1e-14)
+
+
 @pytest.mark.parametrize("quantile", [0.1, 0.5, 0.75])
 def test_pinball_is_the_pinball_loss(quantile):
     rng = np.random.default_rng(0)

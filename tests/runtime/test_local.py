@@ -216,6 +216,22 @@ def test_finite_rows_are_not_accused(rows):
         assert run.locate_nonfinite() is None
 
 
+def test_rows_that_have_no_room_are_not_made(monkeypatch):
+    """Sparse rows of some kilobytes would be a gigabyte."""
+    X = sparse.csr_matrix((np.ones(1000), (np.arange(1000), np.arange(1000) * 999)), shape=(1000, 1_000_000))
+    made = []
+    with runtime.open(Partitioned.from_any(X)) as run:
+        monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: 999_999_999)
+        with pytest.raises(ValueError, match="1,000 rows of 1,000,000 features need 1.0 GB .* this process may hold"):
+            run.replace_rows(made.append, 1_000_000, np.uint8)
+        assert not made and run.layout == "csr"
+        run.check_room(999_000, 999_999)
+        with pytest.raises(ValueError, match="999,000 bytes each .* 1.0 MB beside them"):
+            run.check_room(999_000, 1_000_000)
+        run.replace_rows(lambda X: np.ones((X.shape[0], 3), np.uint8), 3, np.uint8)
+        assert run.map_reduce(lambda block: int(block.X.sum())) == 3000
+
+
 @pytest.mark.parametrize("mode", ["memory", *MODES])
 def test_an_error_in_a_block_comes_out_as_it_is(rows, mode):
     import functools

@@ -48,7 +48,8 @@ def test_limits_of_the_process_count(name):
 def test_limits_of_the_control_group_count(tmp_path, monkeypatch):
     from daskdml.runtime import memory
 
-    files = {"memory.max": f"{5 * GB}", "memory.current": f"{3 * GB}", "memory.stat": f"anon {GB}\ninactive_file {GB}"}
+    stat = f"anon {GB}\ninactive_file {GB // 2}\nactive_file {GB // 2}"
+    files = {"memory.max": f"{5 * GB}", "memory.current": f"{3 * GB}", "memory.stat": stat}
 
     def read(folder, name):
         if folder != "/sys/fs/cgroup":

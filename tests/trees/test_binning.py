@@ -4,6 +4,7 @@ import bisect
 import functools
 import itertools
 import operator
+import tracemalloc
 from fractions import Fraction
 from types import SimpleNamespace
 
@@ -74,6 +75,21 @@ def test_huge_values_are_divided_at_their_midpoints():
     middle = [float(min((a + b) / 2, Fraction(1e300))) for a, b in pairs]
     same_thresholds(binning.thresholds_between(FEW["huge"]), middle)
     assert binning.thresholds_between(FEW["none"]).size == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_values_are_divided_from_finite_ones():
+    for values, expected in (
+        ([-np.inf, np.inf], [0.0]), ([-np.inf, 3.0, np.inf], [-np.inf, 1e300]), ([-np.inf, -1e308], [-np.inf]),
+    ):  # fmt: skip
+        same_thresholds(binning.thresholds_between(values), expected)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("weight", [None, np.ones(900)])
+def test_quantiles_of_huge_values_are_what_they_are(weight):
+    column = np.repeat([-1.5 * 2.0**1023, -(2.0**1023), 0.0], 300)
+    same_thresholds(binning.thresholds_of_sample(column, 3, weight), [-1.25 * 2.0**1023, -(2.0**1022)])
 
 
 @pytest.mark.parametrize("limit", [2, 5, 30])
@@ -244,6 +260,18 @@ def rows(monkeypatch):
 def bins_of(X, is_categorical, weight=None, max_bins=20, seed=SEED, **options):
     with config_context(**options), runtime.open(Partitioned.from_any(X, None, weight)) as run:
         return find_bins(run, max_bins, is_categorical, as_matrix, seed)
+
+
+def test_the_sample_of_sparse_rows_is_not_made_dense():
+    """4,000 rows and features, one stored value each: 128 MB if they were."""
+    X = sparse.csr_matrix((np.ones(4000), (np.arange(4000), np.arange(4000))), shape=(4000, 4000))
+    tracemalloc.start()
+    try:
+        found = bins_of(X, np.zeros(4000, bool))
+        assert tracemalloc.get_traced_memory()[1] < 32_000_000
+    finally:
+        tracemalloc.stop()
+    same_bins(found, [[0.5]] * 4000)
 
 
 def same_bins(ours, thresholds):

@@ -525,6 +525,21 @@ def test_weighted_quantiles_of_leaves(unit):
                 assert value == weighted_quantile(values, table.weight[rows].tolist(), quantile)
 
 
+@pytest.mark.parametrize("light", [1e-30, 5e-324])
+def test_quantiles_of_rows_that_weigh_next_to_nothing(light):
+    """Beside others they round to no weight at all; in a leaf of their own they are all there is."""
+    table = residuals(1, weight=np.ones(900))
+    own = rows_of(table)[1]
+    table.weight[own] = light
+    shards = table.shards([0, 500, 900])
+    leaves = leaves_of(table, shards)
+    for quantile in QUANTILES:
+        found = leaf_quantiles(shards, ALONE, leaves, quantile, False)
+        for value, rows in zip(found, rows_of(table), strict=True):
+            values = (table.y[rows] - table.raw[rows]).tolist()
+            assert value == weighted_quantile(values, table.weight[rows].tolist(), quantile)
+
+
 def test_quantiles_of_equal_weights():
     """Where a share falls on a row, in floats, that row counts."""
     table = residuals(2, weight=np.full(900, 0.5))
