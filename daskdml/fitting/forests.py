@@ -116,7 +116,7 @@ class GrownTrees(BaseEstimator):
         recipe = self._recipe(fit, summary, found)
         n_trees, state, seed, bins = self._begin(found)
         # Beside the bins of all rows, by features, each thread's words of the rows of a tree.
-        run.check_room(p + row_bytes(p) + 24 + 48 * run.n_threads, on_each=True)
+        run.check_room(p + row_bytes(p) + 24 + 48 * run.threads_per_worker, on_each=True)
         started = time.perf_counter()
         if bins is None:
             bins = find_bins(run, self.max_bins, np.zeros(p, bool), single_rows, seed, keeps_values=True)

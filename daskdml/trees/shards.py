@@ -102,6 +102,8 @@ class Shards:
     ----------
     seconds : dict of str to float
         What phases took.
+    watched : daskdml.trees.given_rows.WatchedRows or None
+        Of the validation rows that a user gave, from the first score on.
     """
 
     def __init__(self, shards, n_features, n_threads, for_each):
@@ -113,7 +115,7 @@ class Shards:
         for t in range(n_threads):
             self._scratch.put((t, np.zeros(self.width, np.int64), np.empty(most + 1, np.uint64)))
         self._parts = np.zeros((n_threads, 1, 3, self.width), np.int64)
-        self.seconds = {}
+        self.seconds, self.watched = {}, None
 
     def __iter__(self):
         return iter(self._shards)

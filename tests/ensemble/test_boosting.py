@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from daskdml.testing import SimulatedCluster
 from daskdml.trees import Boosting
 from daskdml.trees.boosting import VALIDATION_STREAM
 from daskdml.utils.random import uniform
@@ -390,6 +391,19 @@ def test_report_tells_phases():
     assert all(seconds >= 0 for seconds in report.phases.values())
     assert sum(report.phases.values()) <= report.seconds + report.compile_seconds
     assert report.n_iter == 3
+    # Of every tree 30 splits stand; others were tried on the way.
+    assert report.counts["rounds"] == 0 and 90 <= report.counts["splits"] < 180
+
+
+def test_report_counts_rounds_and_bytes():
+    """Two ranks add up a root and at most 30 histograms a tree, of three sums of 4 or 8 bytes for each of 256 bins."""
+    X, y = table()
+    cluster = SimulatedCluster(2, rows_per_block=512)
+    report = cluster.fit(HistGradientBoostingRegressor(max_iter=3, min_samples_leaf=5), X, y).fit_report_
+    rounds, n_bytes = report.counts["rounds"], report.counts["bytes a round"]
+    histogram = 3 * 256 * X.shape[1] * 8
+    assert 3 * 8 <= rounds <= 3 * 36
+    assert 0.1 * histogram < n_bytes < 5 * histogram
 
 
 class Interrupted(Exception):
