@@ -26,6 +26,7 @@ BENCHMARKS = {
     "boosting_cluster": ("benchmarks.estimators.boosting:run_cluster", False),
     "forest": ("benchmarks.estimators.forest:run", False),
     "boosting_scaling": ("benchmarks.engine.boosting_scaling:measure", False),
+    "boosting_larger": ("benchmarks.estimators.larger:run", False),
     "out_of_core": ("benchmarks.out_of_core:run", False),
     "faults": ("benchmarks.engine.faults:measure", False),
     "gpu": ("benchmarks.gpu.logistic:run", False),

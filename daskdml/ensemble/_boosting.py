@@ -34,6 +34,7 @@ from daskdml.utils.config import get_config
 from daskdml.utils.params import Interval, Options, check_params
 from daskdml.utils.random import as_seed
 
+COLUMNS_SHARE = 0.5  # of the memory: where rows need more, bins are kept once
 EARLY_STOPPING_ROWS = 10_000  # scikit-learn's: "auto" stops early above
 _REAL, _INT = numbers.Real, numbers.Integral
 _CONSTRAINTS = {
@@ -122,7 +123,8 @@ class _HistGradientBoosting(BaseEstimator):
         encode, is_categorical, categories = as_matrix, np.zeros(p, bool), None
         if coding is not None:
             encode, is_categorical, categories = coding, coding.is_categorical, coding.codes
-        run.check_room(bytes_per_row(p, loss.n_outputs), histogram_bytes(p))
+        run.check_room(bytes_per_row(p, loss.n_outputs, by_columns=False), histogram_bytes(p))
+        by_columns = run.has_room(bytes_per_row(p, loss.n_outputs), histogram_bytes(p), COLUMNS_SHARE)
         started = time.perf_counter()
         if bins is None:
             bins = find_bins(run, self.max_bins, is_categorical, encode, seed, categories=categories)
@@ -139,7 +141,7 @@ class _HistGradientBoosting(BaseEstimator):
             loss, settings, bins, facts.has_missing, n_times, int(self.max_iter), seed, counts=facts.counts,
             most_weight=facts.most_weight, subsample=float(self.subsample), is_stochastic=self._is_stochastic(n_times),
             validation=validation, scores=stops, patience=int(self.n_iter_no_change), tol=float(self.tol),
-            class_weight=by_class, given=given,
+            class_weight=by_class, given=given, by_columns=by_columns,
         )  # fmt: skip
         # Rows are bins by now: what the bins are of, and what was there before, no hash of the rows tells.
         state = run.run_saved(BoostingProgram(boosting, state), fit.what + digest_of((seed, state, bins, given)))

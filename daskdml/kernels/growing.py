@@ -1,7 +1,7 @@
 """What a tree does with the rows of one shard: quantise gradients, add up histograms, divide leaves, sum leaves.
 
 Conventions. A shard is a contiguous range of rows, as ``words`` (rows of bins, four to a uint32) and ``columns`` (the
-same bins by features). ``entries`` holds each row once, ordered by leaf, in one uint64::
+same bins by features, of any strides). ``entries`` holds each row once, ordered by leaf, in one uint64::
 
     times (4 bits) | row (28 bits) | gradient (16 bits, signed) | hessian (16 bits)
 
@@ -324,14 +324,15 @@ def split_leaves(
         Room for as many entries as the largest leaf has.
     most : int
     """
-    _split_leaves_kernel()(words, columns, entries, segments, splits, goes_right, adds, packed, sums, spare, most)
+    kernel = _split_leaves_kernel("C" if columns.flags.c_contiguous else "A")
+    kernel(words, columns, entries, segments, splits, goes_right, adds, packed, sums, spare, most)
 
 
 @functools.cache
-def _split_leaves_kernel():
+def _split_leaves_kernel(layout):
     signature = types.void(
-        matrix(u4, read=True), matrix(u1, read=True), vector(u8), matrix(i8), matrix(i8), matrix(u1), vector(i8),
-        vector(i8), types.Array(i8, 3, "C"), vector(u8), i8,
+        matrix(u4, read=True), matrix(u1, layout, read=True), vector(u8), matrix(i8), matrix(i8), matrix(u1),
+        vector(i8), vector(i8), types.Array(i8, 3, "C"), vector(u8), i8,
     )  # fmt: skip
     return build(_split_leaves, signature)
 

@@ -201,14 +201,18 @@ class Run:
         ------
         ValueError
         """
-        n_bytes = self.n_samples * row_bytes + beside
         limit, holder, advice = self._room(on_each)
-        if n_bytes > limit:
+        if not self.has_room(row_bytes, beside, on_each=on_each):
+            n_bytes = self.n_samples * row_bytes + beside
             raise ValueError(
                 f"{self.n_samples:,} rows of {self.n_features:,} features need {format_bytes(n_bytes)} of memory here, "
                 f"{row_bytes:,} bytes each whether X is sparse or not and {format_bytes(beside)} beside them, but "
                 f"{holder} may hold {format_bytes(limit)}; leave out features or rows, or {advice}."
             )
+
+    def has_room(self, row_bytes, beside=0, share=1.0, on_each=False):
+        """Tell whether rows fit into a share of the memory; see `check_room`."""
+        return self.n_samples * row_bytes + beside <= share * self._room(on_each)[0]
 
     def warm(self, fn):
         """Call ``fn()`` once in every process that computes blocks, to compile kernels; seconds go to "compile"."""

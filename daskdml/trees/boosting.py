@@ -92,6 +92,8 @@ class Boosting(NamedTuple):
         What gradients are multiplied by, beside weights.
     given : GivenRows or None
         Rows that scores are taken of, instead of a share of those that trees are grown on.
+    by_columns : bool
+        Whether bins are kept by columns too; changes no bit.
     """
 
     loss: Any
@@ -111,6 +113,7 @@ class Boosting(NamedTuple):
     tol: float = 1e-7
     class_weight: Any = None
     given: Any = None
+    by_columns: bool = True
 
     @property
     def has_hessian(self):
@@ -162,7 +165,7 @@ class Boosting(NamedTuple):
         y = piece.y[a:b]
         y = np.ascontiguousarray(y if y.dtype in (np.float32, np.float64) else y.astype(np.float64))
         shard = Shard(
-            piece.X[a:b], len(self.bins.thresholds), y, factor, times, first, raw, self.has_hessian
+            piece.X[a:b], len(self.bins.thresholds), y, factor, times, first, raw, self.has_hessian, self.by_columns
         )
         shard.given_weight = given
         return shard
