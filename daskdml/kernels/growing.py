@@ -25,6 +25,9 @@ from numba.extending import intrinsic, overload, register_jitable
 from daskdml.kernels.compile import ADDRESS, TILE_ROWS, address, build, f4, f8, i8, matrix, tile_at, types, vector
 
 N_BINS = 256
+# Words of a feature in a packed histogram. With 256 bin b of every other feature would lie in the same set of the
+# first-level cache: of 140 columns of zeros and ones, 2.5 nanoseconds a row and feature (measured).
+PACKED_BINS = 264
 FIELD_BITS = 25  # of the sums of gradients (beside the sign) and hessians in one packed word
 COUNT_MOST = 8191
 MOST_ROWS = 1 << 28
@@ -240,7 +243,7 @@ def _row_of(entry):
 @register_jitable
 def _add_rows(words, entries, start, stop, packed):
     """Add entries start to stop to a packed histogram."""
-    n_words = words.shape[1]
+    n_words = packed.size // (4 * PACKED_BINS)  # those of a row that hold features
     last = stop - _AHEAD
     for j in range(start, stop):
         if j < last:
@@ -248,22 +251,24 @@ def _add_rows(words, entries, start, stop, packed):
         entry = entries[np.uint64(j)]
         w, i = _packed(entry), _row_of(entry)
         for k in range(n_words):
-            v, o = words[i, np.uint64(k)], np.uint64(k << 10)
+            v, o = words[i, np.uint64(k)], np.uint64(k * 4 * PACKED_BINS)
             packed[o + np.uint64(v & np.uint32(255))] += w
-            packed[o + np.uint64(256) + np.uint64((v >> np.uint32(8)) & np.uint32(255))] += w
-            packed[o + np.uint64(512) + np.uint64((v >> np.uint32(16)) & np.uint32(255))] += w
-            packed[o + np.uint64(768) + np.uint64(v >> np.uint32(24))] += w
+            packed[o + np.uint64(PACKED_BINS) + np.uint64((v >> np.uint32(8)) & np.uint32(255))] += w
+            packed[o + np.uint64(2 * PACKED_BINS) + np.uint64((v >> np.uint32(16)) & np.uint32(255))] += w
+            packed[o + np.uint64(3 * PACKED_BINS) + np.uint64(v >> np.uint32(24))] += w
 
 
 @register_jitable
 def _flush(packed, sums):
     """Take a packed histogram over into three words a bin."""
-    for b in range(packed.size):
-        v = packed[b]
-        sums[0, b] += v >> 38
-        sums[1, b] += (v >> 13) & ((1 << FIELD_BITS) - 1)
-        sums[2, b] += v & COUNT_MOST
-        packed[b] = 0
+    for f in range(packed.size // PACKED_BINS):
+        part, first = packed[f * PACKED_BINS : f * PACKED_BINS + N_BINS], f * N_BINS
+        for b in range(N_BINS):
+            v = part[b]
+            sums[0, first + b] += v >> 38
+            sums[1, first + b] += (v >> 13) & ((1 << FIELD_BITS) - 1)
+            sums[2, first + b] += v & COUNT_MOST
+            part[b] = 0
 
 
 @register_jitable
@@ -278,10 +283,10 @@ def add_rows(words, entries, start, stop, packed, sums, most):
 
     Parameters
     ----------
-    words : ndarray of uint32, shape (n, n_words)
+    words : ndarray of uint32, shape (n, at least n_words)
     entries : ndarray of uint64, shape (n,)
     start, stop : int
-    packed : ndarray of int64, shape (1024 * n_words,)
+    packed : ndarray of int64, shape (4 * PACKED_BINS * n_words,)
         Scratch of zeros; zeros again afterwards.
     sums : ndarray of int64, shape (3, 1024 * n_words)
         Gradients, hessians, counts.

@@ -112,12 +112,14 @@ class Shards:
 
     def __init__(self, shards, n_features, n_threads, for_each):
         self._shards, self.n_features, self.n_threads, self._for_each = shards, n_features, n_threads, for_each
-        self.width = growing.N_BINS * row_bytes(n_features)
+        n_words = -(-n_features // 4)
+        self.width = growing.N_BINS * 4 * n_words
         n_threads = min(n_threads, len(shards))
         self._scratch = queue.SimpleQueue()
         most = max(map(len, shards), default=0)
         for t in range(n_threads):
-            self._scratch.put((t, np.zeros(self.width, np.int64), np.empty(most + 1, np.uint64)))
+            packed = np.zeros(4 * growing.PACKED_BINS * n_words, np.int64)
+            self._scratch.put((t, packed, np.empty(most + 1, np.uint64)))
         self._parts = np.zeros((n_threads, 1, 3, self.width), np.int64)
         self.seconds, self.watched = {}, None
 

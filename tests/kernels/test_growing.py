@@ -127,7 +127,7 @@ class Rows:
         self.rows[:, : self.p] = bins
         self.words = self.rows.view(np.uint32)
         self.columns = np.ascontiguousarray(self.rows[:, : self.p].T)
-        self.packed = np.zeros(N_BINS * self.width, np.int64)
+        self.packed = np.zeros(growing.PACKED_BINS * self.width, np.int64)
 
     def zeros(self, *shape):
         return np.zeros((*shape, 3, N_BINS * self.width), np.int64)
