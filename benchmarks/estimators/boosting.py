@@ -12,6 +12,7 @@ from benchmarks.timing import THREADS, ratios, take_turns, threads, timed
 
 ROWS, TEST_ROWS, FEATURES, TREES, LEAVES, BINS, RATE = 1_000_000, 200_000, 28, 100, 31, 255, 0.1
 CLASS_ROWS, CLASS_FEATURES, CLASSES = 300_000, 20, 5
+SPARSE_ROWS = 400_000
 SEEDS = 3
 
 
@@ -233,6 +234,59 @@ def run_classes(rows=None, full=False):
     worse = losses["daskdml"] / min(losses[name] for name in EXACT)
     sheet.add(work, "daskdml against the best of the peers", "log loss ratio", worse, must=("<=", 1.001))
     return sheet
+
+
+def run_sparse(rows=None, full=False):
+    """Skewed columns, one-hot columns and CSR: at most 1.5 times the seconds of dense columns a stored value.
+
+    Parameters
+    ----------
+    rows : int, optional
+        Instead of the size that the limits are about.
+    full : bool, default False
+        More repetitions.
+
+    Returns
+    -------
+    Sheet
+    """
+    from scipy import sparse
+
+    sheet = Sheet("boosting_sparse", at_size=rows is None)
+    n, trees, rng = rows or SPARSE_ROWS, 20, np.random.default_rng(0)
+    dense = rng.normal(size=(n, FEATURES)).astype(np.float32)
+    y = (dense[:, 0] * dense[:, 1] + dense[:, 2] + rng.logistic(size=n) > 0).astype(np.float32)
+    levels, one_hot = rng.integers(0, 20, (n, 7)), np.zeros((n, 140), np.float32)
+    one_hot[np.arange(n)[:, None], 20 * np.arange(7) + levels] = 1
+    tables = {
+        "dense": dense, "90 % of a column in one bin": np.where(rng.random(dense.shape) < 0.9, np.float32(0), dense),
+        "one-hot": one_hot, "one-hot in CSR": sparse.csr_matrix(one_hot),
+        "CSR, a tenth stored": sparse.random(n, 280, density=0.1, format="csr", dtype=np.float32, random_state=0),
+    }  # fmt: skip
+
+    def fit(X):
+        with threads(THREADS):
+            return ours(THREADS, trees=trees).fit(X, y)
+
+    fit(dense)  # kernels
+    seconds, _ = take_turns({name: functools.partial(fit, X) for name, X in tables.items()}, 3 if full else 1)
+    work = f"boosting {n:,} rows, {trees} trees, {THREADS} threads"
+    of_value = {
+        name: [s / (X.nnz if sparse.issparse(X) else X.size) for s in seconds[name]] for name, X in tables.items()
+    }
+    for name, X in tables.items():
+        note = f"{X.shape[1]} columns, {_stored(X):.0f} values stored a row"
+        sheet.add(work, name, "seconds", seconds[name], note=note)
+        sheet.add(work, name, "nanoseconds a stored value", [s * 1e9 for s in of_value[name]])
+        if name != "dense":
+            sheet.add(work, f"{name} against dense", "times the seconds a stored value",
+                      ratios(of_value[name], of_value["dense"]), must=("<=", 1.5))  # fmt: skip
+    return sheet
+
+
+def _stored(X):
+    """Return the values that are stored a row."""
+    return getattr(X, "nnz", X.size) / X.shape[0]
 
 
 def run_cluster(rows=None, full=False):
