@@ -13,6 +13,7 @@ from sklearn.exceptions import NotFittedError
 from daskdml.data import apply_rows, as_matrix, check_features, encode_classes, is_dask, whole_rows
 from daskdml.data.codes import Coding, as_columns
 from daskdml.ensemble._categories import categorical_mask
+from daskdml.ensemble._lightgbm import write_model
 from daskdml.ensemble._program import BoostingProgram
 from daskdml.ensemble._rows import FactsOfRows
 from daskdml.fitting import (
@@ -259,6 +260,32 @@ class _HistGradientBoosting(BaseEstimator):
             split = ~tree.is_leaf
             np.add.at(total, tree.feature[split], tree.gain[split] if kind == "gain" else 1.0)
         return total / total.sum() if total.any() else total
+
+    def to_lightgbm(self):
+        """Return the model as text that LightGBM reads: ``lightgbm.Booster(model_str=text)``.
+
+        Its ``predict`` gives what `predict` of a regressor does, and the probabilities of a classifier: of the second
+        of two classes, of all where there are more. With ``raw_score=True`` it gives the same raw predictions.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            If a categorical feature has other categories than whole numbers from 0 to 65,535, or if two features have
+            the same name where white space counts as ``_``.
+
+        Notes
+        -----
+        LightGBM truncates categories, 2.5 being 2 and not an unknown one, and takes what is within 1e-35 of zero for
+        zero.
+        """
+        model = self._fitted()
+        names = getattr(self, "feature_names_in_", None)
+        names = [f"x{f}" for f in range(self.n_features_in_)] if names is None else names.tolist()
+        return write_model(model, self._loss, self._coding, names)
 
     def _fitted(self):
         model = getattr(self, "_model", None)
