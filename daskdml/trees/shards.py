@@ -33,11 +33,13 @@ class Shard:
         Raw predictions so far.
     has_hessian : bool
         Whether hessians differ from row to row.
+    given_weight : ndarray of float64, shape (n,), or None
+        What rows came with, those without a part in trees too: for scores.
     """
 
-    def __init__(self, bins, n_features, y, weight, times, first_row, raw, has_hessian):
+    def __init__(self, bins, n_features, y, weight, times, first_row, raw, has_hessian, given_weight=None):
         n = len(bins)
-        self.bins, self.y, self.raw, self.first_row = bins, y, raw, int(first_row)
+        self.bins, self.y, self.raw, self.first_row, self.given_weight = bins, y, raw, int(first_row), given_weight
         self.weight = _NONE_F8 if weight is None else weight
         self.times = _NONE_U1 if times is None else times
         self.words = bins.view(np.uint32)
@@ -102,6 +104,8 @@ class Shards:
     ----------
     seconds : dict of str to float
         What phases took.
+    grower : Grower or None
+        What grows trees on these rows, once there is one.
     """
 
     def __init__(self, shards, n_features, n_threads, for_each):
@@ -113,7 +117,7 @@ class Shards:
         for t in range(n_threads):
             self._scratch.put((t, np.zeros(self.width, np.int64), np.empty(most + 1, np.uint64)))
         self._parts = np.zeros((n_threads, 1, 3, self.width), np.int64)
-        self.seconds = {}
+        self.seconds, self.grower = {}, None
 
     def __iter__(self):
         return iter(self._shards)

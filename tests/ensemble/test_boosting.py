@@ -173,6 +173,7 @@ def test_early_stopping():
     assert model.do_early_stopping_ and model.n_iter_ < 300
     assert len(model.train_score_) == len(model.validation_score_) == model.n_iter_ + 1
     assert np.argmax(model.validation_score_[:-5]) == len(model.validation_score_) - 6
+    assert model.fit_report_.stopped_because == "early stopping"
     # The scores are those of the rows that the hash left out.
     held = least_hashes(model, len(X), 1200)
     half_squares = (y - model.predict(X)) ** 2 / 2
@@ -389,7 +390,7 @@ def test_report_tells_phases():
     assert {"bin", "gradient", "histogram", "split", "leaves"} <= set(report.phases)
     assert all(seconds >= 0 for seconds in report.phases.values())
     assert sum(report.phases.values()) <= report.seconds + report.compile_seconds
-    assert report.n_iter == 3
+    assert report.n_iter == 3 and report.stopped_because == "max_iter"
 
 
 class Interrupted(Exception):
