@@ -17,6 +17,7 @@ _ROOMS = (
     "model_selection",
     "preprocessing",
     "testing",
+    "tree",
     "wrappers",
 )
 

@@ -19,7 +19,7 @@ ANYTHING = "*"
 # What rooms that see no user input may read from; each line adds the rooms below it.
 CORE = "utils kernels losses penalties objectives solvers data runtime report metrics trees fitting"
 # Estimator rooms see the user's types, so frames may be named there; they never import each other.
-ESTIMATORS = ("linear_model", "preprocessing", "impute", "model_selection", "wrappers", "ensemble")
+ESTIMATORS = ("linear_model", "preprocessing", "impute", "model_selection", "wrappers", "ensemble", "tree")
 
 # room: (rooms of daskdml it may import, third-party packages it may import)
 LAYERS = {
@@ -40,7 +40,7 @@ LAYERS = {
     ),
     "report": ("utils", "numpy rich matplotlib jinja2 pandas IPython"),
     "trees": ("kernels losses utils", "numpy"),
-    "fitting": ("data kernels losses report runtime utils", "numpy sklearn"),
+    "fitting": ("data kernels losses metrics report runtime trees utils", "numpy sklearn"),
     "metrics": ("data runtime kernels utils", "numpy scipy sklearn"),
     **{room: (CORE, "numpy scipy sklearn pandas narwhals") for room in ESTIMATORS},
     "testing": (ANYTHING, ANYTHING),

@@ -15,9 +15,15 @@ ROOT = Path(__file__).parent.parent
 PUBLIC = {
     "daskdml": """
         Program config_context ensemble get_config impute linear_model metrics model_selection preprocessing run
-        set_config testing wrappers
+        set_config testing tree wrappers
     """,
-    "daskdml.ensemble": "HistGradientBoostingClassifier HistGradientBoostingRegressor",
+    "daskdml.ensemble": """
+        ExtraTreesClassifier ExtraTreesRegressor HistGradientBoostingClassifier HistGradientBoostingRegressor
+        RandomForestClassifier RandomForestRegressor
+    """,
+    "daskdml.tree": """
+        DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor export_text plot_tree
+    """,
     "daskdml.linear_model": "LinearRegression LogisticRegression Ridge",
     "daskdml.preprocessing": "OneHotEncoder StandardScaler TableEncoder",
     "daskdml.impute": "SimpleImputer",

@@ -14,6 +14,7 @@ from daskdml.data import apply_rows, as_matrix, check_features, encode_classes, 
 from daskdml.data.codes import Coding, as_columns
 from daskdml.ensemble._categories import categorical_mask
 from daskdml.ensemble._constraints import interaction_groups, monotonic_senses
+from daskdml.ensemble._given import check_given, given_rows
 from daskdml.ensemble._lightgbm import write_model
 from daskdml.ensemble._program import BoostingProgram
 from daskdml.ensemble._rows import FactsOfRows
@@ -36,6 +37,7 @@ from daskdml.utils.config import get_config
 from daskdml.utils.params import Interval, Options, check_params
 from daskdml.utils.random import as_seed
 
+COLUMNS_SHARE = 0.5  # of the memory: where rows need more, bins are kept once
 EARLY_STOPPING_ROWS = 10_000  # scikit-learn's: "auto" stops early above
 _REAL, _INT = numbers.Real, numbers.Integral
 _CONSTRAINTS = {
@@ -66,7 +68,7 @@ _CONSTRAINTS = {
 class _HistGradientBoosting(BaseEstimator):
     """What both share: the fit, raw predictions, importances."""
 
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
         """Fit the model.
 
         Parameters
@@ -75,6 +77,9 @@ class _HistGradientBoosting(BaseEstimator):
             NaN is a missing value. Categories may be of any dtype, and what is missing of them None, NaN or NA.
         y : array_like, Series or Dask collection, shape (n_samples,)
         sample_weight : the same, shape (n_samples,), or a number for every row, optional
+        X_val, y_val, sample_weight_val : the same, with other rows, optional
+            Scores are taken of these rows instead of a share of the others, where boosting may stop early. Their bins,
+            a byte a value, are held by this process and every worker.
 
         Returns
         -------
@@ -92,20 +97,21 @@ class _HistGradientBoosting(BaseEstimator):
                 'Boosting runs as ranks, config_context(runtime="spmd"), or on threads of this process, "threads"; '
                 'runtime="tasks" has neither. Leave it at "auto".'
             )
+        given = (X_val, y_val, sample_weight_val) if check_given(self, X_val, y_val, sample_weight_val) else None
         y, X, matrix, coding = one_dimensional(y), whole_rows(X), True, None
         is_categorical = categorical_mask(self.categorical_features, X)
         if is_categorical is not None:
             X, coding = as_columns(X), Coding(is_categorical)
             matrix = coding.reader(X)
         with fitting(self, X, y, sample_weight, verbose=self.verbose, passes="few", matrix=matrix) as fit:
-            found = self._boost(fit, coding)
+            found = self._boost(fit, coding, given)
         vars(self).pop("feature_names_in_", None)
         vars(self).update(vars(found))
         vars(self).update(vars(fit.features))
         self.fit_report_ = fit.report
         return self
 
-    def _boost(self, fit, coding):
+    def _boost(self, fit, coding, given):
         """Return the namespace of fitted attributes."""
         run, p = fit.run, fit.run.n_features
         found = SimpleNamespace()
@@ -115,15 +121,19 @@ class _HistGradientBoosting(BaseEstimator):
         seed, state, bins = self._begin(found)
         n_rows = run.n_samples
         stops = n_rows > EARLY_STOPPING_ROWS if self.early_stopping == "auto" else bool(self.early_stopping)
-        validation = self._validation(seed, n_rows) if stops else None
+        given = given if stops else None
+        validation = self._validation(seed, n_rows) if stops and given is None else None
         encode, is_categorical, categories = as_matrix, np.zeros(p, bool), None
         if coding is not None:
             encode, is_categorical, categories = coding, coding.is_categorical, coding.codes
-        run.check_room(bytes_per_row(p, loss.n_outputs), histogram_bytes(p))
+        run.check_room(bytes_per_row(p, loss.n_outputs, by_columns=False), histogram_bytes(p))
+        by_columns = run.has_room(bytes_per_row(p, loss.n_outputs), histogram_bytes(p), COLUMNS_SHARE)
         started = time.perf_counter()
         if bins is None:
             bins = find_bins(run, self.max_bins, is_categorical, encode, seed, categories=categories)
         run.replace_rows(BinRows(bins, encode), row_bytes(p), np.uint8)
+        if given is not None:
+            given = self._given(given, fit.features, bins, coding, getattr(found, "classes_", None))
         by_class = self._class_weights(summary)
         facts = run.map_reduce(FactsOfRows(p, by_class, seed, validation))
         bin_seconds = time.perf_counter() - started
@@ -134,10 +144,10 @@ class _HistGradientBoosting(BaseEstimator):
             loss, settings, bins, facts.has_missing, n_times, int(self.max_iter), seed, counts=facts.counts,
             most_weight=facts.most_weight, subsample=float(self.subsample), is_stochastic=self._is_stochastic(n_times),
             validation=validation, scores=stops, patience=int(self.n_iter_no_change), tol=float(self.tol),
-            class_weight=by_class,
+            class_weight=by_class, given=given, by_columns=by_columns,
         )  # fmt: skip
         # Rows are bins by now: what the bins are of, and what was there before, no hash of the rows tells.
-        state = run.run_saved(BoostingProgram(boosting, state), fit.what + digest_of((seed, state, bins)))
+        state = run.run_saved(BoostingProgram(boosting, state), fit.what + digest_of((seed, state, bins, given)))
         found.__dict__.update(
             do_early_stopping_=stops, train_score_=np.array(state.train_scores),
             validation_score_=np.array(state.validation_scores),
@@ -145,9 +155,22 @@ class _HistGradientBoosting(BaseEstimator):
             _model=Ensemble(state.trees, loss.n_outputs, state.baseline, categories), _seed=seed,
         )  # fmt: skip
         fit.report.phases = {"bin": bin_seconds, **(state.seconds or {})}
+        fit.report.counts = {
+            "rounds": state.n_rounds, "bytes a round": state.bytes_sent / max(state.n_rounds, 1),
+            "splits": state.n_splits,
+        }  # fmt: skip
         stopped_because = "early stopping" if state.is_over else "max_iter"
         fit.close(converged=True, stopped_because=stopped_because, n_iter=len(state.trees))
         return found
+
+    def _given(self, given, features, bins, coding, classes):
+        """Return the validation rows that a user gave."""
+        X, *rest = given
+        X, matrix, encode = whole_rows(X), True, as_matrix
+        if coding is not None:
+            X, encode = as_columns(X), coding
+            matrix = coding.reader(X)
+        return given_rows(self, features, (X, *rest), bins, encode, matrix, classes)
 
     def _survey(self, fit, coding):
         """Return the `TargetSummary` of y and, where there are categories, the coding that knows them: in one pass."""

@@ -2,9 +2,11 @@
 
 from daskdml.fitting.classes import check_classes, class_weights, label_rows, log_probabilities, probabilities
 from daskdml.fitting.fit import Fit, aligned, fitting, one_dimensional, time_rows
+from daskdml.fitting.forests import ClassesOfTrees, GrownTrees, NumbersOfTrees
 from daskdml.fitting.planning import Expected, Planned, Planning, planning
 
 __all__ = [
-    "Expected", "Fit", "Planned", "Planning", "aligned", "check_classes", "class_weights", "fitting", "label_rows",
-    "log_probabilities", "one_dimensional", "planning", "probabilities", "time_rows",
+    "ClassesOfTrees", "Expected", "Fit", "GrownTrees", "NumbersOfTrees", "Planned", "Planning", "aligned",
+    "check_classes", "class_weights", "fitting", "label_rows", "log_probabilities", "one_dimensional", "planning",
+    "probabilities", "time_rows",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """What a tree does with the rows of one shard: quantise gradients, add up histograms, divide leaves, sum leaves.
 
 Conventions. A shard is a contiguous range of rows, as ``words`` (rows of bins, four to a uint32) and ``columns`` (the
-same bins by features). ``entries`` holds each row once, ordered by leaf, in one uint64::
+same bins by features, of any strides). ``entries`` holds each row once, ordered by leaf, in one uint64::
 
     times (4 bits) | row (28 bits) | gradient (16 bits, signed) | hessian (16 bits)
 
@@ -158,7 +158,7 @@ def _gradients_multi(raw, y, weight, tile, params, gradient, hessian):
 
 
 @register_jitable
-def _mix(x):
+def mix(x):
     """Scramble 64 bits: the finaliser of SplitMix64 (Steele, Lea, Flood, OOPSLA 2014, variant 13)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -204,13 +204,13 @@ def _fill_entries_kernel():
 
 def _fill_entries(gradient, hessian, times, first_row, key, g_scale, h_scale, share, is_stochastic, entries):
     for i in range(entries.size):
-        z = _mix((first_row + np.uint64(i)) * np.uint64(0x9E3779B97F4A7C15) + key)
+        z = mix((first_row + np.uint64(i)) * np.uint64(0x9E3779B97F4A7C15) + key)
         u, v = 0.5, 0.5
         if is_stochastic:
             u = np.float64(np.int64(z & np.uint64(0xFFFFFF))) * 2.0**-24
             v = np.float64(np.int64((z >> np.uint64(24)) & np.uint64(0xFFFFFF))) * 2.0**-24
         m = np.int64(times[i]) if times.size else 1
-        if share < np.uint64(1 << 32) and (_mix(z) >> np.uint64(32)) >= share:
+        if share < np.uint64(1 << 32) and (mix(z) >> np.uint64(32)) >= share:
             m = 0
         g, h = np.int64(np.floor(np.float64(gradient[i]) * g_scale + u)), np.int64(1)
         if hessian.size:
@@ -324,14 +324,15 @@ def split_leaves(
         Room for as many entries as the largest leaf has.
     most : int
     """
-    _split_leaves_kernel()(words, columns, entries, segments, splits, goes_right, adds, packed, sums, spare, most)
+    kernel = _split_leaves_kernel("C" if columns.flags.c_contiguous else "A")
+    kernel(words, columns, entries, segments, splits, goes_right, adds, packed, sums, spare, most)
 
 
 @functools.cache
-def _split_leaves_kernel():
+def _split_leaves_kernel(layout):
     signature = types.void(
-        matrix(u4, read=True), matrix(u1, read=True), vector(u8), matrix(i8), matrix(i8), matrix(u1), vector(i8),
-        vector(i8), types.Array(i8, 3, "C"), vector(u8), i8,
+        matrix(u4, read=True), matrix(u1, layout, read=True), vector(u8), matrix(i8), matrix(i8), matrix(u1),
+        vector(i8), vector(i8), types.Array(i8, 3, "C"), vector(u8), i8,
     )  # fmt: skip
     return build(_split_leaves, signature)
 

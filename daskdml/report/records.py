@@ -95,6 +95,8 @@ class FitReport:
         The reason, in words.
     phases : dict of str to float
         Seconds by what was done in them, where a fit tells.
+    counts : dict of str to float
+        What was counted, where a fit tells: rounds between ranks, bytes that a rank sent in each ...
 
     Examples
     --------
@@ -120,6 +122,7 @@ class FitReport:
     converged: bool | None = None
     stopped_because: str = ""
     phases: dict = field(default_factory=dict)
+    counts: dict = field(default_factory=dict)
 
     def append(self, record):
         """Add the record of a step and bring the totals up to it."""

@@ -61,7 +61,7 @@ class LocalRun(Run):
         self._target_functions = []
         self._place(chunks)
 
-    def _room(self):
+    def _room(self, on_each):
         return process_limit(), "this process", "fit on a cluster whose workers have more memory"
 
     def warm(self, fn):

@@ -185,7 +185,7 @@ class Run:
         self._finish_pass(start, before, True)
         self.dtype, self.layout, self.mode = np.dtype(dtype), "dense", "pinned"
 
-    def check_room(self, row_bytes, beside=0):
+    def check_room(self, row_bytes, beside=0, on_each=False):
         """Refuse rows that no memory can hold, before any of them is made.
 
         Parameters
@@ -194,19 +194,25 @@ class Run:
             That each row will take, with all that belongs to it.
         beside : int, default 0
             Bytes that are needed however many rows there are.
+        on_each : bool, default False
+            Whether each worker must hold all rows.
 
         Raises
         ------
         ValueError
         """
-        n_bytes = self.n_samples * row_bytes + beside
-        limit, holder, advice = self._room()
-        if n_bytes > limit:
+        limit, holder, advice = self._room(on_each)
+        if not self.has_room(row_bytes, beside, on_each=on_each):
+            n_bytes = self.n_samples * row_bytes + beside
             raise ValueError(
                 f"{self.n_samples:,} rows of {self.n_features:,} features need {format_bytes(n_bytes)} of memory here, "
                 f"{row_bytes:,} bytes each whether X is sparse or not and {format_bytes(beside)} beside them, but "
                 f"{holder} may hold {format_bytes(limit)}; leave out features or rows, or {advice}."
             )
+
+    def has_room(self, row_bytes, beside=0, share=1.0, on_each=False):
+        """Tell whether rows fit into a share of the memory; see `check_room`."""
+        return self.n_samples * row_bytes + beside <= share * self._room(on_each)[0]
 
     def warm(self, fn):
         """Call ``fn()`` once in every process that computes blocks, to compile kernels; seconds go to "compile"."""
@@ -352,8 +358,8 @@ class Run:
 
     _one_pass = False
 
-    def _room(self):
-        """Return the bytes that may still be held, who holds them, and what a user could do to have more."""
+    def _room(self, on_each):
+        """Return the bytes that may still be held, on each or on all workers, by whom, and how to have more."""
         raise NotImplementedError
 
     def _fold(self, fn, combine):

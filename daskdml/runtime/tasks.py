@@ -176,8 +176,11 @@ class TasksRun(Run):
         self.mode = "pinned"
         self.take_bytes(sum(self._map_chunks(n_bytes_of, [()] * self.n_chunks)))
 
-    def _room(self):
-        limit = sum(worker.memory_limit for worker in self._workers.values())
+    def _room(self, on_each):
+        limits = [worker.memory_limit for worker in self._workers.values()]
+        if on_each:
+            return min(limits), "the smallest worker", "give the workers more memory"
+        limit = sum(limits)
         return limit, format_count(len(self._workers), "worker"), "add workers"
 
     def warm(self, fn):

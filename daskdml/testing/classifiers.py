@@ -13,6 +13,10 @@ class ClassifierContract(EstimatorContract):
     Attributes
     ----------
     n_classes : int, default 2
+    takes_one_class : bool, default False
+        Whether labels of a single class are fitted, as scikit-learn's trees do.
+    is_certain : bool, default False
+        Whether a probability may be 0.
 
     Examples
     --------
@@ -24,6 +28,8 @@ class ClassifierContract(EstimatorContract):
     """
 
     n_classes = 2
+    takes_one_class = False
+    is_certain = False
     tight = {"tol": 1e-8}
     single = ("predict",)
     several = ("predict_proba", "predict_log_proba")
@@ -96,8 +102,12 @@ class ClassifierContract(EstimatorContract):
             self._close(self.fitted(self.make().fit(*lazy)), expected, self.chunk_tolerance, str(labels.dtype))
 
     def test_one_class_is_refused(self):
-        """Labels of a single class, or weights that leave a single one, are refused by name."""
+        """Labels of a single class, or weights that leave a single one, are refused by name, where they are refused."""
         X, y = self.rows()
+        if self.takes_one_class:
+            one = self.make().fit(X, np.full(len(X), 3))
+            assert (one.predict(X) == 3).all() and (one.predict_proba(X) == 1).all()
+            return
         for kind in ("numpy", "dask array"):
             table = DENSE[kind](X)
             self._refuses(table, self._beside(table, np.full(len(X), 3)), "2 classes.*one class.*3", kind)
@@ -119,10 +129,13 @@ class ClassifierContract(EstimatorContract):
         p = model.predict_proba(X)
         assert p.shape == (len(X), self.n_classes) and p.min() >= 0
         np.testing.assert_allclose(p.sum(axis=1), 1.0, rtol=1e-14)
-        np.testing.assert_allclose(np.log(p), model.predict_log_proba(X), rtol=1e-10, atol=1e-12)
+        with np.errstate(divide="raise" if not self.is_certain else "ignore"):
+            np.testing.assert_allclose(np.log(p), model.predict_log_proba(X), rtol=1e-10, atol=1e-12)
         np.testing.assert_array_equal(model.classes_[p.argmax(axis=1)], model.predict(X))
         far = 1e6 * X
-        assert np.isfinite(model.predict_log_proba(far)).all() and np.isfinite(model.predict_proba(far)).all()
+        log_p = model.predict_log_proba(far)
+        assert (np.isfinite(log_p) | self.is_certain).all() and not np.isnan(log_p).any()
+        assert np.isfinite(model.predict_proba(far)).all()
 
     def test_class_weights_are_row_weights(self):
         """``class_weight`` multiplies weights by class; "balanced" gives all classes the same."""

@@ -33,11 +33,14 @@ class Bins(NamedTuple):
         Of each feature, ascending: x has bin b if exactly b of them are below it. For categories the known codes.
     is_categorical : ndarray of bool, shape (p,)
     max_bins : int
+    values : tuple of (ndarray or None), or None
+        The one value of each bin, of features all of whose values are known; None where nobody keeps them.
     """
 
     thresholds: Any
     is_categorical: Any
     max_bins: int
+    values: Any = None
 
     @property
     def n_bins(self):
@@ -249,7 +252,7 @@ def bin_codes(column, codes):
     return np.where(codes[at] == column, at, MISSING).astype(np.uint8)
 
 
-def find_bins(run, max_bins, is_categorical, encode, seed, names=None, categories=None):
+def find_bins(run, max_bins, is_categorical, encode, seed, names=None, categories=None, keeps_values=False):
     """Choose the bins of all features.
 
     Parameters
@@ -266,6 +269,8 @@ def find_bins(run, max_bins, is_categorical, encode, seed, names=None, categorie
         Of the features, for errors.
     categories : sequence of (ndarray or None), optional
         The codes of each categorical feature, ascending, where they are known: nobody looks for them then.
+    keeps_values : bool, default False
+        Whether `Bins.values` are wanted.
 
     Returns
     -------
@@ -315,7 +320,9 @@ def find_bins(run, max_bins, is_categorical, encode, seed, names=None, categorie
             thresholds.append(of_sample[f])
         else:
             thresholds.append(thresholds_of_sample(_column(parts, f), max_bins, weight))
-    return Bins(tuple(thresholds), np.asarray(is_categorical, bool), int(max_bins))
+    return Bins(
+        tuple(thresholds), np.asarray(is_categorical, bool), int(max_bins), tuple(known) if keeps_values else None
+    )
 
 
 def _itself(block):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskdml.kernels import exact, growing
+from daskdml.trees.given_rows import WatchedRows
 from daskdml.trees.grower import Grower, Steps
 from daskdml.trees.leaf_quantiles import leaf_quantiles
 from daskdml.trees.predictor import Ensemble
@@ -89,6 +90,10 @@ class Boosting(NamedTuple):
         By which a score must be better.
     class_weight : ndarray of shape (n_classes,), or None
         What gradients are multiplied by, beside weights.
+    given : GivenRows or None
+        Rows that scores are taken of, instead of a share of those that trees are grown on.
+    by_columns : bool
+        Whether bins are kept by columns too; changes no bit.
     """
 
     loss: Any
@@ -107,6 +112,8 @@ class Boosting(NamedTuple):
     patience: int = 10
     tol: float = 1e-7
     class_weight: Any = None
+    given: Any = None
+    by_columns: bool = True
 
     @property
     def has_hessian(self):
@@ -158,11 +165,13 @@ class Boosting(NamedTuple):
         y = piece.y[a:b]
         y = np.ascontiguousarray(y if y.dtype in (np.float32, np.float64) else y.astype(np.float64))
         return Shard(
-            piece.X[a:b], len(self.bins.thresholds), y, factor, times, first, raw, self.has_hessian, given
-        )
+            piece.X[a:b], len(self.bins.thresholds), y, factor, times, first, raw, self.has_hessian, self.by_columns,
+            given,
+        )  # fmt: skip
 
     def predict(self, shards, state):
         """Let the raw predictions of all rows be those of a state."""
+        shards.watched = None
         if state.baseline is None:
             return
         _begin(shards, state.baseline)
@@ -265,14 +274,24 @@ class Boosting(NamedTuple):
         """Return the state with the scores of the raw predictions as they are."""
         totals = shards.each(lambda shard: _loss_sums(shard, self.loss, self.counts, self.validation is not None))
         sums = [sum(part) for part in zip(*totals)] if totals else [0] * 4
+        if self.given is not None:
+            sums[2:] = self._watch(state, shards, comm).sums(self.loss)
         if comm.size > 1:
             sums = comm.broadcast_value(_add_up(comm.gather_values(sums)))
         train, weight, held, held_weight = (exact.as_float(total) for total in sums)
         state = state._replace(train_scores=(*state.train_scores, -train / weight))
-        if self.validation is not None:
+        has_others = self.validation is not None or self.given is not None
+        if has_others:
             state = state._replace(validation_scores=(*state.validation_scores, -held / held_weight))
-        watched = state.train_scores if self.validation is None else state.validation_scores
+        watched = state.validation_scores if has_others else state.train_scores
         return state._replace(is_over=should_stop(watched, self.patience, self.tol))
+
+    def _watch(self, state, shards, comm):
+        """Return the validation rows of this rank, raw predictions brought up to the state."""
+        if shards.watched is None:
+            shards.watched = WatchedRows(self.given, comm.rank, comm.size, self.loss.n_outputs, state.baseline)
+        shards.watched.follow(state.trees)
+        return shards.watched
 
 
 def _begin(shards, baseline):

@@ -33,18 +33,24 @@ class Shard:
         Raw predictions so far.
     has_hessian : bool
         Whether hessians differ from row to row.
+    by_columns : bool, default True
+        Whether bins are kept by columns too, by which leaves are divided twice as fast or more.
     given_weight : ndarray of float64, shape (n,), or None
         What rows came with, those without a part in trees too: for scores.
     """
 
-    def __init__(self, bins, n_features, y, weight, times, first_row, raw, has_hessian, given_weight=None):
+    def __init__(
+        self, bins, n_features, y, weight, times, first_row, raw, has_hessian, by_columns=True, given_weight=None
+    ):
         n = len(bins)
         self.bins, self.y, self.raw, self.first_row, self.given_weight = bins, y, raw, int(first_row), given_weight
         self.weight = _NONE_F8 if weight is None else weight
         self.times = _NONE_U1 if times is None else times
         self.words = bins.view(np.uint32)
-        self.columns = np.empty((n_features, n), np.uint8)
-        binning.transpose(bins, self.columns)
+        self.columns = bins.T[:n_features]
+        if by_columns:
+            self.columns = np.empty((n_features, n), np.uint8)
+            binning.transpose(bins, self.columns)
         k = 1 if raw.ndim == 1 else raw.shape[1]
         self.gradient = np.empty((k, n), np.float32)
         self.hessian = np.empty((k, n if has_hessian else 0), np.float32)
@@ -63,10 +69,10 @@ class Shard:
         return self.gradient[k], self.hessian[k]
 
 
-def bytes_per_row(n_features, n_outputs):
+def bytes_per_row(n_features, n_outputs, by_columns=True):
     """Return the bytes that a row takes in a `Shard`."""
-    # Bins twice; y and an entry; raw predictions, gradients and hessians.
-    return row_bytes(n_features) + n_features + 4 + 8 + 16 * n_outputs
+    # Bins, twice if by columns too; y and an entry; raw predictions, gradients and hessians.
+    return row_bytes(n_features) + n_features * by_columns + 4 + 8 + 16 * n_outputs
 
 
 def histogram_bytes(n_features):
@@ -106,6 +112,8 @@ class Shards:
         What phases took.
     grower : Grower or None
         What grows trees on these rows, once there is one.
+    watched : daskdml.trees.given_rows.WatchedRows or None
+        Of the validation rows that a user gave, from the first score on.
     """
 
     def __init__(self, shards, n_features, n_threads, for_each):
@@ -117,7 +125,7 @@ class Shards:
         for t in range(n_threads):
             self._scratch.put((t, np.zeros(self.width, np.int64), np.empty(most + 1, np.uint64)))
         self._parts = np.zeros((n_threads, 1, 3, self.width), np.int64)
-        self.seconds, self.grower = {}, None
+        self.seconds, self.grower, self.watched = {}, None, None
 
     def __iter__(self):
         return iter(self._shards)

@@ -29,14 +29,16 @@ class Tree(NamedTuple):
         Which row of ``left_bins`` decides instead of the threshold; -1 for numbers.
     left_bins : ndarray of bool, shape (n_categorical_splits, 256)
         Which bins go left.
-    value : ndarray of float64, shape (n_nodes,)
+    value : ndarray of float64, shape (n_nodes,) or (n_nodes, n_values)
         Of leaves, and what a node would have said as a leaf; shrunk by the learning rate.
     gain : ndarray of float64, shape (n_nodes,)
         By which a split lowers the loss; 0 for leaves.
     count : ndarray of int64, shape (n_nodes,)
         Rows that came here in the fit; integer weights count.
     hessian : ndarray of float64, shape (n_nodes,)
-        Sum over these rows.
+        Sum over these rows; in forests of the weights.
+    impurity : ndarray of float64, shape (n_nodes,), or None
+        Of the targets of these rows, in forests.
     """
 
     feature: Any
@@ -50,6 +52,7 @@ class Tree(NamedTuple):
     gain: Any
     count: Any
     hessian: Any
+    impurity: Any = None
 
     @property
     def n_nodes(self):

@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from daskdml.testing import SimulatedCluster
 from daskdml.trees import Boosting
 from daskdml.trees.boosting import VALIDATION_STREAM
 from daskdml.utils.random import uniform
@@ -371,13 +372,13 @@ def test_bad_values_are_sentences():
 
 
 def test_sparse_rows_whose_bins_have_no_room_are_refused(monkeypatch):
-    """Before anything of their size is made: bins and their transpose would be 100 MB, three histograms 922 MB."""
+    """Before anything of their size is made: bins would be 50 MB, three histograms 922 MB."""
     X = sparse.csr_matrix((np.ones(1000), (np.arange(1000), np.arange(1000) * 49)), shape=(1000, 50_000))
     y = np.arange(1000) % 2
-    monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: 1_000_000_000)
+    monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: 950_000_000)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="rows of 50,000 features need 1.0 GB .* 100,028 bytes each .* 922 MB"):
+        with pytest.raises(ValueError, match="rows of 50,000 features need 972 MB .* 50,028 bytes each .* 922 MB"):
             HistGradientBoostingClassifier(max_iter=1).fit(X, y)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
@@ -391,6 +392,19 @@ def test_report_tells_phases():
     assert all(seconds >= 0 for seconds in report.phases.values())
     assert sum(report.phases.values()) <= report.seconds + report.compile_seconds
     assert report.n_iter == 3 and report.stopped_because == "max_iter"
+    # Of every tree 30 splits stand; others were tried on the way.
+    assert report.counts["rounds"] == 0 and 90 <= report.counts["splits"] < 180
+
+
+def test_report_counts_rounds_and_bytes():
+    """Two ranks add up a root and at most 30 histograms a tree, of three sums of 4 or 8 bytes for each of 256 bins."""
+    X, y = table()
+    cluster = SimulatedCluster(2, rows_per_block=512)
+    report = cluster.fit(HistGradientBoostingRegressor(max_iter=3, min_samples_leaf=5), X, y).fit_report_
+    rounds, n_bytes = report.counts["rounds"], report.counts["bytes a round"]
+    histogram = 3 * 256 * X.shape[1] * 8
+    assert 3 * 8 <= rounds <= 3 * 36
+    assert 0.1 * histogram < n_bytes < 5 * histogram
 
 
 class Interrupted(Exception):

@@ -89,3 +89,12 @@ def test_deaths(case):
     cluster = SimulatedCluster(4, rows_per_block=1024, kills=kills, seconds_per_row=0.0)
     assert fit(how=lambda model, X, y, weight: cluster.fit(model, X, y, sample_weight=weight)) == expected
     assert cluster.report.generations > 1
+
+
+def test_memory_for_columns(case, monkeypatch):
+    """Where memory is short bins are kept once; leaves are divided the same."""
+    fit, expected = case
+    from daskdml.ensemble import _boosting
+
+    monkeypatch.setattr(_boosting, "COLUMNS_SHARE", 0.0)
+    assert fit() == expected

@@ -1,0 +1,112 @@
+"""A forest as a program: every rank is given all binned rows once, then grows its share of the trees of each step."""
+
+import functools
+
+import numpy as np
+
+from daskdml.runtime.spmd import Program
+from daskdml.runtime.threads import for_each
+from daskdml.trees import Forest, ForestState, WholeRows
+from daskdml.trees.forest import TREES_PER_THREAD
+
+
+class _Held:
+    """The rows of a rank: its own, and those of all ranks once they have met."""
+
+    def __init__(self, blocks):
+        self.blocks, self.whole = blocks, None
+
+
+class ForestProgram(Program):
+    """Grow trees on all ranks.
+
+    Parameters
+    ----------
+    forest : Forest
+    state : ForestState
+        To begin with.
+    n_jobs : int or None
+        Threads of each rank at most.
+    """
+
+    shares_threads = True
+
+    def __init__(self, forest: Forest, state: ForestState, n_jobs=None):
+        self.forest, self.state, self.n_jobs = forest, state, n_jobs
+
+    def fingerprint(self):
+        return self.forest, self.state
+
+    def init(self, meta):
+        return self.state
+
+    def local(self, blocks):
+        return _Held(blocks)
+
+    def done(self, state):
+        return self.forest.is_done(state)
+
+    def step(self, state, local, comm):
+        forest, n_threads = self.forest, self.n_threads if self.n_jobs is None else min(self.n_jobs, self.n_threads)
+        each = functools.partial(for_each, n_threads=n_threads)
+        if comm.vote(local.whole is None):
+            local.whole = self._meet(local.blocks, comm, each)
+        if len(state.trees) >= forest.n_trees:
+            return state._replace(oob=self._out_of_bag(state.trees, local.whole, comm, each))
+        threads = [int(n[0]) for n in comm.allgather(np.array([n_threads]))]
+        first, left = len(state.trees), forest.n_trees - len(state.trees)
+        # As many for each thread, so that none waits long for the others; the last ones as evenly as can be.
+        per_thread = min(TREES_PER_THREAD, -(-left // sum(threads)))
+        edges = np.minimum(np.cumsum([0, *(n * per_thread for n in threads)]), left) + first
+        numbers = range(edges[comm.rank], edges[comm.rank + 1])
+        grown = [None] * len(numbers)
+
+        def work(i):
+            grown[i] = forest.grow(numbers[i], local.whole)
+            comm.check()
+
+        each(len(numbers), work)
+        parts = comm.gather_values(tuple(grown))
+        trees = comm.broadcast_value(None if parts is None else tuple(tree for part in parts for tree in part))
+        return state._replace(trees=(*state.trees, *trees))
+
+    def _meet(self, blocks, comm, each):
+        """Return the rows of all ranks."""
+        forest, meta = self.forest, comm.meta
+        by_class = forest.recipe.n_classes > 0
+        has_weight = comm.vote(any(block.weight is not None for block in blocks))
+        rows = WholeRows(meta.n_samples, len(forest.bins.thresholds), by_class, has_weight)
+        each(len(blocks), lambda i: rows.put(blocks[i].start, blocks[i].X, blocks[i].y, blocks[i].weight))
+        if comm.size == 1:
+            return rows
+        own = np.array([(block.start, block.start + block.n_rows) for block in blocks], np.int64).reshape(-1, 2)
+        held = [rows.take(a, b) for a, b in own]
+        width = len(rows.columns)
+        spans = comm.allgather(own)
+        columns = comm.allgather(np.concatenate([np.empty((width, 0), np.uint8), *(part[0] for part in held)], axis=1))
+        targets = comm.allgather(np.concatenate([np.empty(0), *(part[1] for part in held)]))
+        weights = comm.allgather(np.concatenate([np.empty(0), *(part[2] for part in held)])) if has_weight else None
+        for rank, span in enumerate(spans):
+            at = 0
+            for a, b in span.reshape(-1, 2):
+                here = slice(at, at + b - a)
+                rows.columns[:, a:b] = columns[rank].reshape(width, -1)[:, here]
+                (rows.label if by_class else rows.value)[a:b] = targets[rank][here]
+                if has_weight:
+                    rows.weight[a:b] = weights[rank][here]
+                at += b - a
+        return rows
+
+    def _out_of_bag(self, trees, rows, comm, each):
+        """Return the means of what trees say of rows that they did not see, and y: each rank looks at some rows."""
+        n, n_parts = len(rows), 4 * self.n_threads
+        first, last = n * comm.rank // comm.size, n * (comm.rank + 1) // comm.size
+        edges = [first + (last - first) * i // n_parts for i in range(n_parts + 1)]
+        found = [None] * n_parts
+
+        def work(i):
+            found[i] = self.forest.out_of_bag(trees, rows, edges[i], edges[i + 1])
+
+        each(n_parts, work)
+        means = np.concatenate(comm.allgather(np.concatenate(found)))
+        return means, rows.label if rows.label.size else rows.value
