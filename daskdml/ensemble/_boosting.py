@@ -13,7 +13,9 @@ from sklearn.exceptions import NotFittedError
 from daskdml.data import apply_rows, as_matrix, check_features, encode_classes, is_dask, whole_rows
 from daskdml.data.codes import Coding, as_columns
 from daskdml.ensemble._categories import categorical_mask
+from daskdml.ensemble._constraints import interaction_groups, monotonic_senses
 from daskdml.ensemble._given import check_given, given_rows
+from daskdml.ensemble._lightgbm import write_model
 from daskdml.ensemble._program import BoostingProgram
 from daskdml.ensemble._rows import FactsOfRows
 from daskdml.fitting import (
@@ -25,6 +27,7 @@ from daskdml.fitting import (
     one_dimensional,
     probabilities,
 )
+from daskdml.kernels.binning import row_bytes
 from daskdml.losses import Absolute, Gamma, Logistic, Multinomial, Pinball, Poisson, Squared
 from daskdml.runtime.checkpoint import digest_of
 from daskdml.trees import BinRows, Boosting, BoostingState, Ensemble, Settings, bytes_per_row, histogram_bytes
@@ -128,7 +131,7 @@ class _HistGradientBoosting(BaseEstimator):
         started = time.perf_counter()
         if bins is None:
             bins = find_bins(run, self.max_bins, is_categorical, encode, seed, categories=categories)
-        run.replace_rows(BinRows(bins, encode), *_bin_shape(p))
+        run.replace_rows(BinRows(bins, encode), row_bytes(p), np.uint8)
         if given is not None:
             given = self._given(given, fit.features, bins, coding, getattr(found, "classes_", None))
         by_class = self._class_weights(summary)
@@ -156,7 +159,8 @@ class _HistGradientBoosting(BaseEstimator):
             "rounds": state.n_rounds, "bytes a round": state.bytes_sent / max(state.n_rounds, 1),
             "splits": state.n_splits,
         }  # fmt: skip
-        fit.close(converged=True, stopped_because="", n_iter=len(state.trees))
+        stopped_because = "early stopping" if state.is_over else "max_iter"
+        fit.close(converged=True, stopped_because=stopped_because, n_iter=len(state.trees))
         return found
 
     def _given(self, given, features, bins, coding, classes):
@@ -210,14 +214,14 @@ class _HistGradientBoosting(BaseEstimator):
 
     def _settings(self, features, loss, coding):
         p = features.n_features_in_
-        monotonic = _monotonic(self.monotonic_cst, features)
+        monotonic = monotonic_senses(self.monotonic_cst, features)
         if monotonic is not None and loss.n_outputs > 1:
             raise ValueError("monotonic constraints are not supported for multiclass classification.")
         if monotonic is not None and coding is not None and monotonic[coding.is_categorical].any():
             raise ValueError("Categorical features cannot have monotonic constraints.")
         return Settings(
             self.max_leaf_nodes, self.max_depth, int(self.min_samples_leaf), float(self.l2_regularization),
-            float(self.learning_rate), float(self.max_features), monotonic, _interactions(self.interaction_cst, p),
+            float(self.learning_rate), float(self.max_features), monotonic, interaction_groups(self.interaction_cst, p),
         )  # fmt: skip
 
     def _validation(self, seed, n_rows):
@@ -282,6 +286,32 @@ class _HistGradientBoosting(BaseEstimator):
             split = ~tree.is_leaf
             np.add.at(total, tree.feature[split], tree.gain[split] if kind == "gain" else 1.0)
         return total / total.sum() if total.any() else total
+
+    def to_lightgbm(self):
+        """Return the model as text that LightGBM reads: ``lightgbm.Booster(model_str=text)``.
+
+        Its ``predict`` gives what `predict` of a regressor does, and the probabilities of a classifier: of the second
+        of two classes, of all where there are more. With ``raw_score=True`` it gives the same raw predictions.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ValueError
+            If a categorical feature has other categories than whole numbers from 0 to 65,535, or if two features have
+            the same name where white space counts as ``_``.
+
+        Notes
+        -----
+        LightGBM truncates categories, 2.5 being 2 and not an unknown one, and takes what is within 1e-35 of zero for
+        zero.
+        """
+        model = self._fitted()
+        names = getattr(self, "feature_names_in_", None)
+        names = [f"x{f}" for f in range(self.n_features_in_)] if names is None else names.tolist()
+        return write_model(model, self._loss, self._coding, names)
 
     def _fitted(self):
         model = getattr(self, "_model", None)
@@ -707,59 +737,6 @@ class HistGradientBoostingRegressor(RegressorMixin, _HistGradientBoosting):
         from daskdml.metrics import r2_score
 
         return r2_score(y, self.predict(X), sample_weight=sample_weight)
-
-
-def _bin_shape(p):
-    from daskdml.kernels.binning import row_bytes
-
-    return row_bytes(p), np.uint8
-
-
-def _monotonic(given, features):
-    """Return the sense of each feature's constraint, or None for none."""
-    p = features.n_features_in_
-    if given is None:
-        return None
-    if isinstance(given, dict):
-        names = getattr(features, "feature_names_in_", None)
-        if names is None:
-            raise ValueError(
-                "monotonic_cst names features, but X has no feature names; pass an array with an int for each feature."
-            )
-        unknown = sorted(set(given) - set(names))
-        if unknown:
-            raise ValueError(f"monotonic_cst contains {len(unknown)} unexpected feature names: {unknown[:5]}.")
-        given = [given.get(name, 0) for name in names]
-    senses = np.asarray(given)
-    if senses.shape != (p,):
-        raise ValueError(f"monotonic_cst has shape {senses.shape} but the input data X has {p} features.")
-    if not np.isin(senses, (-1, 0, 1)).all():
-        raise ValueError(f"monotonic_cst must be an array-like of -1, 0 or 1. Observed values: {np.unique(senses)}.")
-    return senses.astype(np.int64) if senses.any() else None
-
-
-def _interactions(given, p):
-    """Return groups of features that may stand together, or None for any."""
-    if given is None:
-        return None
-    if isinstance(given, str):
-        groups = [(i,) for i in range(p)]
-        if given == "pairwise":
-            groups = [(i, j) for i in range(p) for j in range(i + 1, p)] or groups
-    else:
-        try:
-            groups = [tuple(sorted(set(group))) for group in given]
-        except TypeError:
-            text = f"Interaction constraints must be a sequence of tuples or lists, got: {given!r}."
-            raise ValueError(text) from None
-        for group in groups:
-            if not all(isinstance(i, _INT) and 0 <= i < p for i in group):
-                raise ValueError(
-                    f"Interaction constraints must consist of integer indices in [0, n_features - 1] = [0, {p - 1}], "
-                    f"specifying the position of features, got invalid indices: {group!r}"
-                )
-    rest = tuple(sorted(set(range(p)) - {i for group in groups for i in group}))
-    return (*groups, rest) if rest else tuple(groups)
 
 
 def _raw_of(model, finish, X):

@@ -164,11 +164,10 @@ class Boosting(NamedTuple):
         raw = np.zeros(n if k == 1 else (n, k))
         y = piece.y[a:b]
         y = np.ascontiguousarray(y if y.dtype in (np.float32, np.float64) else y.astype(np.float64))
-        shard = Shard(
-            piece.X[a:b], len(self.bins.thresholds), y, factor, times, first, raw, self.has_hessian, self.by_columns
-        )
-        shard.given_weight = given
-        return shard
+        return Shard(
+            piece.X[a:b], len(self.bins.thresholds), y, factor, times, first, raw, self.has_hessian, self.by_columns,
+            given,
+        )  # fmt: skip
 
     def predict(self, shards, state):
         """Let the raw predictions of all rows be those of a state."""
@@ -217,7 +216,7 @@ class Boosting(NamedTuple):
         )  # fmt: skip
 
     def _grower(self, shards, comm):
-        if getattr(shards, "grower", None) is None:
+        if shards.grower is None:
             p = len(self.bins.thresholds)
             facts = np.zeros((p, 4), np.int64)
             facts[:, 0], facts[:, 1], facts[:, 2] = self.bins.n_bins, self.has_missing, self.bins.is_categorical

@@ -35,11 +35,15 @@ class Shard:
         Whether hessians differ from row to row.
     by_columns : bool, default True
         Whether bins are kept by columns too, by which leaves are divided twice as fast or more.
+    given_weight : ndarray of float64, shape (n,), or None
+        What rows came with, those without a part in trees too: for scores.
     """
 
-    def __init__(self, bins, n_features, y, weight, times, first_row, raw, has_hessian, by_columns=True):
+    def __init__(
+        self, bins, n_features, y, weight, times, first_row, raw, has_hessian, by_columns=True, given_weight=None
+    ):
         n = len(bins)
-        self.bins, self.y, self.raw, self.first_row = bins, y, raw, int(first_row)
+        self.bins, self.y, self.raw, self.first_row, self.given_weight = bins, y, raw, int(first_row), given_weight
         self.weight = _NONE_F8 if weight is None else weight
         self.times = _NONE_U1 if times is None else times
         self.words = bins.view(np.uint32)
@@ -106,6 +110,8 @@ class Shards:
     ----------
     seconds : dict of str to float
         What phases took.
+    grower : Grower or None
+        What grows trees on these rows, once there is one.
     watched : daskdml.trees.given_rows.WatchedRows or None
         Of the validation rows that a user gave, from the first score on.
     """
@@ -121,7 +127,7 @@ class Shards:
             packed = np.zeros(4 * growing.PACKED_BINS * n_words, np.int64)
             self._scratch.put((t, packed, np.empty(most + 1, np.uint64)))
         self._parts = np.zeros((n_threads, 1, 3, self.width), np.int64)
-        self.seconds, self.watched = {}, None
+        self.seconds, self.grower, self.watched = {}, None, None
 
     def __iter__(self):
         return iter(self._shards)

@@ -4,6 +4,7 @@ import os
 import random
 import signal
 import threading
+import time
 
 import dask.array as da
 import numpy as np
@@ -12,9 +13,11 @@ from distributed import Client, LocalCluster
 
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier
+from daskdml.trees.binning import find_bins
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 N, P = 60_000, 8
+MAX_ITER = 80
 
 
 def collections():
@@ -29,7 +32,7 @@ def bits(model):
 
 
 def make():
-    return HistGradientBoostingClassifier(max_iter=40, random_state=0, n_iter_no_change=40)
+    return HistGradientBoostingClassifier(max_iter=MAX_ITER, random_state=0, n_iter_no_change=MAX_ITER)
 
 
 @pytest.fixture(scope="module")
@@ -37,22 +40,65 @@ def expected():
     return bits(make().fit(*collections()))
 
 
+class Killer:
+    """Kills workers when a fit has come somewhere, which no clock tells: fits take a second or twenty.
+
+    Parameters
+    ----------
+    pids : list of int
+    later : list of float
+        Seconds after the first death at which others come.
+    """
+
+    def __init__(self, pids, later):
+        self.pids, self.later, self.timers, self.killed = list(pids), later, [], []
+
+    def kill(self):
+        os.kill(self.pids.pop(), signal.SIGKILL)
+        self.killed.append(time.monotonic())
+
+    def begin(self):
+        if not self.killed:
+            self.kill()
+            self.timers = [threading.Timer(seconds, self.kill) for seconds in self.later]
+            for timer in self.timers:
+                timer.start()
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("mode", ["pinned", "stream"])
-def test_killed_workers_do_not_change_a_bit(expected, mode, seed):
-    """At seeded instants: while bins are made, trees grown, or the new group formed."""
+def test_killed_workers_do_not_change_a_bit(expected, mode, seed, monkeypatch, tmp_path, caplog):
+    """Before rows are replaced by their bins, or between trees; a second one later, or while the new group forms."""
     draw = random.Random(seed)
-    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        pids = sorted(client.run(os.getpid).values())
-        seconds = [draw.uniform(0.2, 2.5) for _ in range(1 + seed % 2)]
-        timers = [threading.Timer(s, os.kill, (pid, signal.SIGKILL)) for s, pid in zip(seconds, pids)]
-        for timer in timers:
-            timer.start()
-        with config_context(memory=mode):
+    at, later = draw.randrange(1, MAX_ITER // 3), [draw.uniform(0, 1)] * (seed % 2)
+    with (
+        LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        config_context(memory=mode, checkpoint=str(tmp_path), checkpoint_every=0.01),
+    ):
+        killer = Killer(client.run(os.getpid).values(), later)
+
+        def kill_after_bins(*args, **options):
+            found = find_bins(*args, **options)
+            killer.begin()
+            return found
+
+        def kill_after_trees(self, step, state):
+            if step >= at:
+                killer.begin()
+
+        if seed < 2:
+            monkeypatch.setattr("daskdml.ensemble._boosting.find_bins", kill_after_bins)
+        else:
+            monkeypatch.setattr("daskdml.runtime.checkpoint.Checkpoint.write_or_warn", kill_after_trees)
+        with caplog.at_level("INFO", logger="daskdml"):
             found = make().fit(*collections())
-        for timer in timers:
+        ended = time.monotonic()
+        for timer in killer.timers:
             timer.cancel()
-    assert "workers" in found.fit_report_.where  # two, where the first death came before the fit looked around
+    assert len(killer.killed) == 1 + len(later) and max(killer.killed) < ended, "the fit ended before its workers did"
+    assert seed < 2 or "group 2 of" in caplog.text
+    assert "3 workers" in found.fit_report_.where
     assert bits(found) == expected
 
 

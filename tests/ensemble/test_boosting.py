@@ -2,6 +2,7 @@
 
 import tracemalloc
 
+import dask.array as da
 import numpy as np
 import pytest
 from scipy import sparse
@@ -174,6 +175,7 @@ def test_early_stopping():
     assert model.do_early_stopping_ and model.n_iter_ < 300
     assert len(model.train_score_) == len(model.validation_score_) == model.n_iter_ + 1
     assert np.argmax(model.validation_score_[:-5]) == len(model.validation_score_) - 6
+    assert model.fit_report_.stopped_because == "early stopping"
     # The scores are those of the rows that the hash left out.
     held = least_hashes(model, len(X), 1200)
     half_squares = (y - model.predict(X)) ** 2 / 2
@@ -227,8 +229,13 @@ def test_validation_rows_without_weight_are_refused(which, whole):
     model = HistGradientBoostingRegressor(early_stopping=True, max_iter=1).fit(X, y)
     held = least_hashes(model, 200, 20)
     weight = np.where(held == (which == "left to grow trees on"), 1.0 if whole else 0.3, 0.0)
-    with pytest.raises(ValueError, match=f"none of the rows {which} has a weight above 0"):
-        model.fit(X, y, sample_weight=weight)
+    for chunks in (200, 30):
+        lazy = da.from_array(X, chunks=(chunks, -1)), y, weight
+        with pytest.raises(ValueError, match=f"none of the rows {which} has a weight above 0"):
+            model.fit(*lazy)
+        # One row more that has weight, in any chunk.
+        enough = np.where(np.arange(200) == np.flatnonzero(weight == 0)[-1], 1.0, weight)
+        model.fit(lazy[0], y, enough)
     model.set_params(validation_fraction=None).fit(X, y, sample_weight=weight)
     classes = np.where(weight > 0, np.arange(200) % 2, 2)
     classifier = HistGradientBoostingClassifier(early_stopping=True, max_iter=1, class_weight={0: 1.0, 1: 2.0, 2: 0.0})
@@ -390,7 +397,7 @@ def test_report_tells_phases():
     assert {"bin", "gradient", "histogram", "split", "leaves"} <= set(report.phases)
     assert all(seconds >= 0 for seconds in report.phases.values())
     assert sum(report.phases.values()) <= report.seconds + report.compile_seconds
-    assert report.n_iter == 3
+    assert report.n_iter == 3 and report.stopped_because == "max_iter"
     # Of every tree 30 splits stand; others were tried on the way.
     assert report.counts["rounds"] == 0 and 90 <= report.counts["splits"] < 180
 

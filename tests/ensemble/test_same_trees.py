@@ -7,6 +7,7 @@ import pytest
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from daskdml.testing import SimulatedCluster
+from daskdml.trees import Boosting
 
 N = 20_000
 
@@ -83,12 +84,27 @@ def test_workers(case, n_workers):
     assert cluster.report.generations == 1
 
 
-def test_deaths(case):
+def test_deaths(case, monkeypatch):
+    """Before the first tree and between trees, where others must make raw predictions of the dead one's rows again."""
     fit, expected = case
-    kills = [(0.03, 1), (0.15, 2)]
-    cluster = SimulatedCluster(4, rows_per_block=1024, kills=kills, seconds_per_row=0.0)
-    assert fit(how=lambda model, X, y, weight: cluster.fit(model, X, y, sample_weight=weight)) == expected
-    assert cluster.report.generations > 1
+    begun, predict = [], Boosting.predict
+
+    def note(self, shards, state):
+        begun.append(len(state.trees))
+        predict(self, shards, state)
+
+    def on(cluster):
+        return fit(how=lambda model, X, y, weight: cluster.fit(model, X, y, sample_weight=weight))
+
+    undisturbed = SimulatedCluster(4, rows_per_block=1024, seconds_per_row=0.0)
+    assert on(undisturbed) == expected
+    monkeypatch.setattr(Boosting, "predict", note)
+    for share in (0.1, 0.6, 0.9):
+        kills = [(share * undisturbed.report.seconds, 1)]
+        cluster = SimulatedCluster(4, rows_per_block=1024, kills=kills, seconds_per_row=0.0)
+        assert on(cluster) == expected
+        assert cluster.report.generations == 2
+    assert max(begun) == 2
 
 
 def test_memory_for_columns(case, monkeypatch):

@@ -5,6 +5,7 @@ import pytest
 
 from daskdml.data import Block
 from daskdml.ensemble._program import BoostingProgram
+from daskdml.kernels.binning import row_bytes
 from daskdml.losses import Logistic, Multinomial, Poisson, Squared
 from daskdml.runtime.spmd import Meta, run_threads
 from daskdml.trees import Bins, Boosting, BoostingState, Settings
@@ -15,7 +16,7 @@ N, BLOCK = 600, 100
 def blocks(y, weight=None):
     """Return rows of two features with ten bins each, in blocks."""
     rng = np.random.default_rng(0)
-    X = np.zeros((N, 32), np.uint8)
+    X = np.zeros((N, row_bytes(2)), np.uint8)
     X[:, :2] = rng.integers(0, 10, (N, 2))
     parts = enumerate(range(0, N, BLOCK))
     return [

@@ -1,4 +1,4 @@
-"""Trees are those of a plain best-first grower, however leaves are speculated on and rows are cut; leaf quantiles."""
+"""Trees are those of a plain best-first grower, however leaves are speculated on and rows are cut."""
 
 import functools
 import heapq
@@ -6,88 +6,20 @@ import itertools
 import math
 import threading
 from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from daskdml.data import Block
 from daskdml.ensemble import HistGradientBoostingRegressor
 from daskdml.kernels import growing
 from daskdml.kernels.splitting import MIN_CATEGORY_SUPPORT
-from daskdml.runtime.spmd import Meta, Program, run_threads
 from daskdml.trees import grower
-from daskdml.trees.grower import Grower, Settings, Steps
-from daskdml.trees.leaf_quantiles import leaf_quantiles
-from daskdml.trees.shards import NODES, Shard, Shards, cut
+from daskdml.trees.grower import Grower, Settings
+from daskdml.trees.shards import NODES, cut
 
-MISSING = 255
-ALONE = SimpleNamespace(size=1, rank=0)
+from .tables import ALONE, MISSING, Table, on_ranks
+
 EPSILON = Fraction(1e-15)
-
-
-class Table:
-    """Rows of few bins, their gradients and hessians, and the integers that stand for them.
-
-    Parameters
-    ----------
-    seed, n : int
-    n_bins : tuple of int
-        Of each feature.
-    missing, categorical : tuple of int
-        Features that miss values; features of categories.
-    times : int
-        How often a row counts at most; 1 for once.
-    has_hessian : bool
-    bits : int
-    draws : dict
-        share and is_stochastic, as `Grower.grow` takes them.
-    """
-
-    key = 5
-
-    def __init__(
-        self, seed, n=700, n_bins=(6, 5, 9), missing=(1,), categorical=(), times=1, has_hessian=True, bits=15, **draws
-    ):
-        rng = np.random.default_rng(seed)
-        self.n, self.p, self.has_hessian, self.draws = n, len(n_bins), has_hessian, {"is_stochastic": False, **draws}
-        self.bins = np.column_stack([rng.integers(n_bins[f], size=n) for f in range(self.p)]).astype(np.uint8)
-        self.facts = np.array([(b, f in missing, f in categorical, 0) for f, b in enumerate(n_bins)], np.int64)
-        raw = np.sin(self.bins[:, 0] * 1.7) + self.bins[:, self.p // 2] * (self.bins[:, -1] % 3) / 4
-        raw += rng.normal(size=n)
-        for f in missing:
-            self.bins[rng.random(n) < 0.15, f] = MISSING
-        self.g = raw.astype(np.float32)
-        self.h = rng.uniform(0.2, 1.0, n if has_hessian else 0).astype(np.float32)
-        self.times = rng.integers(0, times + 1, n).astype(np.uint8) if times > 1 else None
-        largest = float(np.abs(self.g).max()), float(self.h.max(initial=0.0))
-        self.steps = Steps.of(largest, n * times, bits, times, not has_hessian)
-        # What entries hold has tests of its own.
-        entries = np.empty(n, np.uint64)
-        times = np.empty(0, np.uint8) if self.times is None else self.times
-        draws = self.draws.get("share", 1.0), self.draws["is_stochastic"]
-        growing.fill_entries(self.g, self.h, times, 0, self.key, self.steps.scales, *draws, entries)
-        m, low = (entries >> np.uint64(60)).astype(np.int64), entries.astype(np.uint32)
-        self.counted = np.array([m * (low.view(np.int32) >> 16), m * (low & np.uint32(0xFFFF)), m])
-
-    def shards(self, edges, n_threads=1, for_each=None):
-        """Return the rows cut at some edges."""
-        rows = np.zeros((self.n, -(-self.p // 4) * 4), np.uint8)
-        rows[:, : self.p] = self.bins
-        made = []
-        for a, b in itertools.pairwise(edges):
-            times = None if self.times is None else self.times[a:b]
-            y = np.zeros(b - a)
-            shard = Shard(rows[a:b].copy(), self.p, y, None, times, a, np.zeros(b - a), self.has_hessian)
-            shard.gradient[0] = self.g[a:b]
-            shard.hessian[0] = self.h[a:b]
-            made.append(shard)
-        return Shards(made, self.p, n_threads, for_each or in_turn)
-
-
-def in_turn(n_items, work):
-    for i in range(n_items):
-        work(i)
 
 
 def at_once(n_items, work):
@@ -393,31 +325,6 @@ def test_drawn_features(share, monkeypatch):
 # Ranks ----------------------------------------------------------------------------------------------------------------
 
 
-class OnRanks(Program):
-    """Calls ``body(shards, comm)`` once, on ranks that hold a few of the pieces between edges each."""
-
-    def __init__(self, table, body):
-        self.table, self.body = table, body
-
-    def init(self, meta):
-        return False
-
-    def step(self, state, local, comm):
-        edges = [local[0].start, *(block.start + len(block.X) for block in local)]
-        self.body(self.table.shards(edges), comm)
-        return True
-
-    def done(self, state):
-        return state
-
-
-def on_ranks(table, edges, n_ranks, body):
-    """Run a body on threads; what it raises is raised here."""
-    pieces = enumerate(itertools.pairwise(edges))
-    blocks = [Block(np.empty((b - a, table.p)), None, None, i, a) for i, (a, b) in pieces]
-    assert run_threads(OnRanks(table, body), blocks, Meta(table.n, table.p, len(blocks)), n_ranks).state
-
-
 # Each rank adds up and searches some features, or all ranks all of them.
 @pytest.mark.parametrize("is_shared", [True, False])
 @pytest.mark.parametrize("name", ["drawn", "categories", "one feature", "no limit", "depth and leaves"])
@@ -435,138 +342,6 @@ def test_ranks(n_ranks, name, is_shared, monkeypatch):
             same_tree(table, settings, growth, nodes)
 
     on_ranks(table, [0, 10, 20, 20, 500, 650, 700], n_ranks, grow)
-
-
-# Quantiles ------------------------------------------------------------------------------------------------------------
-
-
-def residuals(seed, dtype=np.float64, times=1, weight=None):
-    """Return a table whose rows have targets, raw predictions and weights, and the function that divides its root."""
-    table = Table(seed, n=900, n_bins=(4, 5, 6), missing=(), times=times)
-    rng = np.random.default_rng(seed + 100)
-    table.y = np.where(rng.random(table.n) < 0.3, np.round(rng.normal(size=table.n), 1), rng.normal(size=table.n) * 50)
-    table.y = table.y.astype(dtype)
-    table.raw, table.weight = np.round(rng.normal(size=table.n), 1), weight
-    table.raw[:3] = [1e300, -1e300, 0.0]
-    whole = table.shards
-
-    def shards(edges, *options):
-        made = whole(edges, *options)
-        for shard, a, b in zip(made, edges, edges[1:]):
-            shard.y, shard.raw = table.y[a:b], table.raw[a:b].copy()
-            shard.weight = np.empty(0) if weight is None else weight[a:b]
-        return made
-
-    table.shards = shards
-    return table
-
-
-def leaves_of(table, shards):
-    """Divide the root in three, unevenly; return the leaves."""
-    goes_right = np.ones((1, 256), np.uint8)
-    goes_right[0, :1] = 0
-    shards.root(0, table.key, table.steps.scales, table.steps.most, is_stochastic=False)[:] = 0
-    for split in ([0, 0, 1, 2], [2, 2, 3, 4]):
-        shards.split(np.array([split]), goes_right, np.array([-1]), table.steps.most)
-    return np.array([4, 1, 3])
-
-
-def rows_of(table):
-    """Return the rows of the leaves of `leaves_of`."""
-    first, last = table.bins[:, 0] == 0, table.bins[:, 2] == 0
-    return [np.flatnonzero(own) for own in (~first & ~last, first, ~first & last)]
-
-
-def weighted_quantile(values, weight, quantile):
-    """Return the least value with at least that share of the weight at or below it."""
-    total, up_to = sum(map(Fraction, weight)), Fraction(0)
-    for value, w in sorted(zip(values, weight)):
-        up_to += Fraction(w)
-        if up_to >= Fraction(quantile) * total and w > 0:
-            return value
-
-
-QUANTILES = [0.5, 0.1, 0.25, 0.9371, 1e-9, 1 - 1e-9]
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("times", [1, 15])
-def test_quantiles_of_leaves_are_numpys(times, dtype):
-    """Of residuals, each as often as its row counts."""
-    table = residuals(0, dtype, times)
-    for edges in ([0, 900], [0, 1, 500, 500, 900]):
-        shards = table.shards(edges)
-        leaves = leaves_of(table, shards)
-        for quantile in QUANTILES:
-            found = leaf_quantiles(shards, ALONE, leaves, quantile, True)
-            for value, rows in zip(found, rows_of(table), strict=True):
-                values = np.repeat(table.y[rows] - table.raw[rows], table.counted[2, rows])
-                # NumPy goes to the nearer end, so that the last bits may differ where the ends are far apart.
-                assert value == pytest.approx(np.quantile(values, quantile), rel=1e-14, abs=1e-14)
-
-
-@pytest.mark.parametrize(
-    "unit",
-    [1.0, 1e-280, 1e280, 1e-300],
-)
-def test_weighted_quantiles_of_leaves(unit):
-    weight = np.random.default_rng(3).exponential(size=900) * 10.0 ** np.random.default_rng(4).integers(-3, 3, 900)
-    table = residuals(1, weight=weight * unit)
-    # A row of no weight counts 0 times.
-    table.times = (np.random.default_rng(5).random(900) < 0.9).astype(np.uint8)
-    table.weight[table.times == 0] = 0.0
-    for edges in ([0, 900], [0, 1, 500, 500, 900]):
-        shards = table.shards(edges)
-        leaves = leaves_of(table, shards)
-        for quantile in QUANTILES:
-            found = leaf_quantiles(shards, ALONE, leaves, quantile, False)
-            for value, rows in zip(found, rows_of(table), strict=True):
-                values = (table.y[rows] - table.raw[rows]).tolist()
-                assert value == weighted_quantile(values, table.weight[rows].tolist(), quantile)
-
-
-@pytest.mark.parametrize("light", [1e-30, 5e-324])
-def test_quantiles_of_rows_that_weigh_next_to_nothing(light):
-    """Beside others they round to no weight at all; in a leaf of their own they are all there is."""
-    table = residuals(1, weight=np.ones(900))
-    own = rows_of(table)[1]
-    table.weight[own] = light
-    shards = table.shards([0, 500, 900])
-    leaves = leaves_of(table, shards)
-    for quantile in QUANTILES:
-        found = leaf_quantiles(shards, ALONE, leaves, quantile, False)
-        for value, rows in zip(found, rows_of(table), strict=True):
-            values = (table.y[rows] - table.raw[rows]).tolist()
-            assert value == weighted_quantile(values, table.weight[rows].tolist(), quantile)
-
-
-def test_quantiles_of_equal_weights():
-    """Where a share falls on a row, in floats, that row counts."""
-    table = residuals(2, weight=np.full(900, 0.5))
-    shards = table.shards([0, 900])
-    shards.root(0, table.key, table.steps.scales, table.steps.most, is_stochastic=False)[:] = 0
-    values = np.sort(table.y - table.raw)
-    for k in (225, 450, 675):
-        assert leaf_quantiles(shards, ALONE, np.zeros(1, np.int64), k / 900, False)[0] == values[k - 1]
-
-
-@pytest.mark.parametrize("is_weighted", [False, True])
-def test_quantiles_on_ranks(is_weighted):
-    """The same bits, where one rank has no rows of a leaf too."""
-    weight = np.random.default_rng(3).exponential(size=900) if is_weighted else None
-    table = residuals(3, weight=weight)
-
-    def find(shards, comm):
-        leaves = leaves_of(table, shards)
-        return leaf_quantiles(shards, comm, leaves, 0.3, not is_weighted)
-
-    alone = find(table.shards([0, 900]), ALONE)
-
-    def compare(shards, comm):
-        assert find(shards, comm).tobytes() == alone.tobytes()
-
-    for n_ranks in (2, 4):
-        on_ranks(table, [0, 1, 2, 899, 900], n_ranks, compare)
 
 
 # Ends of what numbers hold --------------------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
 """LightGBM reads what is written and predicts the same."""
 
+import lightgbm
 import numpy as np
 import pytest
 
 from daskdml.trees.lightgbm_text import lightgbm_text
 from daskdml.trees.predictor import Ensemble
 
-lightgbm = pytest.importorskip("lightgbm")
 # LightGBM truncates what is no integer.
 CODES = (-1, -7, 255, 256, 300, 1e9)
 
