@@ -17,7 +17,6 @@ from daskdml.ensemble._constraints import interaction_groups, monotonic_senses
 from daskdml.ensemble._given import check_given, given_rows
 from daskdml.ensemble._lightgbm import write_model
 from daskdml.ensemble._program import BoostingProgram
-from daskdml.ensemble._rows import FactsOfRows
 from daskdml.fitting import (
     check_classes,
     class_weights,
@@ -27,6 +26,7 @@ from daskdml.fitting import (
     one_dimensional,
     probabilities,
 )
+from daskdml.fitting.rows import FactsOfRows
 from daskdml.kernels.binning import row_bytes
 from daskdml.losses import Absolute, Gamma, Logistic, Multinomial, Pinball, Poisson, Squared
 from daskdml.runtime.checkpoint import digest_of

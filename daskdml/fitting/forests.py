@@ -15,8 +15,9 @@ from daskdml.data import apply_rows, as_matrix, check_features, encode_classes, 
 from daskdml.fitting.classes import class_weights
 from daskdml.fitting.fit import fitting, one_dimensional
 from daskdml.fitting.growing import ForestProgram
-from daskdml.fitting.weights import weight_facts
+from daskdml.fitting.rows import FactsOfRows
 from daskdml.kernels.binning import row_bytes
+from daskdml.runtime.checkpoint import digest_of
 from daskdml.trees import BinRows, Forest, ForestState, MeanOfTrees, Recipe
 from daskdml.trees.binning import find_bins
 from daskdml.trees.forest import values_of
@@ -114,25 +115,26 @@ class GrownTrees(BaseEstimator):
         found = SimpleNamespace()
         summary = fit.targets(self._kind)
         recipe = self._recipe(fit, summary, found)
+        wants_oob = bool(getattr(self, "oob_score", False))
+        if wants_oob and recipe.draws is None:
+            raise ValueError("Out of bag estimation only available if bootstrap=True.")
         n_trees, state, seed, bins = self._begin(found)
         # Beside the bins of all rows, by features, each thread's words of the rows of a tree.
         run.check_room(p + row_bytes(p) + 24 + 48 * run.threads_per_worker, on_each=True)
         started = time.perf_counter()
         if bins is None:
             bins = find_bins(run, self.max_bins, np.zeros(p, bool), single_rows, seed, keeps_values=True)
-        most_weight, is_whole, n_counted = weight_facts(run)
-        n_counted = n_counted if is_whole else run.n_samples
         run.replace_rows(BinRows(bins, single_rows), row_bytes(p), np.uint8)
+        facts = run.map_reduce(FactsOfRows(p, None, seed, None))
+        n_counted = facts.n_counted if facts.counts else run.n_samples
         largest = 0.0 if recipe.n_classes else float(max(abs(summary.low), abs(summary.high)))
-        wants_oob = bool(getattr(self, "oob_score", False))
-        if wants_oob and recipe.draws is None:
-            raise ValueError("Out of bag estimation only available if bootstrap=True.")
         forest = Forest(
-            recipe, bins, n_trees, seed, int(n_counted), float(most_weight), bool(is_whole), largest, wants_oob
+            recipe, bins, n_trees, seed, n_counted, facts.most_weight, facts.counts, largest, wants_oob
         )
         now = time.perf_counter()
         program = ForestProgram(forest, state, _n_threads(getattr(self, "n_jobs", None)))
-        state = run.run_saved(program, f"{fit.what}, seed {seed}")
+        # Rows are bins by now: what the bins are of, and what was there before, no hash of the rows tells.
+        state = run.run_saved(program, fit.what + digest_of((seed, state, bins)))
         found.__dict__.update(
             _model=MeanOfTrees(state.trees, max(recipe.n_classes, 1)), _seed=seed, _bins=bins, n_outputs_=1,
         )  # fmt: skip

@@ -7,6 +7,7 @@ import pytest
 import scipy.sparse as sp
 from sklearn import ensemble as sk_ensemble
 from sklearn import tree as sk_tree
+from sklearn.base import clone
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 
 from daskdml import config_context
@@ -14,6 +15,7 @@ from daskdml import tree as dt
 from daskdml.ensemble import ExtraTreesClassifier, ExtraTreesRegressor, RandomForestClassifier, RandomForestRegressor
 from daskdml.testing import SimulatedCluster
 from daskdml.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from daskdml.trees import Forest
 
 FORESTS = (RandomForestClassifier, RandomForestRegressor, ExtraTreesClassifier, ExtraTreesRegressor)
 
@@ -149,7 +151,7 @@ def test_out_of_bag_by_hand(kind):
     y = np.array(["no", "yes"])[(y > 0).astype(int)] if classes else y
     model = kind(n_estimators=30, oob_score=True, random_state=0, max_depth=6).fit(X, y)
     from daskdml.kernels import forest as kernel
-    from daskdml.trees import Forest, Recipe
+    from daskdml.trees import Recipe
 
     grown = Forest(Recipe("gini", 2, 6, draws=1.0), None, 30, model._seed, len(X))
     sums, times = 0.0, np.zeros(len(X))
@@ -188,6 +190,39 @@ def test_warm_start_adds_the_trees_of_a_whole_fit():
         model.fit(X, y)
     with pytest.raises(ValueError, match="larger or equal"):
         model.set_params(n_estimators=2).fit(X, y)
+
+
+def grown_numbers(fit, stops_at=None):
+    """Return the numbers of the trees that a fit grows; it is interrupted before one of them."""
+    grow, numbers = Forest.grow, []
+
+    def watch(self, number, rows):
+        if number == stops_at:
+            raise KeyError(number)
+        numbers.append(number)
+        return grow(self, number, rows)
+
+    with pytest.MonkeyPatch.context() as patch, config_context(n_threads=1):
+        patch.setattr(Forest, "grow", watch)
+        if stops_at is None:
+            fit()
+        else:
+            with pytest.raises(KeyError):
+                fit()
+    return numbers
+
+
+def test_a_checkpoint_is_gone_on_from(tmp_path):
+    """A forest that was interrupted grows the trees that lack; another seed, or other rows, begin anew."""
+    X, y, _ = rows()
+    model = RandomForestRegressor(n_estimators=12, max_depth=4, random_state=0)
+    whole = model.fit(X, y).predict(X)
+    with config_context(checkpoint=str(tmp_path), checkpoint_every=1e-9, resume=True):
+        assert grown_numbers(lambda: model.fit(X, y), 9) == list(range(9))
+        for other, factor in ((clone(model).set_params(random_state=1), 1.0), (clone(model), 2.0)):
+            assert grown_numbers(lambda o=other, f=factor: o.fit(f * X, y)) == list(range(12))
+        assert grown_numbers(lambda: model.fit(X, y)) == [8, 9, 10, 11]
+    np.testing.assert_array_equal(model.predict(X), whole)
 
 
 def test_balanced_subsamples_weigh_classes_by_tree():

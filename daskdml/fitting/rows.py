@@ -1,4 +1,4 @@
-"""What boosting must know of all rows beforehand, from one pass over their bins and weights."""
+"""What boosting and forests must know of all rows beforehand, from one pass over their bins and weights."""
 
 from typing import Any, NamedTuple
 
