@@ -155,40 +155,15 @@ class RandomForestRegressor(NumbersOfTrees, _Forest):
     Parameters
     ----------
     n_estimators : int, default 100
+        This and the others: see `RandomForestClassifier`.
     criterion : {"squared_error", "friedman_mse", "poisson"}, default "squared_error"
         "friedman_mse" chooses the splits that "squared_error" does. "absolute_error" is refused: medians of parts do
         not add up; `daskdml.ensemble.HistGradientBoostingRegressor` has that loss.
-    max_depth : int or None, default None
-    min_samples_split : int or float, default 2
-        Rows of a node that may be split; a float is a share of all rows.
-    min_samples_leaf : int or float, default 1
-    min_weight_fraction_leaf : float, default 0.0
-        Of the weight of all rows.
+    max_depth, min_samples_split, min_samples_leaf, min_weight_fraction_leaf : likewise
     max_features : int, float, {"sqrt", "log2"} or None, default 1.0
-        How many features a node tries; a float is a share, None all of them.
-    max_leaf_nodes : int or None, default None
-        With a limit the leaf that gains most is split first.
-    min_impurity_decrease : float, default 0.0
+    max_leaf_nodes, min_impurity_decrease : likewise
     bootstrap : bool, default True
-        Whether a tree sees a row as often as a Poisson distribution of mean 1 says, drawn by the row's number.
-        scikit-learn draws n rows with replacement, of which that is the limit for many rows.
-    oob_score : bool or callable, default False
-        Whether to score the forest on the rows that a tree did not see; a callable takes (y, prediction).
-    n_jobs : int or None, default None
-        Threads of each process at most; None for all.
-    random_state : int, RandomState, Generator or None, default None
-        Draws rows, features and thresholds. None is a fixed draw, the same as 0.
-    verbose : int, default 0
-    warm_start : bool, default False
-        Add trees to those of the last fit.
-    ccp_alpha : float, default 0.0
-        Trees are pruned by minimal cost-complexity.
-    max_samples : int, float or None, default None
-        Rows that a tree sees, on average, or their share.
-    monotonic_cst : array_like of int or None, default None
-        1, 0 or -1 for each feature.
-    max_bins : int, default 255
-        Bins of values that are not missing, at most 255.
+    oob_score, n_jobs, random_state, verbose, warm_start, ccp_alpha, max_samples, monotonic_cst, max_bins : likewise
 
     Attributes
     ----------
@@ -202,15 +177,7 @@ class RandomForestRegressor(NumbersOfTrees, _Forest):
 
     Notes
     -----
-    Rows are binned once and all of them are given to every worker: a byte a value and at most 32 bytes a row beside. A
-    worker then grows whole trees, as many as it has threads. A node costs what its rows do: some 90 milliseconds of one
-    core a tree for 500,000 rows, five features a node, depth 12.
-
-    The same trees come from any number of threads, workers and chunks of the same rows, after a death too: sums are of
-    integers, and what is drawn hangs on the numbers of rows and trees.
-
-    Equal to scikit-learn's trees, where a feature has no more distinct values than ``max_bins`` and no two splits are
-    equally good; of more values only the edges of their quantiles are split at. Draws are others than scikit-learn's.
+    See `RandomForestClassifier`.
 
     Examples
     --------
@@ -258,41 +225,14 @@ class ExtraTreesClassifier(ClassesOfTrees, _Forest):
     Parameters
     ----------
     n_estimators : int, default 100
+        This and the others: see `RandomForestClassifier`.
     criterion : {"gini", "entropy", "log_loss"}, default "gini"
-        "entropy" and "log_loss" are the same.
-    max_depth : int or None, default None
-    min_samples_split : int or float, default 2
-        Rows of a node that may be split; a float is a share of all rows.
-    min_samples_leaf : int or float, default 1
-    min_weight_fraction_leaf : float, default 0.0
-        Of the weight of all rows.
+    max_depth, min_samples_split, min_samples_leaf, min_weight_fraction_leaf : likewise
     max_features : int, float, {"sqrt", "log2"} or None, default "sqrt"
-        How many features a node tries; a float is a share, None all of them.
-    max_leaf_nodes : int or None, default None
-        With a limit the leaf that gains most is split first.
-    min_impurity_decrease : float, default 0.0
+    max_leaf_nodes, min_impurity_decrease : likewise
     bootstrap : bool, default False
-        Whether a tree sees a row as often as a Poisson distribution of mean 1 says, drawn by the row's number.
-        scikit-learn draws n rows with replacement, of which that is the limit for many rows.
-    oob_score : bool or callable, default False
-        Whether to score the forest on the rows that a tree did not see; a callable takes (y, prediction).
-    n_jobs : int or None, default None
-        Threads of each process at most; None for all.
-    random_state : int, RandomState, Generator or None, default None
-        Draws rows, features and thresholds. None is a fixed draw, the same as 0.
-    verbose : int, default 0
-    warm_start : bool, default False
-        Add trees to those of the last fit.
-    class_weight : dict, "balanced", "balanced_subsample" or None, default None
-        What the weights of each class are multiplied by; "balanced_subsample" does so in each tree.
-    ccp_alpha : float, default 0.0
-        Trees are pruned by minimal cost-complexity.
-    max_samples : int, float or None, default None
-        Rows that a tree sees, on average, or their share.
-    monotonic_cst : array_like of int or None, default None
-        1, 0 or -1 for each feature; of two classes only.
-    max_bins : int, default 255
-        Bins of values that are not missing, at most 255.
+    oob_score, n_jobs, random_state, verbose, warm_start, class_weight, ccp_alpha, max_samples : likewise
+    monotonic_cst, max_bins : likewise
 
     Attributes
     ----------
@@ -308,15 +248,7 @@ class ExtraTreesClassifier(ClassesOfTrees, _Forest):
 
     Notes
     -----
-    Rows are binned once and all of them are given to every worker: a byte a value and at most 32 bytes a row beside. A
-    worker then grows whole trees, as many as it has threads. A node costs what its rows do: some 90 milliseconds of one
-    core a tree for 500,000 rows, five features a node, depth 12.
-
-    The same trees come from any number of threads, workers and chunks of the same rows, after a death too: sums are of
-    integers, and what is drawn hangs on the numbers of rows and trees.
-
-    Equal to scikit-learn's trees, where a feature has no more distinct values than ``max_bins`` and no two splits are
-    equally good; of more values only the edges of their quantiles are split at. Draws are others than scikit-learn's.
+    See `RandomForestClassifier`.
 
     Drawn thresholds seldom fall into the long tails of a feature of many values, as each tail is one bin: on normal
     features, where scikit-learn's forest has an R² of 0.864, this one has 0.833; on even ones both have 0.90. Cap the
@@ -371,40 +303,15 @@ class ExtraTreesRegressor(NumbersOfTrees, _Forest):
     Parameters
     ----------
     n_estimators : int, default 100
+        This and the others: see `RandomForestClassifier`.
     criterion : {"squared_error", "friedman_mse", "poisson"}, default "squared_error"
         "friedman_mse" chooses the splits that "squared_error" does. "absolute_error" is refused: medians of parts do
         not add up; `daskdml.ensemble.HistGradientBoostingRegressor` has that loss.
-    max_depth : int or None, default None
-    min_samples_split : int or float, default 2
-        Rows of a node that may be split; a float is a share of all rows.
-    min_samples_leaf : int or float, default 1
-    min_weight_fraction_leaf : float, default 0.0
-        Of the weight of all rows.
+    max_depth, min_samples_split, min_samples_leaf, min_weight_fraction_leaf : likewise
     max_features : int, float, {"sqrt", "log2"} or None, default 1.0
-        How many features a node tries; a float is a share, None all of them.
-    max_leaf_nodes : int or None, default None
-        With a limit the leaf that gains most is split first.
-    min_impurity_decrease : float, default 0.0
+    max_leaf_nodes, min_impurity_decrease : likewise
     bootstrap : bool, default False
-        Whether a tree sees a row as often as a Poisson distribution of mean 1 says, drawn by the row's number.
-        scikit-learn draws n rows with replacement, of which that is the limit for many rows.
-    oob_score : bool or callable, default False
-        Whether to score the forest on the rows that a tree did not see; a callable takes (y, prediction).
-    n_jobs : int or None, default None
-        Threads of each process at most; None for all.
-    random_state : int, RandomState, Generator or None, default None
-        Draws rows, features and thresholds. None is a fixed draw, the same as 0.
-    verbose : int, default 0
-    warm_start : bool, default False
-        Add trees to those of the last fit.
-    ccp_alpha : float, default 0.0
-        Trees are pruned by minimal cost-complexity.
-    max_samples : int, float or None, default None
-        Rows that a tree sees, on average, or their share.
-    monotonic_cst : array_like of int or None, default None
-        1, 0 or -1 for each feature.
-    max_bins : int, default 255
-        Bins of values that are not missing, at most 255.
+    oob_score, n_jobs, random_state, verbose, warm_start, ccp_alpha, max_samples, monotonic_cst, max_bins : likewise
 
     Attributes
     ----------
@@ -418,15 +325,7 @@ class ExtraTreesRegressor(NumbersOfTrees, _Forest):
 
     Notes
     -----
-    Rows are binned once and all of them are given to every worker: a byte a value and at most 32 bytes a row beside. A
-    worker then grows whole trees, as many as it has threads. A node costs what its rows do: some 90 milliseconds of one
-    core a tree for 500,000 rows, five features a node, depth 12.
-
-    The same trees come from any number of threads, workers and chunks of the same rows, after a death too: sums are of
-    integers, and what is drawn hangs on the numbers of rows and trees.
-
-    Equal to scikit-learn's trees, where a feature has no more distinct values than ``max_bins`` and no two splits are
-    equally good; of more values only the edges of their quantiles are split at. Draws are others than scikit-learn's.
+    See `RandomForestClassifier`.
 
     Drawn thresholds seldom fall into the long tails of a feature of many values, as each tail is one bin: on normal
     features, where scikit-learn's forest has an R² of 0.864, this one has 0.833; on even ones both have 0.90. Cap the
