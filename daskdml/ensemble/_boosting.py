@@ -25,6 +25,7 @@ from daskdml.fitting import (
     log_probabilities,
     one_dimensional,
     probabilities,
+    with_exact_weights,
 )
 from daskdml.fitting.rows import FactsOfRows
 from daskdml.kernels.binning import row_bytes
@@ -98,6 +99,8 @@ class _HistGradientBoosting(BaseEstimator):
                 'runtime="tasks" has neither. Leave it at "auto".'
             )
         given = (X_val, y_val, sample_weight_val) if check_given(self, X_val, y_val, sample_weight_val) else None
+        if self._goes_on:
+            check_features(self, X, reset=False)  # its bins, and its trees, are of those
         y, X, matrix, coding = one_dimensional(y), whole_rows(X), True, None
         is_categorical = categorical_mask(self.categorical_features, X)
         if is_categorical is not None:
@@ -120,8 +123,10 @@ class _HistGradientBoosting(BaseEstimator):
         settings = self._settings(fit.features, loss, coding)
         seed, state, bins = self._begin(found)
         n_rows = run.n_samples
-        stops = n_rows > EARLY_STOPPING_ROWS if self.early_stopping == "auto" else bool(self.early_stopping)
-        given = given if stops else None
+        stops = self.early_stopping
+        if stops == "auto":
+            stops = given is not None or n_rows > EARLY_STOPPING_ROWS
+        stops = bool(stops)
         validation = self._validation(seed, n_rows) if stops and given is None else None
         encode, is_categorical, categories = as_matrix, np.zeros(p, bool), None
         if coding is not None:
@@ -134,7 +139,7 @@ class _HistGradientBoosting(BaseEstimator):
         run.replace_rows(BinRows(bins, encode), row_bytes(p), np.uint8)
         if given is not None:
             given = self._given(given, fit.features, bins, coding, getattr(found, "classes_", None))
-        by_class = self._class_weights(summary)
+        by_class = self._class_weights(summary, run)
         facts = run.map_reduce(FactsOfRows(p, by_class, seed, validation))
         bin_seconds = time.perf_counter() - started
         if validation is not None:
@@ -488,7 +493,9 @@ class HistGradientBoostingClassifier(ClassifierMixin, _HistGradientBoosting):
         k = len(summary.classes)
         return Logistic() if k == 2 else Multinomial(k)
 
-    def _class_weights(self, summary):
+    def _class_weights(self, summary, run):
+        if self.class_weight == "balanced":
+            summary = with_exact_weights(summary, run)
         return class_weights(self.class_weight, summary)
 
     def decision_function(self, X):
@@ -691,7 +698,7 @@ class HistGradientBoostingRegressor(RegressorMixin, _HistGradientBoosting):
         kinds = {"squared_error": Squared, "absolute_error": Absolute, "poisson": Poisson, "gamma": Gamma}
         return Pinball(self.quantile) if self.loss == "quantile" else kinds[self.loss]()
 
-    def _class_weights(self, summary):
+    def _class_weights(self, summary, run):
         return None
 
     def predict(self, X):

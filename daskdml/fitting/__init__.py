@@ -1,6 +1,13 @@
 """What every estimator's fit shares: the way in (names, shapes, where it runs), its clock and report, and its plan."""
 
-from daskdml.fitting.classes import check_classes, class_weights, label_rows, log_probabilities, probabilities
+from daskdml.fitting.classes import (
+    check_classes,
+    class_weights,
+    label_rows,
+    log_probabilities,
+    probabilities,
+    with_exact_weights,
+)  # fmt: skip
 from daskdml.fitting.fit import Fit, aligned, fitting, one_dimensional, time_rows
 from daskdml.fitting.forests import ClassesOfTrees, GrownTrees, NumbersOfTrees
 from daskdml.fitting.planning import Expected, Planned, Planning, planning
@@ -8,5 +15,5 @@ from daskdml.fitting.planning import Expected, Planned, Planning, planning
 __all__ = [
     "ClassesOfTrees", "Expected", "Fit", "GrownTrees", "NumbersOfTrees", "Planned", "Planning", "aligned",
     "check_classes", "class_weights", "fitting", "label_rows", "log_probabilities", "one_dimensional", "planning",
-    "probabilities", "time_rows",
+    "probabilities", "time_rows", "with_exact_weights",
 ]  # fmt: skip

@@ -1,9 +1,12 @@
 """What classifiers share: weights of classes, and labels and probabilities from raw values."""
 
+import dataclasses
+import functools
 import numbers
 
 import numpy as np
 
+from daskdml.kernels import exact
 from daskdml.losses import Logistic, Multinomial
 
 
@@ -62,6 +65,28 @@ def class_weights(given, summary):
             raise ValueError(f"class_weight must hold finite numbers >= 0, got {value!r} for class {label!r}.")
         by_class[k] = value
     return by_class
+
+
+def with_exact_weights(summary, run):
+    """Return a summary whose weights of classes are rounded once: the same bits for any chunks of the same rows.
+
+    Parameters
+    ----------
+    summary : daskdml.data TargetSummary
+    run : daskdml.runtime Run
+        Of the same rows, y being the numbers of classes.
+    """
+    totals = run.map_reduce(functools.partial(_class_totals, len(summary.classes)), _added, reads_x=False)
+    return dataclasses.replace(summary, weights=np.array([exact.as_float(total) for total in totals]))
+
+
+def _class_totals(n_classes, block):
+    weight = np.ones(len(block.y)) if block.weight is None else block.weight
+    return [exact.exact_sum(weight[block.y == c]) for c in range(n_classes)]
+
+
+def _added(a, b):
+    return [x + y for x, y in zip(a, b)]
 
 
 def label_rows(classes, raw):

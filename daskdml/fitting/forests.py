@@ -12,7 +12,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.exceptions import NotFittedError
 
 from daskdml.data import apply_rows, as_matrix, check_features, encode_classes, is_dask, whole_rows
-from daskdml.fitting.classes import class_weights
+from daskdml.fitting.classes import class_weights, with_exact_weights
 from daskdml.fitting.fit import fitting, one_dimensional
 from daskdml.fitting.growing import ForestProgram
 from daskdml.fitting.rows import FactsOfRows
@@ -25,6 +25,7 @@ from daskdml.utils.config import get_config
 from daskdml.utils.params import Interval, Options, check_params
 from daskdml.utils.random import as_seed
 
+ROOM_SHARE = 0.8  # of a worker's limit
 _REAL, _INT = numbers.Real, numbers.Integral
 _CONSTRAINTS = {
     "n_estimators": [Interval(_INT, 1, None)],
@@ -99,6 +100,8 @@ class GrownTrees(BaseEstimator):
                 f"{type(self).__name__} runs as ranks, config_context(runtime='spmd'), or on threads of this process, "
                 "'threads'; runtime='tasks' has neither. Leave it at 'auto'."
             )
+        if self._goes_on:
+            check_features(self, X, reset=False)  # its bins, and its trees, are of those
         y, X = one_dimensional(y), whole_rows(X)
         verbose = getattr(self, "verbose", 0)
         with fitting(self, X, y, sample_weight, verbose=verbose, passes="few") as fit:
@@ -119,17 +122,19 @@ class GrownTrees(BaseEstimator):
         if wants_oob and recipe.draws is None:
             raise ValueError("Out of bag estimation only available if bootstrap=True.")
         n_trees, state, seed, bins = self._begin(found)
-        # Beside the bins of all rows, by features, each thread's words of the rows of a tree.
-        run.check_room(p + row_bytes(p) + 24 + 48 * run.threads_per_worker, on_each=True)
+        # Bins by rows and by features, those on their way from other ranks twice; y and weights; what a thread needs of
+        # each row. Dask kills a worker at 95 % of its limit, and the process is not empty.
+        n_bytes = row_bytes(p) + 3 * p + 32 + 88 * run.threads_per_worker
+        run.check_room(math.ceil(n_bytes / ROOM_SHARE), on_each=True)
         started = time.perf_counter()
         if bins is None:
             bins = find_bins(run, self.max_bins, np.zeros(p, bool), single_rows, seed, keeps_values=True)
         run.replace_rows(BinRows(bins, single_rows), row_bytes(p), np.uint8)
         facts = run.map_reduce(FactsOfRows(p, None, seed, None))
         n_counted = facts.n_counted if facts.counts else run.n_samples
-        largest = 0.0 if recipe.n_classes else float(max(abs(summary.low), abs(summary.high)))
+        _check_sizes(summary, facts, recipe)
         forest = Forest(
-            recipe, bins, n_trees, seed, n_counted, facts.most_weight, facts.counts, largest, wants_oob
+            recipe, bins, n_trees, seed, n_counted, facts.most_weight, facts.counts, wants_oob
         )
         now = time.perf_counter()
         program = ForestProgram(forest, state, _n_threads(getattr(self, "n_jobs", None)))
@@ -168,12 +173,16 @@ class GrownTrees(BaseEstimator):
             draws, is_balanced, by_class,
         )  # fmt: skip
 
+    @property
+    def _goes_on(self):
+        return getattr(self, "warm_start", False) and getattr(self, "_model", None) is not None
+
     def _begin(self, found):
         """Return the number of trees, the state to begin with, the seed and, where they are known, the bins."""
         n_trees = 1 if self._stands_alone else int(self.n_estimators)
-        model = getattr(self, "_model", None)
-        if not getattr(self, "warm_start", False) or model is None:
+        if not self._goes_on:
             return n_trees, ForestState(), as_seed(0 if self.random_state is None else self.random_state), None
+        model = self._model
         if n_trees < len(model.trees):
             raise ValueError(
                 f"n_estimators={n_trees} must be larger or equal to len(estimators_)={len(model.trees)} when "
@@ -276,17 +285,17 @@ class ClassesOfTrees(ClassifierMixin):
         fit.run.transform_targets(functools.partial(encode_classes, summary.classes))
         balanced_each = self.class_weight == "balanced_subsample"
         given = "balanced" if balanced_each and not self.bootstrap else self.class_weight
+        if given == "balanced":
+            summary = with_exact_weights(summary, fit.run)
         by_class = None if given == "balanced_subsample" else class_weights(given, summary)
         return len(summary.classes), by_class, given == "balanced_subsample"
 
     def _score_out_of_bag(self, means, y, found):
         seen = _warn_of_rows_that_all_saw(means)
         found.oob_decision_function_ = means
-        label = means.argmax(axis=1)
-        if callable(self.oob_score):
-            found.oob_score_ = self.oob_score(found.classes_[y], found.classes_[label])
-        else:
-            found.oob_score_ = float(np.mean(label[seen] == y[seen])) if seen.any() else np.nan
+        label = found.classes_[means.argmax(axis=1)][seen]
+        score = self.oob_score if callable(self.oob_score) else _share_of_equal
+        found.oob_score_ = float(score(found.classes_[y[seen]], label)) if seen.any() else np.nan
 
     def predict(self, X):
         """Return the class that most trees think probable: that of the largest mean probability.
@@ -399,6 +408,10 @@ class NumbersOfTrees(RegressorMixin):
         return r2_score(y, self.predict(X), sample_weight=sample_weight)
 
 
+def _share_of_equal(y, label):
+    return np.mean(y == label)
+
+
 def _warn_of_rows_that_all_saw(means):
     """Return which rows some tree did not see; the others' means become 0, as scikit-learn's."""
     seen = ~np.isnan(means).any(axis=1)
@@ -410,6 +423,22 @@ def _warn_of_rows_that_all_saw(means):
         )
         means[~seen] = 0.0
     return seen
+
+
+def _check_sizes(summary, facts, recipe):
+    """Raise ValueError for what the arithmetic of trees cannot hold."""
+    if summary.n_rows >= 2**32:
+        raise ValueError(
+            f"Trees of forests have fewer than {2**32:,} rows, got {summary.n_rows:,}; "
+            "daskdml.ensemble.HistGradientBoosting* have more."
+        )
+    size = 1.0 if recipe.n_classes else float(max(abs(summary.low), abs(summary.high)))
+    factor = 1.0 if recipe.class_weight is None else float(np.max(recipe.class_weight))
+    if not (1e-250 < facts.most_weight * factor and facts.most_weight * factor * size**2 * summary.n_rows < 1e300):
+        raise ValueError(
+            f"Weights up to {facts.most_weight * factor:g} and targets up to {size:g} are more than float64 arithmetic "
+            "can hold; divide them by their size."
+        )
 
 
 def _n_features(given, p):

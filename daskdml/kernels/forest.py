@@ -3,7 +3,8 @@
 Conventions. ``columns`` are bins by features. The rows of a node are a range of ``rows``, ascending, beside two words:
 
 * of classes ``a`` is the weight, as an integer, and ``b`` the class; a bin has one sum for each class;
-* of numbers ``a`` is weight times target and ``b`` the weight, both as integers; a bin has these two sums.
+* of numbers ``b`` is the weight, as an integer; a bin has the sums of weight times target and of weights. Targets are
+  integers too, in steps that fit the largest one of a node: beside an outlier the others would be zeros else.
 
 Sums of integers are exact, so a split hangs on the rows alone. What is drawn for a node hangs on the way to it.
 """
@@ -17,12 +18,13 @@ from daskdml.kernels import forest_splits as splits
 from daskdml.kernels.compile import build, f8, i8, matrix, types, vector
 from daskdml.kernels.growing import mix
 
+_SUM_BITS = 60  # of the sums of targets
 _GROUP_BYTES = 1 << 18  # of histograms that are added up together
 _EPSILON = np.finfo(np.float64).eps  # scikit-learn's, of impurities
 u1, u4, u8 = types.uint8, types.uint32, types.uint64
 
 
-def choose_rows(first_row, key, chances, label, weight, value, scales, rows, a, b):
+def choose_rows(first_row, key, chances, label, weight, n_rows, scale, rows, a, b):
     """Draw how often each row counts, and write the words of those that do.
 
     Parameters
@@ -35,10 +37,9 @@ def choose_rows(first_row, key, chances, label, weight, value, scales, rows, a, 
     label : ndarray of int64, shape (n,)
         Classes; empty for numbers.
     weight : ndarray of float64, shape (n,) or (0,) for ones
-    value : ndarray of float64, shape (n,)
-        Targets; empty for classes.
-    scales : tuple of two floats
-        Steps per unit of ``a`` and ``b``.
+    n_rows : int
+    scale : float
+        Steps per unit of weight.
     rows, a, b : ndarrays of uint32, int64, int64, shape (n,)
         Written to.
 
@@ -48,15 +49,15 @@ def choose_rows(first_row, key, chances, label, weight, value, scales, rows, a, 
         How many rows count.
     """
     return _choose_rows_kernel()(
-        np.uint64(first_row), np.uint64(key), chances, label, weight, value, *scales, rows, a, b
+        np.uint64(first_row), np.uint64(key), chances, label, weight, n_rows, scale, rows, a, b
     )
 
 
 @functools.cache
 def _choose_rows_kernel():
     signature = i8(
-        u8, u8, vector(u8, read=True), vector(i8, read=True), vector(f8, read=True), vector(f8, read=True), f8, f8,
-        vector(u4), vector(i8), vector(i8),
+        u8, u8, vector(u8, read=True), vector(i8, read=True), vector(f8, read=True), i8, f8, vector(u4), vector(i8),
+        vector(i8),
     )  # fmt: skip
     return build(_choose_rows, signature)
 
@@ -73,23 +74,17 @@ def times_drawn(row, key, chances):
     return times
 
 
-def _choose_rows(first_row, key, chances, label, weight, value, a_scale, b_scale, rows, a, b):
-    n, m = max(label.size, value.size), 0
-    for i in range(n):
+def _choose_rows(first_row, key, chances, label, weight, n_rows, scale, rows, a, b):
+    m = 0
+    for i in range(n_rows):
         times = times_drawn(first_row + np.uint64(i), key, chances)
         w = weight[i] if weight.size else 1.0
         if times == 0 or not w > 0:
             continue
+        # One step at least: a row that hardly counts is there all the same.
+        counted = max(np.int64(np.rint(w * scale)), np.int64(1)) * times
         rows[m] = i
-        if label.size:
-            a[m] = max(np.int64(np.rint(w * a_scale)), np.int64(1)) * times
-            b[m] = label[i]
-        else:
-            b[m] = max(np.int64(np.rint(w * b_scale)), np.int64(1)) * times
-            if b_scale == 1.0:  # exactly what so many rows add up to
-                a[m] = np.int64(np.rint(value[i] * a_scale)) * b[m]
-            else:
-                a[m] = np.int64(np.rint(w * value[i] * a_scale)) * times
+        a[m], b[m] = (counted, label[i]) if label.size else (np.int64(0), counted)
         m += 1
     return m
 
@@ -129,8 +124,8 @@ def grow(columns, facts, points, senses, rows, a, b, value, key, ints, floats):
     ints, floats : sequence
         By the names in `daskdml.kernels.forest_splits`: ``CRITERION, CHANNELS, MAX_FEATURES``, ... (``MAX_DEPTH`` and
         ``MAX_LEAVES`` -1 for no limit; ``COUNTS`` whether rows are counted, where leaves must have a number of them);
-        ``A_STEP, B_STEP`` of the integers, ``LEAST_WEIGHT`` of a leaf as a share of all, ``LEAST_DECREASE`` of impurity
-        by a split.
+        ``IS_WHOLE`` whether weights are whole numbers; ``A_STEP, B_STEP`` of ``a`` and ``b``, the former of classes
+        only, ``LEAST_WEIGHT`` of a leaf as a share of all, ``LEAST_DECREASE`` of impurity by a split.
 
     Returns
     -------
@@ -138,9 +133,9 @@ def grow(columns, facts, points, senses, rows, a, b, value, key, ints, floats):
         Columns ``FEATURE`` (-1 in leaves), ``BIN`` (the last one to the left), ``NEXT`` (the first one to the right
         that has rows, -1 for missing values only), ``MISSING_LEFT, LEFT`` (the right child follows), ``START, STOP``,
         ``DEPTH``, ``MIDDLE`` (where the rows of the right child begin).
-    facts : ndarray of float64, shape (n_nodes, 6)
+    facts : ndarray of float64, shape (n_nodes, 7)
         Columns ``THRESHOLD`` (where it is drawn), ``GAIN`` (by which a split lowers weight times impurity), ``LOWER,
-        UPPER`` (of values), ``IMPURITY, VALUE`` (of numbers).
+        UPPER`` (of values), ``IMPURITY, VALUE`` (of numbers), ``STEP`` (of targets, in nodes that were searched).
     sums : ndarray of int64, shape (n_nodes, n_channels)
     """
     kernel = _grow_kernel()
@@ -233,14 +228,40 @@ def _is_leaf(node, sums, rows, value, ints, floats):
 
 
 @register_jitable
-def _add_words(a, b, start, stop, ints, sums):
+def _add_words(words, value, start, stop, ints, floats, sums):
+    rows, a, b = words
     if ints[splits.CRITERION] < splits.SQUARED:
         for j in range(start, stop):
             sums[b[j]] += a[j]
     else:
         for j in range(start, stop):
-            sums[0] += a[j]
+            sums[0] += splits.rounded(value[np.uint64(rows[j])], b[j], ints, floats)
             sums[1] += b[j]
+
+
+@register_jitable
+def _fit_step(words, value, start, stop, ints, floats):
+    """Return the step of a node's targets: the least power of two of which no sum overflows."""
+    rows, _, b = words
+    most = w = 0.0
+    for j in range(start, stop):
+        most = max(most, abs(value[np.uint64(rows[j])]))
+        w += b[j]
+    if ints[splits.IS_WHOLE] == 0:
+        w *= floats[splits.B_STEP]
+    exponent = np.int64(np.ceil(np.log2(most))) + np.int64(np.ceil(np.log2(w))) - np.int64(_SUM_BITS)
+    return 2.0 ** np.float64(max(exponent, np.int64(-1000)))
+
+
+@register_jitable
+def _take_sums(i, words, value, nodes, facts, totals, ints, floats):
+    """Add up the words of a node: of numbers in steps of its own."""
+    start, stop = nodes[i, splits.START], nodes[i, splits.STOP]
+    if ints[splits.CRITERION] >= splits.SQUARED:
+        floats[splits.A_STEP] = _fit_step(words, value, start, stop, ints, floats)
+    facts[i, splits.STEP] = floats[splits.A_STEP]
+    totals[i] = 0
+    _add_words(words, value, start, stop, ints, floats, totals[i])
 
 
 @register_jitable
@@ -301,19 +322,18 @@ def _scratch(p, k, n_tried):
     return (
         np.arange(p), np.zeros(group, np.int64), np.zeros(p, np.int64), np.zeros((group, n * k), np.int64),
         np.zeros((group, n), np.int64), np.zeros((group, 4), np.uint64), np.zeros(4, np.int64), np.zeros(1), taken,
-        rated,
+        rated, np.zeros(splits.BLOCK, np.int64),
     )  # fmt: skip
 
 
 @register_jitable
-def _settle(i, columns, words, spare, nodes, facts, totals, lefts, whole, ints, floats, scratch):
+def _settle(i, columns, words, value, spare, nodes, facts, totals, lefts, whole, ints, floats, scratch):
     """Divide the rows of a node as was found; return whether it becomes no leaf."""
-    _, a, b = words
     found = scratch[6]
     nodes[i, splits.BIN], nodes[i, splits.NEXT], nodes[i, splits.MISSING_LEFT] = found[1], found[2], found[3]
     middle = _divide(columns[found[0]], words, spare, nodes[i], found[3])
     lefts[i] = 0
-    _add_words(a, b, nodes[i, splits.START], middle, ints, lefts[i])
+    _add_words(words, value, nodes[i, splits.START], middle, ints, floats, lefts[i])
     right = totals[i] - lefts[i]
     gain = _loss(totals[i], ints, floats) - _loss(lefts[i], ints, floats) - _loss(right, ints, floats)
     if gain / whole + _EPSILON < floats[splits.LEAST_DECREASE]:
@@ -340,6 +360,7 @@ def _add_children(i, l, nodes, facts, totals, lefts, keys, senses, ints, floats)
     nodes[r, splits.START], nodes[r, splits.STOP] = nodes[i, splits.MIDDLE], nodes[i, splits.STOP]
     sense = senses[f] if senses.size else 0
     if sense != 0:
+        floats[splits.A_STEP] = facts[i, splits.STEP]  # the one that these sums are in
         between = (_side_value(totals[l], ints, floats) + _side_value(totals[r], ints, floats)) / 2
         facts[l if sense > 0 else r, splits.UPPER] = between
         facts[r if sense > 0 else l, splits.LOWER] = between
@@ -362,13 +383,14 @@ def _grow(columns, n_bins, points, senses, rows, a, b, value, key, ints, floats)
     m, k, max_leaves = rows.size, ints[splits.CHANNELS], ints[splits.MAX_LEAVES]
     scratch = _scratch(columns.shape[0], k, ints[splits.MAX_FEATURES])
     words, spare = (rows, a, b), (np.zeros(m, np.uint32), np.zeros(m, np.int64), np.zeros(m, np.int64))
-    nodes, facts, keys = np.zeros((64, 9), np.int64), np.zeros((64, 6)), np.zeros((64, 1), np.int64)
+    nodes, facts, keys = np.zeros((64, 9), np.int64), np.zeros((64, 7)), np.zeros((64, 1), np.int64)
     totals, lefts = np.zeros((64, k), np.int64), np.zeros((64, k), np.int64)
     todo, ready = np.zeros((64, 1), np.int64), np.zeros((64, 1), np.int64)
     nodes[0, splits.FEATURE], nodes[0, splits.STOP], keys[0, 0] = -1, m, np.int64(key)
     facts[0, splits.LOWER], facts[0, splits.UPPER] = -np.inf, np.inf
-    _add_words(a, b, 0, m, ints, totals[0])
-    whole, floats = _weight_of(totals[0], ints, floats), floats.copy()
+    floats = floats.copy()
+    _take_sums(0, words, value, nodes, facts, totals, ints, floats)
+    whole = _weight_of(totals[0], ints, floats)
     floats[splits.LEAST_WEIGHT] *= whole
     n_nodes, n_leaves, n_todo, n_ready = 1, 1, 1, 0
     while True:
@@ -380,12 +402,13 @@ def _grow(columns, n_bins, points, senses, rows, a, b, value, key, ints, floats)
             if _is_leaf(nodes[i], totals[i], rows, value, ints, floats):
                 continue
             bounds = (facts[i, splits.LOWER], facts[i, splits.UPPER])
+            _take_sums(i, words, value, nodes, facts, totals, ints, floats)
             splits.search(
-                columns, n_bins, points, senses, rows, a, b, nodes[i], totals[i], np.uint64(keys[i, 0]), bounds, ints,
+                columns, n_bins, points, senses, words, value, nodes[i], totals[i], np.uint64(keys[i, 0]), bounds, ints,
                 floats, scratch,
             )  # fmt: skip
             if scratch[6][0] < 0 or not _settle(
-                i, columns, words, spare, nodes, facts, totals, lefts, whole, ints, floats, scratch
+                i, columns, words, value, spare, nodes, facts, totals, lefts, whole, ints, floats, scratch
             ):
                 continue
             if max_leaves >= 0:

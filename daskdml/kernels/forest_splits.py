@@ -13,21 +13,34 @@ N_BINS = 256
 MISSING = 255
 GINI, ENTROPY, SQUARED, POISSON = range(4)
 # Of ``ints``, of ``floats``, and of the columns of ``nodes`` and ``facts`` that `grow` returns.
-CRITERION, CHANNELS, MAX_FEATURES, MAX_DEPTH, LEAST_SPLIT, LEAST_LEAF, MAX_LEAVES, IS_RANDOM, COUNTS = range(9)
+CRITERION, CHANNELS, MAX_FEATURES, MAX_DEPTH, LEAST_SPLIT, LEAST_LEAF, MAX_LEAVES = range(7)
+IS_RANDOM, COUNTS, IS_WHOLE = range(7, 10)
 A_STEP, B_STEP, LEAST_WEIGHT, LEAST_DECREASE = range(4)
 FEATURE, BIN, NEXT, MISSING_LEFT, LEFT, START, STOP, DEPTH, MIDDLE = range(9)
-THRESHOLD, GAIN, LOWER, UPPER, IMPURITY, VALUE = range(6)
+THRESHOLD, GAIN, LOWER, UPPER, IMPURITY, VALUE, STEP = range(7)
 _FEW = 512  # rows of a node up to which its bins are told by a bit each
-_BLOCK = 2048  # rows whose words stay in the cache while features take turns
+BLOCK = 2048  # rows whose words stay in the cache while features take turns
 _EPSILON = np.finfo(np.float64).eps  # scikit-learn's, of impurities
 
 
 @register_jitable
-def _add_up(columns, drawn, n, rows, a, b, start, stop, ints, sums, counts, used):
+def rounded(y, b, ints, floats):
+    """Return weight times target as an integer, in steps of the node; of a whole weight exactly as of so many rows."""
+    if ints[IS_WHOLE]:
+        return np.int64(np.rint(y / floats[A_STEP])) * b
+    return np.int64(np.rint(y * (b * floats[B_STEP]) / floats[A_STEP]))
+
+
+@register_jitable
+def _add_up(columns, drawn, n, words, value, start, stop, ints, floats, sums, counts, used, block):
     """Add the rows of a node to the histograms of n features."""
+    rows, a, b = words
     few, counted, k = stop - start <= _FEW, ints[COUNTS] != 0, np.uint64(ints[CHANNELS])
-    for first in range(start, stop, _BLOCK):
-        last = min(first + _BLOCK, stop)
+    for first in range(start, stop, BLOCK):
+        last = min(first + BLOCK, stop)
+        if ints[CRITERION] >= SQUARED:
+            for j in range(np.uint64(first), np.uint64(last)):
+                block[j - np.uint64(first)] = rounded(value[np.uint64(rows[j])], b[j], ints, floats)
         for g in range(n):
             column, h = columns[drawn[g]], sums[g]
             if ints[CRITERION] < SQUARED:
@@ -36,7 +49,7 @@ def _add_up(columns, drawn, n, rows, a, b, start, stop, ints, sums, counts, used
             else:
                 for j in range(np.uint64(first), np.uint64(last)):
                     o = np.uint64(column[np.uint64(rows[j])]) * np.uint64(2)
-                    h[o] += a[j]
+                    h[o] += block[j - np.uint64(first)]
                     h[o + np.uint64(1)] += b[j]
             if counted:
                 c = counts[g]
@@ -211,22 +224,24 @@ def _try_one(f, n, n_missing, n_rows, totals, bounds, ints, floats, taken, rated
         at += 1
     side = np.int64(-1)
     if n_missing != 0:
-        side = np.int64(z & np.uint64(1))
-    kept[0], kept[1] = kept[at], kept[at + 1]
+        side = np.int64(z & np.uint64(1)) if n > 1 else np.int64(0)
+    kept[0] = kept[at]
+    if n > 1:
+        kept[1] = kept[at + 1]
     for q in range(totals.size):
         left[q, 0] = left[q, at] + (missing[q] if side == 1 else 0)
     count[0] = count[at] + (n_missing if side == 1 else 0)
     before = best
-    best = _compare(f, 1, 2, side, n_rows, totals, bounds, ints, floats, taken, rated, best, found)
+    best = _compare(f, 1, min(n, 2), side, n_rows, totals, bounds, ints, floats, taken, rated, best, found)
     if best > before:
-        threshold[0] = t
+        threshold[0] = t if n > 1 else np.nan
     return best
 
 
 @register_jitable
-def search(columns, n_bins, points, senses, rows, a, b, node, totals, key, bounds, ints, floats, scratch):
+def search(columns, n_bins, points, senses, words, value, node, totals, key, bounds, ints, floats, scratch):
     """Find the best split of a node; ``found`` and ``threshold`` say which, -1 if there is none."""
-    order, drawn, swapped, sums, counts, used, found, threshold, taken, rated = scratch
+    order, drawn, swapped, sums, counts, used, found, threshold, taken, rated, block = scratch
     start, stop = node[START], node[STOP]
     few, p, n_tried, is_random = stop - start <= _FEW, columns.shape[0], ints[MAX_FEATURES], ints[IS_RANDOM] != 0
     best, i, is_varied = -np.inf, 0, False
@@ -241,11 +256,11 @@ def search(columns, n_bins, points, senses, rows, a, b, node, totals, key, bound
                 swapped[at] = at + np.int64((z >> np.uint64(11)) % np.uint64(p - at))
                 order[at], order[swapped[at]] = order[swapped[at]], order[at]
             drawn[e] = order[at]
-        _add_up(columns, drawn, g, rows, a, b, start, stop, ints, sums, counts, used)
+        _add_up(columns, drawn, g, words, value, start, stop, ints, floats, sums, counts, used, block)
         for e in range(g):
             f = drawn[e]
             n, n_missing = _take(sums[e], counts[e], used[e], few, n_bins[f], ints, taken)
-            if n < 1 or (n < 2 and (n_missing == 0 or is_random)):
+            if n < 1 or (n < 2 and n_missing == 0):
                 continue
             is_varied = True
             own = (senses[f] if senses.size else 0, bounds[0], bounds[1])

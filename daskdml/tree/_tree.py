@@ -100,8 +100,9 @@ class DecisionTreeClassifier(ClassesOfTrees, _Tree):
 
     Notes
     -----
-    Rows are binned once and all of them are given to every worker: a byte a value and at most 32 bytes a row beside. A
-    worker, or this process, then grows the tree by one thread: some nanosecond a row, feature and level.
+    Rows are binned once and all of them are given to every worker: a byte a value, and two more while they are given;
+    beside them 16 bytes a row, and some 60 for the thread. A worker, or this process, then grows the tree by one
+    thread: some nanosecond a row, feature and level.
 
     The same trees come from any number of threads, workers and chunks of the same rows, after a death too: sums are of
     integers, and what is drawn hangs on the numbers of rows and trees.

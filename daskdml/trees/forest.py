@@ -141,8 +141,6 @@ class Forest(NamedTuple):
         The largest weight of a row.
     is_whole : bool
         Whether weights are small whole numbers.
-    largest : float
-        The largest target, as an absolute value.
     wants_oob : bool
     """
 
@@ -153,7 +151,6 @@ class Forest(NamedTuple):
     n_counted: int
     most_weight: float = 1.0
     is_whole: bool = True
-    largest: float = 0.0
     wants_oob: bool = False
 
     def is_done(self, state):
@@ -173,14 +170,10 @@ class Forest(NamedTuple):
         parts = [math.exp(-rate) * rate**k / math.factorial(k) for k in range(_MOST_TIMES)]
         return np.minimum(np.cumsum(parts) * 2.0**53, 2.0**53).astype(np.uint64)
 
-    def _scales(self, most_weight, is_whole):
-        """Return steps per unit of the two words of a row: powers of two that no sum overflows."""
+    def _scale(self, most_weight, is_whole):
+        """Return steps per unit of weight: one, or a power of two that no sum overflows."""
         room = _SUM_BITS - max(self.n_counted, 1).bit_length() - (0 if self.recipe.draws is None else 3)
-        by_weight = 1.0 if is_whole else 2.0 ** (room - math.frexp(most_weight)[1])
-        if self.recipe.n_classes:
-            return by_weight, 1.0
-        size = self.largest if is_whole else most_weight * self.largest
-        return 2.0 ** min(room - (math.frexp(size)[1] if size else 0), 900), by_weight
+        return 1.0 if is_whole else math.ldexp(1.0, min(room - math.frexp(most_weight)[1], 1000))
 
     def grow(self, number, rows):
         """Return the tree of a number.
@@ -196,27 +189,29 @@ class Forest(NamedTuple):
         """
         recipe, key, n, chances = self.recipe, self.key(number), len(rows), self.chances
         weight, most, is_whole = self._row_weights(rows, key, chances)
-        scales = self._scales(most, is_whole)
+        scale = self._scale(most, is_whole)
         chosen, a, b = np.empty(n, np.uint32), np.empty(n, np.int64), np.empty(n, np.int64)
-        m = forest.choose_rows(0, key, chances, rows.label, weight, rows.value, scales, chosen, a, b)
-        if m == 0:  # a tree of few rows may draw none of them
-            m = forest.choose_rows(0, key, _NO_CHANCES, rows.label, weight, rows.value, scales, chosen, a, b)
+        m = forest.choose_rows(0, key, chances, rows.label, weight, n, scale, chosen, a, b)
+        if m == 0:  # of few rows a tree may draw none: it has one of them, which its key chooses, instead
+            m = forest.choose_rows(0, key, _NO_CHANCES, rows.label, weight, n, scale, chosen, a, b)
+            one = key % m
+            chosen[0], a[0], b[0], m = chosen[one], a[one], b[one], 1
         n_channels = recipe.n_classes or 2
         none = (-1 if limit is None else limit for limit in (recipe.max_depth, recipe.max_leaf_nodes))
         max_depth, max_leaves = none
         ints = [
             CRITERIA[recipe.criterion], n_channels, recipe.max_features, max_depth, recipe.min_samples_split,
-            recipe.min_samples_leaf, max_leaves, recipe.is_random, recipe.min_samples_leaf > 1,
+            recipe.min_samples_leaf, max_leaves, recipe.is_random, recipe.min_samples_leaf > 1, is_whole,
         ]  # fmt: skip
         floats = [
-            1 / scales[0], 1 / scales[1], recipe.min_weight_fraction_leaf, recipe.min_impurity_decrease or -np.inf
+            1 / scale, 1 / scale, recipe.min_weight_fraction_leaf, recipe.min_impurity_decrease or -np.inf
         ]  # fmt: skip
         senses = _NO_LABELS if recipe.monotonic_cst is None else recipe.monotonic_cst
         points = _points(self.bins) if recipe.is_random else np.empty((len(rows.columns), 0))
         nodes, facts, sums = forest.grow(
             rows.columns, self.bins.n_bins, points, senses, chosen[:m], a[:m], b[:m], rows.value, key, ints, floats
         )
-        return self._tree(nodes, facts, sums, scales)
+        return self._tree(nodes, facts, sums, scale)
 
     def _row_weights(self, rows, key, chances):
         """Return the weights of rows, (0,) for ones, the largest of them, and whether all are small whole numbers."""
@@ -232,13 +227,13 @@ class Forest(NamedTuple):
         factor = np.asarray(by_class, np.float64)[rows.label]
         return (factor * weight if weight.size else factor), self.most_weight * float(np.max(by_class)), False
 
-    def _tree(self, nodes, facts, sums, scales):
+    def _tree(self, nodes, facts, sums, scale):
         recipe, n = self.recipe, len(nodes)
         feature = nodes[:, splits.FEATURE].astype(np.int32)
         inner = feature >= 0
         bins, threshold = self._thresholds(nodes, facts)
         if recipe.n_classes:
-            weight = sums.sum(axis=1) / scales[0]
+            weight = sums.sum(axis=1) / scale
             share = sums / sums.sum(axis=1, keepdims=True)
             if recipe.criterion == "gini":
                 impurity = 1 - (share**2).sum(axis=1)
@@ -246,7 +241,7 @@ class Forest(NamedTuple):
                 impurity = -(share * np.log2(np.where(share > 0, share, 1.0))).sum(axis=1)
             value = share[:, -1] if recipe.n_classes <= 2 else share
         else:
-            weight, value, impurity = sums[:, 1] / scales[1], facts[:, splits.VALUE], facts[:, splits.IMPURITY]
+            weight, value, impurity = sums[:, 1] / scale, facts[:, splits.VALUE], facts[:, splits.IMPURITY]
         if recipe.monotonic_cst is not None:
             value = np.clip(value, facts[:, splits.LOWER], facts[:, splits.UPPER])
         tree = Tree(
@@ -269,7 +264,7 @@ class Forest(NamedTuple):
         for f in np.unique(feature[feature >= 0]):
             own = np.flatnonzero(feature == f)
             last, after = nodes[own, splits.BIN], nodes[own, splits.NEXT]
-            edges, values = all_bins.thresholds[f], all_bins.values[f]
+            edges, values = np.append(all_bins.thresholds[f], np.inf), all_bins.values[f]
             only_missing = after < 0
             drawn = facts[own, splits.THRESHOLD]
             if values is not None:
@@ -280,7 +275,7 @@ class Forest(NamedTuple):
                 bins[own], threshold[own] = np.searchsorted(values, middle, side="right") - 1, middle
             else:
                 between = np.where(np.isnan(drawn), (last + after - 1) // 2, last)
-                between = np.clip(between, 0, max(len(edges) - 1, 0))
+                between = np.clip(between, 0, len(edges) - 1)
                 bins[own], threshold[own] = between, edges[between]
             bins[own[only_missing]], threshold[own[only_missing]] = MISSING - 1, np.inf
         return bins, threshold
@@ -321,7 +316,7 @@ def _points(bins):
         points = values
         if values is None:
             width = edges[-1] - edges[-2] if len(edges) > 1 else 1.0
-            points = np.append(edges, edges[-1] + width)
+            points = np.append(edges, edges[-1] + width if len(edges) else 0.0)
         table[f, : len(points)] = points
         table[f, len(points) :] = points[-1] if len(points) else 0.0
     return table

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import threading
 import time
 
 import dask.array as da
@@ -10,7 +9,9 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
+from daskdml import config_context
 from daskdml.ensemble import RandomForestClassifier
+from daskdml.trees.binning import find_bins
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 N, P = 60_000, 8
@@ -36,25 +37,39 @@ def expected():
     return bits(make().fit(*collections()))
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_killed_workers_do_not_change_a_bit(expected, seed):
-    seconds = np.random.default_rng(seed).uniform(0.5, 4.0, 1 + seed % 2)
-    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        pids = sorted(client.run(os.getpid).values())
-        killed = []
+@pytest.mark.parametrize("at", [0, 10, 40])
+def test_killed_workers_do_not_change_a_bit(expected, at, monkeypatch, tmp_path, caplog):
+    """Before trees are grown, or when so many are: a fit's own progress says when, no clock does."""
+    with (
+        LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        config_context(checkpoint=str(tmp_path), checkpoint_every=0.01),
+    ):
+        pids, killed = sorted(client.run(os.getpid).values()), []
 
-        def kill(pid):
-            killed.append(time.monotonic())
-            os.kill(pid, signal.SIGKILL)
+        def kill():
+            if not killed:
+                killed.append(time.monotonic())
+                os.kill(pids[1], signal.SIGKILL)
 
-        timers = [threading.Timer(s, kill, (pid,)) for s, pid in zip(seconds, pids)]
-        for timer in timers:
-            timer.start()
-        found = make().fit(*collections())
+        def kill_after_bins(*args, **options):
+            found = find_bins(*args, **options)
+            kill()
+            return found
+
+        def kill_after_trees(self, step, state):
+            if len(state.trees) >= at:
+                kill()
+
+        if at == 0:
+            monkeypatch.setattr("daskdml.fitting.forests.find_bins", kill_after_bins)
+        else:
+            monkeypatch.setattr("daskdml.runtime.checkpoint.Checkpoint.write_or_warn", kill_after_trees)
+        with caplog.at_level("INFO", logger="daskdml"):
+            found = make().fit(*collections())
         ended = time.monotonic()
-        for timer in timers:
-            timer.join()
-    assert len(killed) == len(timers) and min(killed) < ended  # a death after the fit would have shown nothing
+    assert killed and killed[0] < ended
+    assert at == 0 or "group 2 of" in caplog.text
     assert "workers" in found.fit_report_.where
     assert bits(found) == expected
 

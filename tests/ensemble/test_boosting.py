@@ -477,3 +477,12 @@ def test_no_random_state_is_a_fixed_draw():
     np.testing.assert_array_equal(predictions[0], predictions[1])
     np.testing.assert_array_equal(predictions[0], predictions[2])
     assert not np.array_equal(predictions[0], predictions[3])
+
+
+def test_a_warm_start_keeps_the_features():
+    X, y = table()
+    model = HistGradientBoostingRegressor(max_iter=2, warm_start=True).fit(X, y)
+    for other in (X[:, :3], np.column_stack([X, X])):
+        with pytest.raises(ValueError, match="features"):
+            model.set_params(max_iter=4).fit(other, y)
+    assert model.n_iter_ == 2

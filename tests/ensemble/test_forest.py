@@ -156,7 +156,11 @@ def test_out_of_bag_by_hand(kind):
     grown = Forest(Recipe("gini", 2, 6, draws=1.0), None, 30, model._seed, len(X))
     sums, times = 0.0, np.zeros(len(X))
     for number, twin in enumerate(model.estimators_):
-        unseen = kernel.draws(0, len(X), grown.key(number), grown.chances) == 0
+        drawn = kernel.draws(0, len(X), grown.key(number), grown.chances)
+        # What the tree itself has seen.
+        assert twin.tree_.n_node_samples[0] == np.count_nonzero(drawn)
+        assert twin.tree_.weighted_n_node_samples[0] == drawn.sum()
+        unseen = drawn == 0
         said = twin.predict_proba(X) if classes else twin.predict(X)[:, None]
         sums, times = sums + unseen[:, None] * said, times + unseen
     assert 0.3 < np.mean(times) / 30 < 0.45 and times.min() > 0
@@ -190,6 +194,9 @@ def test_warm_start_adds_the_trees_of_a_whole_fit():
         model.fit(X, y)
     with pytest.raises(ValueError, match="larger or equal"):
         model.set_params(n_estimators=2).fit(X, y)
+    for other in (X[:, :3], np.column_stack([X, X])):
+        with pytest.raises(ValueError, match="features"):
+            model.set_params(n_estimators=9).fit(other, y)
 
 
 def grown_numbers(fit, stops_at=None):
@@ -246,6 +253,50 @@ def test_max_samples_is_the_mean_draw():
         RandomForestRegressor(max_samples=3001).fit(X, y)
     with pytest.raises(ValueError, match="bootstrap=False"):
         RandomForestRegressor(max_samples=0.5, bootstrap=False).fit(X, y)
+
+
+def test_a_value_that_is_missing_tells():
+    """Of a feature with one value a drawn split, too, divides rows that have it from those that do not."""
+    X = np.where(np.arange(400) % 3 == 0, np.nan, 1.0)[:, None]
+    for kind in (ExtraTreesClassifier, RandomForestClassifier):
+        assert kind(n_estimators=5).fit(X, np.isnan(X[:, 0])).score(X, np.isnan(X[:, 0])) == 1
+
+
+def test_outliers_and_sizes_of_weights_change_no_tree():
+    """Targets beside one of 1e20 are divided as scikit-learn divides them; weights may have any size."""
+    X, y, weight = rows(1500)
+    X, y = np.vstack([X, np.full((1, X.shape[1]), 200.0)]), np.append(y, 1e20)
+    params = {"max_depth": 5, "min_samples_leaf": 1}
+    rooms = (DecisionTreeRegressor, sk_tree.DecisionTreeRegressor)
+    ours, theirs = (np.mean((room(**params).fit(X, y).predict(X[:-1]) - y[:-1]) ** 2) for room in rooms)
+    assert ours <= 1.1 * theirs
+    X, y = X[:1500], y[:1500]
+    expected = None
+    for power in (-500, -60, 0, 37, 44, 50, 51, 52, 60, 500):
+        found = DecisionTreeRegressor(max_depth=6).fit(X, y, sample_weight=weight * 2.0**power).predict(X)
+        expected = found if expected is None else expected
+        np.testing.assert_array_equal(found, expected)
+    for bad in (np.full(1500, 1e-300), np.full(1500, 1e299)):
+        with pytest.raises(ValueError, match="more than float64"):
+            DecisionTreeRegressor().fit(X, y, sample_weight=bad)
+
+
+def test_a_feature_that_the_sample_misses(monkeypatch):
+    """A feature of many values, none of which the sample for bins has, is one bin."""
+    monkeypatch.setattr("daskdml.trees.binning.SAMPLE_ROWS", 50)
+    monkeypatch.setattr("daskdml.trees.binning.sample_rows", lambda *_: 50)
+    X = np.column_stack([np.full(4000, np.nan), np.arange(4000.0)])
+    X[1:79, 0] = np.arange(78)
+    for kind in (RandomForestRegressor, ExtraTreesRegressor):
+        model = kind(n_estimators=4, max_bins=20).fit(X, X[:, 1])
+        assert model.score(X, X[:, 1]) > 0.9
+
+
+def test_a_tree_that_draws_no_row_has_one():
+    X, y, _ = rows(200)
+    model = RandomForestRegressor(n_estimators=40, max_samples=1, random_state=0).fit(X, y)
+    assert min(twin.tree_.n_node_samples[0] for twin in model.estimators_) == 1
+    assert max(twin.tree_.n_node_samples[0] for twin in model.estimators_) < 8
 
 
 def test_pruning_path_is_scikit_learns():
@@ -324,7 +375,10 @@ def test_what_is_refused(kind):
 # The same trees, whoever grows them ---------------------------------------------------------------------------------
 
 CASES = {
-    "classifier": (RandomForestClassifier, {"oob_score": True}, lambda y: np.digitize(y, [-0.5, 1]), True),
+    "classifier": (
+        RandomForestClassifier, {"oob_score": True, "class_weight": "balanced"}, lambda y: np.digitize(y, [-0.5, 1]),
+        True,
+    ),
     "regressor": (RandomForestRegressor, {"oob_score": True, "max_features": 0.5}, lambda y: y, False),
     "extra": (ExtraTreesRegressor, {"max_leaf_nodes": 30}, lambda y: y, True),
     "tree": (dt.ExtraTreeClassifier, {"n_estimators": None}, lambda y: y > 0, True),
@@ -380,7 +434,13 @@ def test_workers(case, n_workers):
 
 
 def test_deaths(case):
+    """Before trees are grown, and between them: at shares of a run in which nobody dies."""
     fit, expected = case
-    cluster = SimulatedCluster(4, rows_per_block=1024, kills=[(0.0005, 1), (0.01, 2)], seconds_per_row=0.0)
+    cluster = SimulatedCluster(4, rows_per_block=1024, seconds_per_row=1e-6)
     assert fit(how=there(cluster)) == expected
-    assert cluster.report.generations > 1
+    whole, generations = cluster.report.seconds, []
+    for share in (0.2, 0.6, 0.9):
+        cluster = SimulatedCluster(4, rows_per_block=1024, seconds_per_row=1e-6, kills=[(share * whole, 1)])
+        assert fit(how=there(cluster)) == expected
+        generations.append(cluster.report.generations)
+    assert max(generations) == 2

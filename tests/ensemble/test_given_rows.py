@@ -68,6 +68,15 @@ def test_ranks_share_given_rows(n_workers):
     assert cluster.report.generations == 1 + len(kills)
 
 
+def test_given_rows_are_looked_at_however_few_there_are():
+    """early_stopping="auto" is on where rows are given."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(400, 3)), rng.normal(size=400)
+    model = HistGradientBoostingRegressor(max_iter=50, n_iter_no_change=2)
+    model.fit(X[:300], y[:300], X_val=X[300:], y_val=y[300:])
+    assert model.do_early_stopping_ and model.n_iter_ < 50 and len(model.validation_score_) == model.n_iter_ + 1
+
+
 def test_given_rows_that_are_refused():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(200, 4)), rng.normal(size=200)

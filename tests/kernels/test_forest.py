@@ -26,20 +26,17 @@ def grown(bins, y, times, criterion, n_classes=0, **given):
     options = {"max_depth": -1, "least_split": 2, "least_leaf": 1, "max_leaves": -1, "is_random": 0, "tries": p}
     options.update({"least_weight": 0.0, "least_decrease": -np.inf, "senses": NOTHING, "key": 3, **given})
     by_class = n_classes > 0
-    scale = 1.0 if by_class else 2.0**30
     chosen, a, b = np.empty(n, np.uint32), np.empty(n, np.int64), np.empty(n, np.int64)
     labels, values = (y.astype(np.int64), np.empty(0)) if by_class else (NOTHING, y)
-    m = forest.choose_rows(
-        0, 1, np.empty(0, np.uint64), labels, times.astype(float), values, (scale, 1.0), chosen, a, b
-    )
+    m = forest.choose_rows(0, 1, np.empty(0, np.uint64), labels, times.astype(float), n, 1.0, chosen, a, b)
     assert m == np.count_nonzero(times)
     counts = options["least_leaf"] > 1
     return forest.grow(
         np.ascontiguousarray(bins.T), np.full(p, splits.MISSING), np.tile(np.arange(256.0), (p, 1)), options["senses"],
         chosen[:m], a[:m], b[:m], values, options["key"],
         [CRITERIA[criterion], n_classes or 2, options["tries"], options["max_depth"], options["least_split"],
-         options["least_leaf"], options["max_leaves"], options["is_random"], counts],
-        [1 / scale, 1.0, options["least_weight"], options["least_decrease"]],
+         options["least_leaf"], options["max_leaves"], options["is_random"], counts, True],
+        [1.0, 1.0, options["least_weight"], options["least_decrease"]],
     )  # fmt: skip
 
 
@@ -184,20 +181,41 @@ def test_rows_are_drawn_by_their_numbers():
 
 
 def test_sums_are_exact():
-    """Sums of weights and targets are those of Python's integers."""
+    """Sums of weights are those of Python's integers, in leaves too."""
     bins, y, times = rows(3000, 3, 200)
     weight = times * 0.37
-    scales = (2.0**40, 2.0**41)
-    chosen, a, b = np.empty(3000, np.uint32), np.empty(3000, np.int64), np.empty(3000, np.int64)
-    m = forest.choose_rows(0, 1, np.empty(0, np.uint64), NOTHING, weight, y, scales, chosen, a, b)
-    nodes, _, sums = forest.grow(
-        np.ascontiguousarray(bins.T), np.full(3, 200), np.zeros((3, 256)), NOTHING, chosen[:m].copy(), a[:m].copy(),
-        b[:m].copy(), y, 3, [splits.SQUARED, 2, 3, 6, 2, 1, -1, 0, 0], [1 / scales[0], 1 / scales[1], 0.0, -np.inf],
+    for labels, values in (((y > 0).astype(np.int64), np.empty(0)), (NOTHING, y)):
+        chosen, a, b = np.empty(3000, np.uint32), np.empty(3000, np.int64), np.empty(3000, np.int64)
+        m = forest.choose_rows(0, 1, np.empty(0, np.uint64), labels, weight, 3000, 2.0**41, chosen, a, b)
+        criterion = splits.GINI if len(labels) else splits.SQUARED
+        nodes, _, sums = forest.grow(
+            np.ascontiguousarray(bins.T), np.full(3, 200), np.zeros((3, 256)), NOTHING, chosen[:m], a[:m], b[:m],
+            values, 3, [criterion, 2, 3, 6, 2, 1, -1, 0, 0, 0], [2.0**-41, 2.0**-41, 0.0, -np.inf],
+        )  # fmt: skip
+        counted = [round(Fraction(float(v)) * 2**41) for v in weight]
+        leaves = nodes[:, splits.FEATURE] < 0
+        if len(labels):
+            expected = [sum(w for w, c in zip(counted, labels) if c == k) for k in (0, 1)]
+            assert sums[0].tolist() == sums[leaves].sum(axis=0).tolist() == expected
+        else:
+            assert sums[0, 1] == sums[leaves, 1].sum() == sum(counted)
+
+
+@pytest.mark.parametrize(("is_whole", "size"), [(True, 1.0), (False, 1.0), (False, 2.0**50), (False, 2.0**-50)])
+def test_outliers_do_not_hide_the_others(is_whole, size):
+    """Beside a target of 1e20 the other rows are divided as well as without it, whatever the size of weights."""
+    bins, y, _ = rows(300, 3, 20)
+    both, targets = np.vstack([bins, np.full(3, 30, np.uint8)]), np.append(y, 1e20)
+    scale = 1.0 if is_whole else 2.0**45 / size
+    chosen, a, b = np.empty(301, np.uint32), np.empty(301, np.int64), np.empty(301, np.int64)
+    forest.choose_rows(0, 1, np.empty(0, np.uint64), NOTHING, np.full(301, size), 301, scale, chosen, a, b)
+    nodes, _, _ = forest.grow(
+        np.ascontiguousarray(both.T), np.full(3, 40), np.zeros((3, 256)), NOTHING, chosen, a, b, targets, 3,
+        [splits.SQUARED, 2, 3, 4, 2, 1, -1, 0, 0, is_whole], [1.0, 1 / scale, 0.0, -np.inf],
     )  # fmt: skip
-    exact = [sum(round(Fraction(float(v)) * 2**40) for v in weight * y), sum(round(v * 2**41) for v in weight)]
-    assert sums[0].tolist() == exact
-    leaves = nodes[:, splits.FEATURE] < 0
-    assert sums[leaves].sum(axis=0).tolist() == exact
+    assert nodes[0, splits.BIN] == 19 and nodes[2, splits.STOP] - nodes[2, splits.START] == 1
+    gains = oracle(bins, y, np.ones(300), "squared", 0)
+    assert gains[nodes[1, splits.FEATURE], nodes[1, splits.BIN], 0] == pytest.approx(max(gains.values()))
 
 
 @pytest.mark.parametrize("sense", [-1, 1])
