@@ -84,7 +84,7 @@ def _tile_at_compiled(address, raw):
 
 
 @functools.cache
-def build(body, signature):
+def build(body, signature, rounds_as_written=False):
     """Compile one function for one signature, once per process.
 
     Parameters
@@ -92,12 +92,16 @@ def build(body, signature):
     body : function
         Module-level function; its own file is watched by the cache, so an edit is seen.
     signature : numba signature
+    rounds_as_written : bool, default False
+        Whether no addition may be reordered or fused. Of a function that is called, not inlined, a process that
+        compiles runs another copy than one that loads it from the cache: with liberties the last bits may differ.
 
     Returns
     -------
     numba dispatcher, or ``body`` itself under ``NUMBA_DISABLE_JIT=1``
     """
-    return _timed(numba.njit, signature, body, nogil=True, error_model="numpy", fastmath=FLAGS)
+    flags = False if rounds_as_written else FLAGS
+    return _timed(numba.njit, signature, body, nogil=True, error_model="numpy", fastmath=flags)
 
 
 @functools.cache

@@ -59,7 +59,7 @@ def _choose_rows_kernel():
         u8, u8, vector(u8, read=True), vector(i8, read=True), vector(f8, read=True), i8, f8, vector(u4), vector(i8),
         vector(i8),
     )  # fmt: skip
-    return build(_choose_rows, signature)
+    return build(_choose_rows, signature, rounds_as_written=True)
 
 
 @register_jitable
@@ -151,7 +151,7 @@ def _grow_kernel():
         matrix(u1, read=True), vector(i8, read=True), matrix(f8, read=True), vector(i8, read=True), vector(u4),
         vector(i8), vector(i8), vector(f8, read=True), u8, vector(i8), vector(f8),
     )  # fmt: skip
-    return build(_grow, signature)
+    return build(_grow, signature, rounds_as_written=True)
 
 
 @register_jitable

@@ -1,5 +1,9 @@
 """Forests and trees beside scikit-learn's, and what they promise beyond the contract."""
 
+import os
+import subprocess
+import sys
+
 import dask.array as da
 import numpy as np
 import pandas as pd
@@ -404,6 +408,28 @@ def case(request):
         return bits(how(kind(random_state=0, **params), *(None if part is None else given(part) for part in arrays)))
 
     return fit, fit()
+
+
+@pytest.mark.slow
+def test_a_process_that_compiles_and_one_that_loads(tmp_path):
+    """Machine code that was just made and the same from the cache give the same bits."""
+    code = """
+import hashlib
+import numpy as np
+from daskdml.ensemble import RandomForestClassifier, RandomForestRegressor
+rng = np.random.default_rng(0)
+X = rng.normal(size=(5000, 6))
+raw = X[:, 0] * X[:, 1] + rng.logistic(size=5000)
+for model, y in ((RandomForestClassifier(3), raw > 0), (RandomForestRegressor(3), raw)):
+    trees = model.fit(X, y)._model.trees
+    print(hashlib.sha256(b"".join(part.tobytes() for tree in trees for part in tree)).hexdigest())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    found = [
+        subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True).stdout
+        for _ in range(2)
+    ]
+    assert found[0] == found[1] != ""
 
 
 def there(cluster):
