@@ -99,7 +99,7 @@ class RandomForestClassifier(ClassesOfTrees, _Forest):
     -----
     Rows are binned once and all of them are given to every worker: a byte a value, and two more while they are given;
     beside them 16 bytes a row, and some 60 for each thread. A worker then grows whole trees, as many as it has threads.
-    A node costs what its rows do: some 110 milliseconds of one core a tree for 500,000 rows, five features a node, depth
+    A node costs what its rows do: some 110 ms of one core a tree for 500,000 rows, five features a node, depth
     12.
 
     The same trees come from any number of threads, workers and chunks of the same rows, after a death too: sums are of
