@@ -130,12 +130,10 @@ class GrownTrees(BaseEstimator):
         if bins is None:
             bins = find_bins(run, self.max_bins, np.zeros(p, bool), single_rows, seed, keeps_values=True)
         run.replace_rows(BinRows(bins, single_rows), row_bytes(p), np.uint8)
-        facts = run.map_reduce(FactsOfRows(p, None, seed, None))
+        facts = run.map_reduce(FactsOfRows(p, recipe.class_weight, seed, None))
         n_counted = facts.n_counted if facts.counts else run.n_samples
         _check_sizes(summary, facts, recipe)
-        forest = Forest(
-            recipe, bins, n_trees, seed, n_counted, facts.most_weight, facts.counts, wants_oob
-        )
+        forest = Forest(recipe, bins, n_trees, seed, n_counted, facts.most_weight, facts.counts, wants_oob)
         now = time.perf_counter()
         program = ForestProgram(forest, state, _n_threads(getattr(self, "n_jobs", None)))
         # Rows are bins by now: what the bins are of, and what was there before, no hash of the rows tells.
@@ -432,6 +430,8 @@ def _check_sizes(summary, facts, recipe):
             f"Trees of forests have fewer than {2**32:,} rows, got {summary.n_rows:,}; "
             "daskdml.ensemble.HistGradientBoosting* have more."
         )
+    if not facts.trains:
+        raise ValueError("No row has a weight above 0: sample_weight or class_weight is 0 for each; raise one of them.")
     size = 1.0 if recipe.n_classes else float(max(abs(summary.low), abs(summary.high)))
     factor = 1.0 if recipe.class_weight is None else float(np.max(recipe.class_weight))
     if not (1e-250 < facts.most_weight * factor and facts.most_weight * factor * size**2 * summary.n_rows < 1e300):

@@ -12,6 +12,7 @@ import numpy as np
 from daskdml.kernels import binning, forest, traverse
 from daskdml.kernels import forest_splits as splits
 from daskdml.trees.predictor import Ensemble, lay_out_trees
+from daskdml.trees.pruning import pruned
 from daskdml.trees.tree import MISSING, Tree
 from daskdml.utils.portable import portable
 from daskdml.utils.random import row_hash
@@ -250,11 +251,7 @@ class Forest(NamedTuple):
             np.ascontiguousarray(value), np.where(inner, facts[:, splits.GAIN], 0.0),
             nodes[:, splits.STOP] - nodes[:, splits.START], weight, impurity,
         )  # fmt: skip
-        if recipe.ccp_alpha > 0:
-            from daskdml.trees.pruning import pruned
-
-            tree = pruned(tree, recipe.ccp_alpha)
-        return tree
+        return pruned(tree, recipe.ccp_alpha) if recipe.ccp_alpha > 0 else tree
 
     def _thresholds(self, nodes, facts):
         """Return bin and threshold of each node: midway between the values of its own rows, where these are known."""
@@ -304,6 +301,8 @@ class Forest(NamedTuple):
             plan = lay_out_trees([_one_value(tree)], np.dtype(np.uint8))
             traverse.find_leaves(bins, plan, 0, 1, leaves)
             unseen = forest.draws(start, stop - start, self.key(number), chances) == 0
+            # The only row of a tree may be one that it did not draw.
+            unseen &= tree.count[0] > 1
             sums[unseen] += values_of(tree, n_values)[leaves[unseen, 0]]
             times += unseen
         return sums / np.where(times == 0, np.nan, times)[:, None]

@@ -303,6 +303,15 @@ def test_a_tree_that_draws_no_row_has_one():
     assert max(twin.tree_.n_node_samples[0] for twin in model.estimators_) < 8
 
 
+def test_rows_without_weight_are_refused():
+    """Each class has a weight of 0, one by its rows and one by ``class_weight``."""
+    X, y, _ = rows(200)
+    y = (y > 0).astype(int)
+    for kind in (RandomForestClassifier, DecisionTreeClassifier):
+        with pytest.raises(ValueError, match="No row has a weight above 0"):
+            kind(class_weight={0: 0.0}).fit(X, y, sample_weight=1.0 - y)
+
+
 def test_pruning_path_is_scikit_learns():
     X, y, _ = rows(800)
     params = {"min_samples_leaf": 8}
