@@ -1,5 +1,7 @@
 """Random forests and extremely randomised trees."""
 
+import numpy as np
+
 from daskdml.fitting import ClassesOfTrees, GrownTrees, NumbersOfTrees
 from daskdml.utils.params import Options
 
@@ -8,12 +10,43 @@ class _Forest(GrownTrees):
     """What forests share: their trees one by one, and the way to scikit-learn."""
 
     @property
+    def estimator_(self):
+        """What a tree is one of: an estimator of scikit-learn that is not fitted."""
+        self._fitted()
+        return self._kind_of_trees()
+
+    @property
     def estimators_(self):
-        """The trees, as scikit-learn's: a list."""
+        """The trees, as scikit-learn's: a list. Those of a classifier predict the numbers of classes."""
+        model = self._fitted()
+        if model.twins is None:
+            model.twins = [self._twin(self._kind_of_trees, grown) for grown in model.trees]
+        return model.twins
+
+    @property
+    def estimators_samples_(self):
+        """The rows that each tree saw, as often as it did: a list of ndarrays of int64."""
+        self._fitted()
+        n_rows, forest = self._n_samples, self._forest
+        times = (forest.times(number, n_rows) for number in range(len(self)))
+        return [np.repeat(np.arange(n_rows), n) for n in times]
+
+    @property
+    def _kind_of_trees(self):
         from sklearn import tree
 
-        kind = getattr(tree, f"{'ExtraTree' if self._is_random else 'DecisionTree'}{self._suffix}")
-        return [self._twin(kind, grown) for grown in self._fitted().trees]
+        return getattr(tree, f"{'ExtraTree' if self._is_random else 'DecisionTree'}{self._suffix}")
+
+    def __len__(self):
+        """Return the number of trees."""
+        return len(self._fitted().trees)
+
+    def __getitem__(self, index):
+        """Return a tree, or a list of them, as scikit-learn's."""
+        return self.estimators_[index]
+
+    def __iter__(self):
+        return iter(self.estimators_)
 
     def to_sklearn(self):
         """Return scikit-learn's forest with the same trees, parameters and predictions.
@@ -30,8 +63,7 @@ class _Forest(GrownTrees):
         kind = getattr(ensemble, type(self).__name__)
         known = kind().get_params(deep=False)
         twin = kind(**{name: value for name, value in self.get_params(deep=False).items() if name in known})
-        twin.estimators_ = self.estimators_
-        twin.estimator_ = type(twin.estimators_[0])()
+        twin.estimators_, twin.estimator_ = list(self.estimators_), self.estimator_
         twin.n_outputs_, twin.n_features_in_ = 1, self.n_features_in_
         for name in (
             "classes_", "n_classes_", "feature_names_in_", "oob_score_", "oob_decision_function_", "oob_prediction_"

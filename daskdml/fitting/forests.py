@@ -8,7 +8,7 @@ import warnings
 from types import SimpleNamespace
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from daskdml.data import apply_rows, as_matrix, check_features, encode_classes, is_dask, whole_rows
@@ -16,11 +16,12 @@ from daskdml.fitting.classes import class_weights, with_exact_weights
 from daskdml.fitting.fit import fitting, one_dimensional
 from daskdml.fitting.growing import ForestProgram
 from daskdml.fitting.rows import FactsOfRows
+from daskdml.fitting.scores import ScoredByAccuracy, ScoredByR2
+from daskdml.fitting.sklearn_nodes import sklearn_nodes
 from daskdml.kernels.binning import row_bytes
 from daskdml.runtime.checkpoint import digest_of
 from daskdml.trees import BinRows, Forest, ForestState, MeanOfTrees, Recipe
 from daskdml.trees.binning import find_bins
-from daskdml.trees.forest import values_of
 from daskdml.utils.config import get_config
 from daskdml.utils.params import Interval, Options, check_params
 from daskdml.utils.random import as_seed
@@ -139,7 +140,8 @@ class GrownTrees(BaseEstimator):
         # Rows are bins by now: what the bins are of, and what was there before, no hash of the rows tells.
         state = run.run_saved(program, fit.what + digest_of((seed, state, bins)))
         found.__dict__.update(
-            _model=MeanOfTrees(state.trees, max(recipe.n_classes, 1)), _seed=seed, _bins=bins, n_outputs_=1,
+            _model=MeanOfTrees(state.trees, max(recipe.n_classes, 1)), _forest=forest, _n_samples=run.n_samples,
+            n_outputs_=1,
         )  # fmt: skip
         if self._stands_alone:
             found.max_features_ = recipe.max_features
@@ -196,7 +198,7 @@ class GrownTrees(BaseEstimator):
             warnings.warn(
                 "Warm-start fitting without increasing n_estimators does not fit new trees.", stacklevel=4
             )
-        return n_trees, ForestState(model.trees), self._seed, self._bins
+        return n_trees, ForestState(model.trees), self._forest.seed, self._forest.bins
 
     def _fitted(self):
         model = getattr(self, "_model", None)
@@ -226,11 +228,10 @@ class GrownTrees(BaseEstimator):
         -------
         ndarray of int, shape (n, n_trees), of a single tree (n,); lazy on Dask input
         """
-        numbers = [_preorder(tree) for tree in self._fitted().trees]
-        fn = functools.partial(_leaves_of, self._model, numbers, self._stands_alone)
+        fn = functools.partial(_leaves_of, self._fitted(), self._stands_alone)
         if self._stands_alone:
             return self._map(X, fn, dtype=np.int64)
-        return self._map(X, fn, kind="matrix", columns=np.arange(len(numbers)), dtype=np.int64)
+        return self._map(X, fn, kind="matrix", columns=np.arange(len(self._model.trees)), dtype=np.int64)
 
     def decision_path(self, X):
         """Return the nodes that each row passes, for data in memory; see scikit-learn's method of that name.
@@ -259,11 +260,13 @@ class GrownTrees(BaseEstimator):
         twin = kind()
         known = twin.get_params(deep=False)
         twin.set_params(**{name: value for name, value in self.get_params(deep=False).items() if name in known})
-        twin.tree_ = _sklearn_tree(tree, self.n_features_in_, max(len(getattr(self, "classes_", ())), 1))
+        twin.tree_ = sklearn_nodes(tree, self.n_features_in_, max(len(getattr(self, "classes_", ())), 1))
         twin.n_features_in_, twin.n_outputs_ = self.n_features_in_, 1
         twin.max_features_ = _n_features(self.max_features, self.n_features_in_)
         if hasattr(self, "classes_"):
-            twin.classes_, twin.n_classes_ = self.classes_, len(self.classes_)
+            # Trees of scikit-learn's forests know classes by their numbers.
+            known = self.classes_ if self._stands_alone else np.arange(len(self.classes_), dtype=np.float64)
+            twin.classes_, twin.n_classes_ = known, len(known)
         return twin
 
     def __sklearn_tags__(self):
@@ -273,7 +276,7 @@ class GrownTrees(BaseEstimator):
         return tags
 
 
-class ClassesOfTrees(ClassifierMixin):
+class ClassesOfTrees(ScoredByAccuracy):
     """What classifiers of trees share; beside `GrownTrees`."""
 
     _kind = "classes"
@@ -335,25 +338,8 @@ class ClassesOfTrees(ClassifierMixin):
         """
         return self._map(X, functools.partial(_log_mean_of, self._fitted()), kind="matrix", columns=self.classes_)
 
-    def score(self, X, y, sample_weight=None):
-        """Return the accuracy, a float, also on Dask input.
 
-        Parameters
-        ----------
-        X : any input, shape (n, n_features)
-        y : array_like or Dask collection, shape (n,)
-        sample_weight : the same, optional
-
-        Returns
-        -------
-        float
-        """
-        from daskdml.metrics import accuracy_score
-
-        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
-
-
-class NumbersOfTrees(RegressorMixin):
+class NumbersOfTrees(ScoredByR2):
     """What regressors of trees share; beside `GrownTrees`."""
 
     _kind = "values"
@@ -387,23 +373,6 @@ class NumbersOfTrees(RegressorMixin):
         ndarray of float64, shape (n,), lazy on Dask input
         """
         return self._map(X, functools.partial(_number_of, self._fitted()))
-
-    def score(self, X, y, sample_weight=None):
-        """Return R², a float, also on Dask input.
-
-        Parameters
-        ----------
-        X : any input, shape (n, n_features)
-        y : array_like or Dask collection, shape (n,)
-        sample_weight : the same, optional
-
-        Returns
-        -------
-        float
-        """
-        from daskdml.metrics import r2_score
-
-        return r2_score(y, self.predict(X), sample_weight=sample_weight)
 
 
 def _share_of_equal(y, label):
@@ -498,46 +467,7 @@ def _number_of(model, X):
     return _mean_of(model, X)[:, 0]
 
 
-def _leaves_of(model, numbers, is_single, X):
+def _leaves_of(model, is_single, X):
     leaves = model.leaves(single_rows(X))
-    found = np.column_stack([number[leaves[:, t]] for t, number in enumerate(numbers)])
+    found = np.column_stack([number[leaves[:, t]] for t, number in enumerate(model.preorders)])
     return found[:, 0] if is_single else found
-
-
-def _preorder(tree):
-    """Return the number that scikit-learn gives each node: left subtrees first."""
-    order, todo = np.empty(tree.n_nodes, np.int64), [0]
-    left, is_leaf, count = tree.left.tolist(), tree.is_leaf.tolist(), 0
-    while todo:
-        node = todo.pop()
-        order[node] = count
-        count += 1
-        if not is_leaf[node]:
-            todo += [left[node] + 1, left[node]]
-    return order
-
-
-def _sklearn_tree(tree, n_features, n_classes):
-    """Return scikit-learn's ``tree_`` of a tree."""
-    from sklearn.tree import DecisionTreeRegressor
-
-    # The class has no public name; what unpickling calls fills it.
-    empty = DecisionTreeRegressor().fit([[0.0]], [0.0]).tree_
-    kind, dtype = type(empty), empty.__getstate__()["nodes"].dtype
-    order, is_leaf = _preorder(tree), tree.is_leaf
-    nodes = np.zeros(tree.n_nodes, dtype)
-    nodes["left_child"][order] = np.where(is_leaf, -1, order[tree.left])
-    nodes["right_child"][order] = np.where(is_leaf, -1, order[np.where(is_leaf, 0, tree.left + 1)])
-    nodes["feature"][order] = np.where(is_leaf, -2, tree.feature)
-    nodes["threshold"][order] = np.where(is_leaf, -2.0, tree.threshold)
-    for name, values in (
-        ("impurity", tree.impurity), ("n_node_samples", tree.count), ("weighted_n_node_samples", tree.hessian),
-        ("missing_go_to_left", tree.missing_left),
-    ):  # fmt: skip
-        nodes[name][order] = values
-    values = np.empty((tree.n_nodes, 1, n_classes))
-    values[order, 0] = values_of(tree, n_classes)
-    twin = kind(n_features, np.array([n_classes], np.intp), 1)
-    state = {"max_depth": int(tree.depths.max()), "node_count": tree.n_nodes, "nodes": nodes, "values": values}
-    twin.__setstate__(state)
-    return twin

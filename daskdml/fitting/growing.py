@@ -7,7 +7,7 @@ import numpy as np
 from daskdml.runtime.spmd import Program
 from daskdml.runtime.threads import for_each
 from daskdml.trees import Forest, ForestState, WholeRows
-from daskdml.trees.forest import TREES_PER_THREAD
+from daskdml.trees.forest import TREES_PER_THREAD, lay_out_binned
 
 
 class _Held:
@@ -102,10 +102,10 @@ class ForestProgram(Program):
         n, n_parts = len(rows), 4 * self.n_threads
         first, last = n * comm.rank // comm.size, n * (comm.rank + 1) // comm.size
         edges = [first + (last - first) * i // n_parts for i in range(n_parts + 1)]
-        found = [None] * n_parts
+        found, plans = [None] * n_parts, [lay_out_binned(tree) for tree in trees]
 
         def work(i):
-            found[i] = self.forest.out_of_bag(trees, rows, edges[i], edges[i + 1])
+            found[i] = self.forest.out_of_bag(trees, plans, rows, edges[i], edges[i + 1])
 
         each(n_parts, work)
         means = np.concatenate(comm.allgather(np.concatenate(found)))

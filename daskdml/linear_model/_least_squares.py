@@ -5,10 +5,10 @@ import numbers
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.base import BaseEstimator, MultiOutputMixin, RegressorMixin
+from sklearn.base import BaseEstimator, MultiOutputMixin
 from sklearn.exceptions import ConvergenceWarning
 
-from daskdml.fitting import Expected, Planned, fitting, planning, time_rows
+from daskdml.fitting import Expected, Planned, ScoredByR2, fitting, planning, time_rows
 from daskdml.linear_model import _expected as expected
 from daskdml.linear_model._base import LinearPredictor, to_sklearn
 from daskdml.linear_model._moments import column_moments
@@ -39,7 +39,7 @@ class _Solution(NamedTuple):
     n_iter: int | None
 
 
-class _LeastSquares(Planned, LinearPredictor, MultiOutputMixin, RegressorMixin, BaseEstimator):
+class _LeastSquares(Planned, LinearPredictor, MultiOutputMixin, ScoredByR2, BaseEstimator):
     """What `LinearRegression` and `Ridge` share: the fit by Gram matrix and the prediction."""
 
     def _fit(self, X, y, sample_weight, *, alpha, tol, max_iter, cut=0.0):
@@ -210,23 +210,6 @@ class _LeastSquares(Planned, LinearPredictor, MultiOutputMixin, RegressorMixin, 
             columns = [f"target{k}" for k in range(len(self.coef_))]
             return self._map_rows(X, None, kind="matrix", columns=columns)
         return self._map_rows(X, None, kind="vector", name="prediction")
-
-    def score(self, X, y, sample_weight=None):
-        """Return the coefficient of determination R2, a float, also on Dask input.
-
-        Parameters
-        ----------
-        X : any input, shape (n, n_features)
-        y : array_like or Dask collection, shape (n,) or (n, n_targets)
-        sample_weight : array_like or Dask collection, shape (n,), optional
-
-        Returns
-        -------
-        float
-        """
-        from daskdml.metrics import r2_score
-
-        return r2_score(y, self.predict(X), sample_weight=sample_weight)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -6,11 +6,12 @@ import warnings
 
 import numpy as np
 from scipy import sparse
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator
 
 from daskdml.data import encode_classes
 from daskdml.fitting import (
     Planned,
+    ScoredByAccuracy,
     check_classes,
     class_weights,
     fitting,
@@ -30,7 +31,7 @@ from daskdml.utils.params import Interval, Options, check_params
 _SOLVERS = ("lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga")
 
 
-class LogisticRegression(Planned, LinearPredictor, ClassifierMixin, BaseEstimator):
+class LogisticRegression(Planned, LinearPredictor, ScoredByAccuracy, BaseEstimator):
     """Classify by a logistic model of a linear map; scikit-learn's objective, parameters and attributes.
 
     Minimises, over coefficients W (and intercepts, which are not penalised)::
@@ -375,23 +376,6 @@ class LogisticRegression(Planned, LinearPredictor, ClassifierMixin, BaseEstimato
         ndarray of shape (n, n_classes); lazy on Dask input
         """
         return self._map_rows(X, log_probabilities, kind="matrix", columns=getattr(self, "classes_", None))
-
-    def score(self, X, y, sample_weight=None):
-        """Return the accuracy, a float, also on Dask input.
-
-        Parameters
-        ----------
-        X : any input, shape (n, n_features)
-        y : array_like or Dask collection, shape (n,)
-        sample_weight : the same, optional
-
-        Returns
-        -------
-        float
-        """
-        from daskdml.metrics import accuracy_score
-
-        return accuracy_score(y, self.predict(X), sample_weight=sample_weight)
 
     def sparsify(self):
         """Store ``coef_`` as a SciPy CSR matrix: smaller where most are zero, as after L1.

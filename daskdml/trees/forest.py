@@ -4,6 +4,7 @@ The bins of a row are a byte a feature, so the rows of all ranks fit where their
 them once, and trees are shared out. A tree hangs on its number, the seed and the rows, not on who grows it.
 """
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -171,6 +172,10 @@ class Forest(NamedTuple):
         parts = [math.exp(-rate) * rate**k / math.factorial(k) for k in range(_MOST_TIMES)]
         return np.minimum(np.cumsum(parts) * 2.0**53, 2.0**53).astype(np.uint64)
 
+    def times(self, number, n_rows):
+        """Return how often a tree of that number sees each of so many rows, ndarray of int64."""
+        return forest.draws(0, n_rows, self.key(number), self.chances)
+
     def _scale(self, most_weight, is_whole):
         """Return steps per unit of weight: one, or a power of two that no sum overflows."""
         room = _SUM_BITS - max(self.n_counted, 1).bit_length() - (0 if self.recipe.draws is None else 3)
@@ -277,12 +282,14 @@ class Forest(NamedTuple):
             bins[own[only_missing]], threshold[own[only_missing]] = MISSING - 1, np.inf
         return bins, threshold
 
-    def out_of_bag(self, trees, rows, start, stop):
+    def out_of_bag(self, trees, plans, rows, start, stop):
         """Return the means of what trees say of the rows that they did not see.
 
         Parameters
         ----------
         trees : sequence of Tree
+        plans : list
+            Of each tree; see `lay_out_binned`.
         rows : WholeRows
         start, stop : int
             Rows to look at.
@@ -296,14 +303,13 @@ class Forest(NamedTuple):
         bins = rows.columns[:, start:stop].T
         n_values = max(self.recipe.n_classes, 1)
         sums, times = np.zeros((stop - start, n_values)), np.zeros(stop - start, np.int64)
-        for number, tree in enumerate(trees):
+        for number, (tree, plan) in enumerate(zip(trees, plans)):
             leaves = np.empty((stop - start, 1), np.int32)
-            plan = lay_out_trees([_one_value(tree)], np.dtype(np.uint8))
             traverse.find_leaves(bins, plan, 0, 1, leaves)
             unseen = forest.draws(start, stop - start, self.key(number), chances) == 0
             # The only row of a tree may be one that it did not draw.
             unseen &= tree.count[0] > 1
-            sums[unseen] += values_of(tree, n_values)[leaves[unseen, 0]]
+            sums[unseen] += tree.values(n_values)[leaves[unseen, 0]]
             times += unseen
         return sums / np.where(times == 0, np.nan, times)[:, None]
 
@@ -321,12 +327,9 @@ def _points(bins):
     return table
 
 
-def values_of(tree, n_values):
-    """Return what each node says, ndarray (n_nodes, n_values): of two classes only the second one's share is kept."""
-    value = tree.value
-    if n_values == 2 and value.ndim == 1:
-        return np.column_stack([1 - value, value])
-    return value.reshape(len(value), n_values)
+def lay_out_binned(tree):
+    """Return a tree as it is walked with bins, for `Forest.out_of_bag`."""
+    return lay_out_trees([_one_value(tree)], np.dtype(np.uint8))
 
 
 def _one_value(tree):
@@ -341,11 +344,24 @@ class MeanOfTrees:
     trees : sequence of Tree
     n_values : int
         Columns of what is said: classes, or 1.
+
+    Attributes
+    ----------
+    twins : list or None
+        The trees as scikit-learn's, once somebody has asked for them; not saved.
     """
 
     def __init__(self, trees, n_values):
-        self.trees, self.n_values = tuple(trees), n_values
+        self.trees, self.n_values, self.twins = tuple(trees), n_values, None
         self._ensemble = Ensemble([(_one_value(tree),) for tree in self.trees], 1, np.zeros(1))
+
+    def __getstate__(self):
+        return {**vars(self), "twins": None}
+
+    @functools.cached_property
+    def preorders(self):
+        """Of each tree the numbers that scikit-learn gives its nodes."""
+        return [tree.preorder for tree in self.trees]
 
     def mean(self, X):
         """Return the means, ndarray of float64 of shape (n, n_values); one thread.

@@ -76,3 +76,22 @@ class Tree(NamedTuple):
         for node in np.flatnonzero(self.feature >= 0):  # children stand behind their parents
             depth[self.left[node] : self.left[node] + 2] = depth[node] + 1
         return depth
+
+    @property
+    def preorder(self):
+        """The number that scikit-learn gives each node, left subtrees first, an ndarray of int64."""
+        order, todo = np.empty(self.n_nodes, np.int64), [0]
+        left, is_leaf, count = self.left.tolist(), self.is_leaf.tolist(), 0
+        while todo:
+            node = todo.pop()
+            order[node] = count
+            count += 1
+            if not is_leaf[node]:
+                todo += [left[node] + 1, left[node]]
+        return order
+
+    def values(self, n_values):
+        """Return what each node says, ndarray (n_nodes, n_values): of two only the second one's share is kept."""
+        if n_values == 2 and self.value.ndim == 1:
+            return np.column_stack([1 - self.value, self.value])
+        return self.value.reshape(self.n_nodes, n_values)

@@ -1,6 +1,7 @@
 """Forests and trees beside scikit-learn's, and what they promise beyond the contract."""
 
 import os
+import pickle
 import subprocess
 import sys
 
@@ -147,6 +148,42 @@ def test_export_predicts_the_same(kind):
     np.testing.assert_allclose(model.feature_importances_, twin.feature_importances_, rtol=1e-9)
 
 
+@pytest.mark.parametrize("kind", FORESTS)
+def test_forests_are_sequences_of_scikit_learns_trees(kind):
+    """Trees one by one say the same in both libraries: those of a classifier know classes by their numbers."""
+    X, y, _ = rows()
+    if kind.__name__.endswith("Classifier"):
+        y = np.array(["low", "middle", "high"])[np.digitize(y, [0, 1])]
+    model = kind(n_estimators=4, max_depth=4).fit(X, y)
+    twin = getattr(sk_ensemble, kind.__name__)(n_estimators=4, max_depth=4).fit(X, y)
+    assert len(model) == len(twin) == 4 and model[1] is model.estimators_[1] is list(model)[1]
+    assert [type(tree) for tree in model[1:]] == [type(tree) for tree in twin[1:]]
+    assert type(model.estimator_) is type(twin.estimator_)
+    says = "predict_proba" if hasattr(model, "classes_") else "predict"
+    mean = np.mean([getattr(tree, says)(X) for tree in model], axis=0)
+    np.testing.assert_allclose(mean, getattr(model, says)(X), rtol=1e-9, atol=1e-12)
+    if hasattr(twin, "classes_"):
+        np.testing.assert_array_equal(model[0].classes_, twin[0].classes_)
+        assert set(model[0].predict(X)) <= {0.0, 1.0, 2.0}
+    copied = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(copied[2].tree_.value, model[2].tree_.value)
+
+
+@pytest.mark.parametrize("kind", FORESTS)
+def test_samples_of_trees(kind):
+    """A tree's root has the rows that `estimators_samples_` names, as often as it does."""
+    X, y, _ = rows()
+    y = np.digitize(y, [0, 1])
+    for bootstrap in (False, True):
+        model = kind(n_estimators=3, max_depth=2, bootstrap=bootstrap).fit(X, y)
+        for tree, sample in zip(model, model.estimators_samples_):
+            assert tree.tree_.weighted_n_node_samples[0] == len(sample)
+            values = np.eye(3)[y][sample].mean(axis=0) if hasattr(model, "classes_") else y[sample].mean()
+            np.testing.assert_allclose(tree.tree_.value[0, 0], values, rtol=1e-9)
+        if not bootstrap:
+            np.testing.assert_array_equal(sample, np.arange(len(X)))
+
+
 @pytest.mark.parametrize("kind", [RandomForestClassifier, RandomForestRegressor])
 def test_out_of_bag_by_hand(kind):
     """The scores are those of each row's mean over trees whose draw left it out."""
@@ -157,7 +194,7 @@ def test_out_of_bag_by_hand(kind):
     from daskdml.kernels import forest as kernel
     from daskdml.trees import Recipe
 
-    grown = Forest(Recipe("gini", 2, 6, draws=1.0), None, 30, model._seed, len(X))
+    grown = Forest(Recipe("gini", 2, 6, draws=1.0), None, 30, model._forest.seed, len(X))
     sums, times = 0.0, np.zeros(len(X))
     for number, twin in enumerate(model.estimators_):
         drawn = kernel.draws(0, len(X), grown.key(number), grown.chances)
@@ -237,7 +274,7 @@ def test_a_checkpoint_is_gone_on_from(tmp_path):
 
 
 def test_balanced_subsamples_weigh_classes_by_tree():
-    """With every row drawn about ten times the subsample's balance is that of all rows."""
+    """The root of each tree sees both classes with the same weight, whatever rows it drew."""
     X, y, _ = rows()
     y = (y > 1.2).astype(int)
     shares = []
@@ -352,6 +389,18 @@ def test_more_values_than_bins():
         scores = [model.fit(X[::2], y[::2]).score(X[1::2], y[1::2]) for model in (ours, theirs)]
         assert scores[0] > scores[1] - 0.01
         assert abs(ours.to_sklearn().predict(X) - ours.predict(X)).max() < 1e-12
+
+
+def test_drawn_thresholds_in_long_tails():
+    """What the notes of extra trees say: on normal features a tail is one bin, and a threshold seldom drawn in it."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20_000, 5))
+    y = np.sin(3 * X[:, 0]) + X[:, 1] * X[:, 2] + 0.3 * rng.normal(size=20_000)
+    scores = [
+        kind(20, random_state=0).fit(X[::2], y[::2]).score(X[1::2], y[1::2])
+        for kind in (sk_ensemble.ExtraTreesRegressor, ExtraTreesRegressor)
+    ]
+    assert scores == pytest.approx([0.864, 0.833], abs=0.005)
 
 
 def test_sparse_rows_are_dense_rows():

@@ -110,7 +110,7 @@ def test_deaths(case, monkeypatch):
 def test_memory_for_columns(case, monkeypatch):
     """Where memory is short bins are kept once; leaves are divided the same."""
     fit, expected = case
-    from daskdml.ensemble import _boosting
+    from daskdml.ensemble import _boosting_base
 
-    monkeypatch.setattr(_boosting, "COLUMNS_SHARE", 0.0)
+    monkeypatch.setattr(_boosting_base, "COLUMNS_SHARE", 0.0)
     assert fit() == expected
