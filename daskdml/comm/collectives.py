@@ -45,7 +45,7 @@ def choose_topology(size, n_bytes, latency, bandwidth, exact=True):
     return min(predicted, key=predicted.get)
 
 
-def allreduce(rank, size, x, *, topology="tree", operation="sum"):
+def allreduce(rank, size, x, *, topology="tree", operation="sum", empty=np.empty):
     """Combine the arrays of all ranks entry by entry; every rank gets the result.
 
     Parameters
@@ -56,6 +56,8 @@ def allreduce(rank, size, x, *, topology="tree", operation="sum"):
     topology : {"central", "tree", "doubling", "ring"}, default "tree"
         See `choose_topology`.
     operation : {"sum", "max", "min"}, default "sum"
+    empty : callable of (shape, dtype), default np.empty
+        Makes the arrays of partial results.
 
     Yields
     ------
@@ -67,13 +69,18 @@ def allreduce(rank, size, x, *, topology="tree", operation="sum"):
     ndarray
         Of the shape of x; the same bits on every rank, for a given number of ranks.
     """
-    total = yield from TOPOLOGIES[topology].allreduce(rank, size, x.reshape(-1), OPERATIONS[operation])
+    total = yield from TOPOLOGIES[topology].allreduce(rank, size, x.reshape(-1), _combine(operation, empty))
     return total.reshape(x.shape)
 
 
-def reduce_scatter(rank, size, x, *, operation="sum"):
+def reduce_scatter(rank, size, x, *, operation="sum", empty=np.empty):
     """Combine the vectors of all ranks; rank k gets slice ``[n k // size, n (k + 1) // size)`` of the result."""
-    return (yield from ring.reduce_scatter(rank, size, x, OPERATIONS[operation]))
+    return (yield from ring.reduce_scatter(rank, size, x, _combine(operation, empty)))
+
+
+def _combine(operation, empty):
+    operate = OPERATIONS[operation]
+    return lambda a, b: operate(a, b, out=empty(a.shape, a.dtype))
 
 
 def allgather(rank, size, x):

@@ -18,6 +18,7 @@ class BoostingProgram(Program):
     """
 
     shares_threads = True
+    evenness = 1.1  # bins are small, and a rank that has more rows than the others holds up each round
 
     def __init__(self, boosting: Boosting, state: BoostingState):
         self.boosting, self.state = boosting, state

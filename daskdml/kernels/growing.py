@@ -168,8 +168,8 @@ def mix(x):
     return x ^ (x >> np.uint64(31))
 
 
-def fill_entries(gradient, hessian, times, first_row, key, scales, share, is_stochastic, entries):
-    """Write the entries of all rows of a shard, in the order of rows.
+def fill_entries(gradient, hessian, times, first_row, key, scales, share, is_stochastic, entries, offset=0):
+    """Write the entries of rows of a shard, in the order of rows.
 
     Parameters
     ----------
@@ -188,24 +188,27 @@ def fill_entries(gradient, hessian, times, first_row, key, scales, share, is_sto
     is_stochastic : bool
         Round up with the probability of the fraction: sums then have the right mean. Else round to the nearest.
     entries : ndarray of uint64, shape (n,)
+    offset : int, default 0
+        Of the first of these rows in the shard.
     """
     # The upper 32 bits of a second hash choose the rows.
     least = np.uint64(min(int(share * 2**32), 2**32))
     _fill_entries_kernel()(
-        gradient, hessian, times, np.uint64(first_row), np.uint64(key), *scales, least, is_stochastic, entries
-    )
+        gradient, hessian, times, np.uint64(first_row), np.uint64(key), *scales, least, is_stochastic, entries,
+        np.uint64(offset),
+    )  # fmt: skip
 
 
 @functools.cache
 def _fill_entries_kernel():
     signature = types.void(
         vector(f4, read=True), vector(f4, read=True), vector(u1, read=True), u8, u8, f8, f8, u8, types.boolean,
-        vector(u8),
+        vector(u8), u8,
     )  # fmt: skip
     return build(_fill_entries, signature)
 
 
-def _fill_entries(gradient, hessian, times, first_row, key, g_scale, h_scale, share, is_stochastic, entries):
+def _fill_entries(gradient, hessian, times, first_row, key, g_scale, h_scale, share, is_stochastic, entries, offset):
     for i in range(entries.size):
         z = mix((first_row + np.uint64(i)) * np.uint64(0x9E3779B97F4A7C15) + key)
         u, v = 0.5, 0.5
@@ -219,7 +222,7 @@ def _fill_entries(gradient, hessian, times, first_row, key, g_scale, h_scale, sh
         if hessian.size:
             h = np.int64(np.floor(np.float64(hessian[i]) * h_scale + v))
         entries[i] = (
-            (np.uint64(m) << np.uint64(60)) | (np.uint64(i) << np.uint64(32))
+            (np.uint64(m) << np.uint64(60)) | ((np.uint64(i) + offset) << np.uint64(32))
             | np.uint64((g & 0xFFFF) << 16) | np.uint64(h & 0xFFFF)
         )  # fmt: skip
 

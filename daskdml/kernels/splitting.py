@@ -59,10 +59,8 @@ def _settle(parts, children, sums, start, stop):
                 for b in range(start, stop):
                     total[b] += parts[t, s, plane, b]
                     parts[t, s, plane, b] = 0
-            if other >= 0:
-                rest, whole = sums[other, plane], sums[parent, plane]
-                for b in range(start, stop):
-                    rest[b] = whole[b] - total[b]
+        if other >= 0:
+            _take_from(sums, own, other, parent, start, stop)
 
 
 def take_sums(parts, which, out):
@@ -98,39 +96,63 @@ def _take_sums(parts, which, out):
                 to[b] = total
 
 
-def put_sums(sums, which, parts):
-    """Write sums that have travelled as the histograms of one thread; the reverse of `take_sums`.
+def settle_sums(travelled, children, sums, features):
+    """Take up histograms that have travelled, and take them from those of their parents.
 
     Parameters
     ----------
-    sums : ndarray of uint32 or int64, shape (k, 3, 256 * p)
-    which : ndarray of int64, shape (k,)
-    parts : ndarray of int64, shape (1, m, 3, 256 * p)
+    travelled : ndarray of uint32 or int64, shape (k, 3, 256 * p)
+        Of the children that were added up, in their order; see `take_sums`.
+    children, sums, features : see `settle`
     """
-    _put_sums_kernel(sums.dtype)(sums, which, parts)
+    _settle_sums_kernel(travelled.dtype)(travelled, children, sums, *(N_BINS * f for f in features))
 
 
 @functools.cache
-def _put_sums_kernel(dtype):
-    is_narrow = dtype == np.uint32
-    given = types.Array(types.uint32 if is_narrow else i8, 3, "C", readonly=True)
-    return build(_put_narrow if is_narrow else _put_wide, types.void(given, vector(i8), types.Array(i8, 4, "C")))
+def _settle_sums_kernel(dtype):
+    given = types.Array(types.uint32 if dtype == np.uint32 else i8, 3, "C", readonly=True)
+    signature = types.void(given, matrix(i8), types.Array(i8, 3, "C"), i8, i8)
+    return build(_settle_narrow if dtype == np.uint32 else _settle_wide, signature)
 
 
-def _put_narrow(sums, which, parts):
-    for s in range(which.size):
-        gradient, hessian, count = parts[0, which[s], 0], parts[0, which[s], 1], parts[0, which[s], 2]
-        for b in range(sums.shape[2]):
-            gradient[b] = np.int32(sums[s, 0, b])  # the only one with a sign
-            hessian[b] = sums[s, 1, b]
-            count[b] = sums[s, 2, b]
+def _settle_narrow(travelled, children, sums, start, stop):
+    k = 0
+    for s in range(children.shape[0]):
+        own, other, parent = children[s, 0], children[s, 1], children[s, 2]
+        if own < 0:
+            continue
+        gradient, hessian, count = sums[own, 0], sums[own, 1], sums[own, 2]
+        for b in range(start, stop):
+            gradient[b] = np.int32(travelled[k, 0, b])  # the only one with a sign
+        for b in range(start, stop):
+            hessian[b] = travelled[k, 1, b]
+        for b in range(start, stop):
+            count[b] = travelled[k, 2, b]
+        k += 1
+        if other >= 0:
+            _take_from(sums, own, other, parent, start, stop)
 
 
-def _put_wide(sums, which, parts):
-    for s in range(which.size):
+def _settle_wide(travelled, children, sums, start, stop):
+    k = 0
+    for s in range(children.shape[0]):
+        own, other, parent = children[s, 0], children[s, 1], children[s, 2]
+        if own < 0:
+            continue
         for plane in range(3):
-            for b in range(sums.shape[2]):
-                parts[0, which[s], plane, b] = sums[s, plane, b]
+            for b in range(start, stop):
+                sums[own, plane, b] = travelled[k, plane, b]
+        k += 1
+        if other >= 0:
+            _take_from(sums, own, other, parent, start, stop)
+
+
+@register_jitable
+def _take_from(sums, own, other, parent, start, stop):
+    for plane in range(3):
+        total, rest, whole = sums[own, plane], sums[other, plane], sums[parent, plane]
+        for b in range(start, stop):
+            rest[b] = whole[b] - total[b]
 
 
 def find_splits(sums, places, features, facts, totals, states, allowed, limits, gains, found, left_bins):

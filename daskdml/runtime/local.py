@@ -102,6 +102,10 @@ class LocalRun(Run):
         if chunks is not None:
             self._blocks = [block for i, c in enumerate(chunks) for block in c.blocks(*self._position(i))]
 
+    def for_each(self, n_items, work):
+        """Call ``work(i)`` for each item on the threads of this run, see `daskdml.runtime.threads.for_each`."""
+        for_each(n_items, work, self.n_threads)
+
     def _fold(self, fn, combine):
         fold = Fold(self.n_blocks, combine)
         self._each_block(fn, fold.add)

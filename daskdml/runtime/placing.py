@@ -10,7 +10,7 @@ from daskdml.utils.config import get_config
 
 from .cluster_check import check_cluster
 from .graphs import OURS
-from .replacing import apply_steps, itself
+from .replacing import ReplaceRows, apply_steps, itself
 from .waiting import ALLOWED_DEATHS, WorkerLost, cancelling, gather, raise_first, too_many_deaths, wait_for
 from .watch import Watch
 
@@ -134,7 +134,7 @@ class Placed:
         """Make the chunks again that nobody holds, on the workers there are now."""
         self._make(self._lost())
 
-    def settle(self, sizes, most=None):
+    def settle(self, sizes, most=None, uneven=UNEVEN):
         """Make lost chunks again and move others, so that no worker holds much more than its share.
 
         Parameters
@@ -143,6 +143,8 @@ class Placed:
             Of the chunks, such as their rows.
         most : callable of (address, cluster_check.Worker, size), optional
             What a worker that holds so much of it may hold, in that unit.
+        uneven : float, default 1.3
+            Times its share that a worker may hold before chunks are moved.
 
         Returns
         -------
@@ -167,7 +169,7 @@ class Placed:
             for address, worker in self.workers.items() if most is not None else ():
                 # Once each: what is put there from now on is not in the memory that was last heard of.
                 limits.setdefault(address, most(address, worker, load[address]))
-            homes, moves = assign(held, lost, threads, sizes, limits)
+            homes, moves = assign(held, lost, threads, sizes, limits, uneven)
             if not lost and not moves:
                 return {address: numbers for address, numbers in held.items() if numbers}
             try:
@@ -184,7 +186,7 @@ class Placed:
         with cancelling(self.client) as started:
             moved = []
             for address, numbers in moves.items():
-                movable = [i for i in numbers if itself in self._recipes[i][2]]
+                movable = [i for i in numbers if any(_keeps_in_memory(step) for step in self._recipes[i][2])]
                 for i in movable:
                     key = f"{OURS}moved-{uuid.uuid4().hex}"
                     moved.append((i, self.client.submit(itself, self.futures[i], key=key, workers=[address])))
@@ -243,6 +245,10 @@ class Placed:
         lost = [i for i, future in enumerate(self.futures) if not holders.get(future.key)]
         self.client.cancel([self.futures[i] for i in lost], force=True)
         return _ranges(lost, self.workers)
+
+
+def _keeps_in_memory(step):
+    return step is itself or isinstance(step, ReplaceRows)
 
 
 def assign(held, lost, threads, sizes, limits=None, most=UNEVEN):

@@ -2,11 +2,9 @@
 
 from typing import Any, NamedTuple
 
-import numpy as np
+from daskdml.utils.memory import empty_rows
 
 from .mapped import MappedChunk
-
-_LINE = 64
 
 
 def with_targets(chunk, fn):
@@ -53,14 +51,6 @@ class ReplaceRows(NamedTuple):
         else:
             each(len(blocks), work)
         return type(chunk)(out, chunk.y, chunk.weight)
-
-
-def empty_rows(n, n_columns, dtype):
-    """Return an array that begins where a line of the cache does: rows of 32 bytes never lie in two of them."""
-    n_bytes = n * n_columns * np.dtype(dtype).itemsize
-    memory = np.empty(n_bytes + _LINE, np.uint8)
-    start = -memory.ctypes.data % _LINE
-    return memory[start : start + n_bytes].view(dtype).reshape(n, n_columns)
 
 
 def itself(value):

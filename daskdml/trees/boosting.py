@@ -12,6 +12,7 @@ from daskdml.trees.grower import Grower, Steps
 from daskdml.trees.leaf_quantiles import leaf_quantiles
 from daskdml.trees.predictor import Ensemble
 from daskdml.trees.shards import Shard, Shards, cut
+from daskdml.utils.memory import empty_rows
 from daskdml.utils.portable import portable
 from daskdml.utils.random import row_hash, uniform
 
@@ -93,7 +94,7 @@ class Boosting(NamedTuple):
     given : GivenRows or None
         Rows that scores are taken of, instead of a share of those that trees are grown on.
     by_columns : bool
-        Whether bins are kept by columns too; changes no bit.
+        Whether bins are kept by columns too, and in one piece; changes no bit.
     """
 
     loss: Any
@@ -134,7 +135,7 @@ class Boosting(NamedTuple):
         n_threads : int
         for_each : callable of (n_items, work)
         """
-        pieces = _in_one_piece(blocks)
+        pieces = _in_pieces(blocks, self.by_columns)
         places = []
         for i, piece in enumerate(pieces):
             edges = cut(len(piece.X), n_threads if len(pieces) == 1 else 1)
@@ -150,7 +151,8 @@ class Boosting(NamedTuple):
 
     def _shard(self, piece, a, b):
         n, k = b - a, self.loss.n_outputs
-        first = piece.start + a
+        own = [(max(c, a), min(d, b), first - c) for c, d, first in piece.spans if c < b and d > a]
+        spans = [(c - a, d - a, c + before) for c, d, before in own]
         given, times, factor = None if piece.weight is None else piece.weight[a:b], None, None
         if given is not None:
             times = given.astype(np.uint8) if self.counts else (given > 0).astype(np.uint8)
@@ -160,12 +162,13 @@ class Boosting(NamedTuple):
             factor = by_class if factor is None else factor * by_class
         if self.validation is not None:
             times = np.ones(n, np.uint8) if times is None else times
-            times = np.where(is_held_out(self.seed, first, n, self.validation), 0, times).astype(np.uint8)
+            held = [is_held_out(self.seed, first, d - c, self.validation) for c, d, first in spans]
+            times = np.where(np.concatenate([np.zeros(0, bool), *held]), 0, times).astype(np.uint8)
         raw = np.zeros(n if k == 1 else (n, k))
         y = piece.y[a:b]
         y = np.ascontiguousarray(y if y.dtype in (np.float32, np.float64) else y.astype(np.float64))
         return Shard(
-            piece.X[a:b], len(self.bins.thresholds), y, factor, times, first, raw, self.has_hessian, self.by_columns,
+            piece.X[a:b], len(self.bins.thresholds), y, factor, times, spans, raw, self.has_hessian, self.by_columns,
             given,
         )  # fmt: skip
 
@@ -386,12 +389,15 @@ def is_held_out_of(shard):
     return shard.times == 0
 
 
-def _in_one_piece(blocks):
-    """Put blocks together whose rows lie behind each other in memory; the others stay alone."""
+def _in_pieces(blocks, joins):
+    """Put blocks together: all of them, or only those that lie behind each other in memory.
+
+    A histogram of a leaf costs as much as two thousand rows once a piece.
+    """
     pieces = []
     for block in blocks:
         last = pieces[-1] if pieces else None
-        if last is not None and _follows(last[-1], block):
+        if last is not None and (joins or _follows(last[-1], block)):
             last.append(block)
         else:
             pieces.append([block])
@@ -406,11 +412,19 @@ def _follows(a, b):
 
 
 def _joined(piece):
-    first = piece[0]
-    if len(piece) == 1:
-        return SimpleNamespace(X=first.X, y=first.y, weight=first.weight, start=first.start)
-    n = sum(len(block.X) for block in piece)
-    X = np.lib.stride_tricks.as_strided(first.X, (n, first.X.shape[1]), first.X.strides, writeable=False)
+    """Return blocks as one piece; spans are its rows that follow each other in the data."""
+    first, spans, n = piece[0], [], 0
+    for block in piece:
+        m = len(block.X)
+        if spans and spans[-1][2] + n - spans[-1][0] == block.start:
+            spans[-1] = spans[-1][0], n + m, spans[-1][2]
+        else:
+            spans.append((n, n + m, block.start))
+        n += m
+    if all(_follows(a, b) for a, b in zip(piece[:-1], piece[1:])):
+        X = np.lib.stride_tricks.as_strided(first.X, (n, first.X.shape[1]), first.X.strides, writeable=False)
+    else:
+        X = np.concatenate([block.X for block in piece], out=empty_rows(n, first.X.shape[1], np.uint8))
     y = np.concatenate([block.y for block in piece])
     weight = None if first.weight is None else np.concatenate([block.weight for block in piece])
-    return SimpleNamespace(X=X, y=y, weight=weight, start=first.start)
+    return SimpleNamespace(X=X, y=y, weight=weight, spans=spans)

@@ -27,8 +27,8 @@ class Shard:
         What gradients are multiplied by.
     times : ndarray of uint8, shape (n,), or None
         How often a row counts, 0 to 15; None for once.
-    first_row : int
-        Global number of the first one.
+    spans : list of (start, stop, first_row)
+        Which rows follow each other in the data, and the number of the first one there.
     raw : ndarray of float64, shape (n,) or (n, k)
         Raw predictions so far.
     has_hessian : bool
@@ -40,10 +40,10 @@ class Shard:
     """
 
     def __init__(
-        self, bins, n_features, y, weight, times, first_row, raw, has_hessian, by_columns=True, given_weight=None
+        self, bins, n_features, y, weight, times, spans, raw, has_hessian, by_columns=True, given_weight=None
     ):
         n = len(bins)
-        self.bins, self.y, self.raw, self.first_row, self.given_weight = bins, y, raw, int(first_row), given_weight
+        self.bins, self.y, self.raw, self.spans, self.given_weight = bins, y, raw, spans, given_weight
         self.weight = _NONE_F8 if weight is None else weight
         self.times = _NONE_U1 if times is None else times
         self.words = bins.view(np.uint32)
@@ -71,8 +71,9 @@ class Shard:
 
 def bytes_per_row(n_features, n_outputs, by_columns=True):
     """Return the bytes that a row takes in a `Shard`."""
-    # Bins, twice if by columns too; y and an entry; raw predictions, gradients and hessians.
-    return row_bytes(n_features) + n_features * by_columns + 4 + 8 + 16 * n_outputs
+    # Bins, three times where memory is plentiful: as they came, in one piece and by columns; y and an entry; raw
+    # predictions, gradients and hessians.
+    return row_bytes(n_features) * (1 + by_columns) + n_features * by_columns + 4 + 8 + 16 * n_outputs
 
 
 def histogram_bytes(n_features):
@@ -182,9 +183,11 @@ class Shards:
 
         def work(shard):
             gradient, hessian = shard.gradient_of(k)
-            growing.fill_entries(
-                gradient, hessian, shard.times, shard.first_row, key, scales, share, is_stochastic, shard.entries
-            )
+            for a, b, first_row in shard.spans:
+                growing.fill_entries(
+                    gradient[a:b], hessian[a:b], shard.times[a:b], first_row, key, scales, share, is_stochastic,
+                    shard.entries[a:b], a,
+                )  # fmt: skip
             shard.segments[0] = 0, len(shard)
             with self._borrowed() as (t, packed, _):
                 growing.add_rows(shard.words, shard.entries, 0, len(shard), packed, parts[t, 0], most)

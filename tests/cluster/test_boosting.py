@@ -6,13 +6,15 @@ import signal
 import threading
 import time
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, wait
 
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier
+from daskdml.runtime.spmd.cluster import ClusterRanks
 from daskdml.trees.binning import find_bins
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -88,7 +90,7 @@ def test_killed_workers_do_not_change_a_bit(expected, mode, seed, monkeypatch, t
                 killer.begin()
 
         if seed < 2:
-            monkeypatch.setattr("daskdml.ensemble._boosting.find_bins", kill_after_bins)
+            monkeypatch.setattr("daskdml.ensemble._boosting_base.find_bins", kill_after_bins)
         else:
             monkeypatch.setattr("daskdml.runtime.checkpoint.Checkpoint.write_or_warn", kill_after_trees)
         with caplog.at_level("INFO", logger="daskdml"):
@@ -110,6 +112,28 @@ def test_number_of_workers_does_not_change_a_bit(expected):
             config_context(runtime="spmd"),
         ):
             assert bits(make().fit(*collections())) == expected
+
+
+def test_rows_that_lie_on_one_worker_are_spread_before_trees_are_grown(expected, monkeypatch):
+    """Bins are moved, not values; the bits stay."""
+    groups, start = [], ClusterRanks._start
+
+    def noted(self, action):
+        groups.append({address: sum(self.lengths[i] for i in numbers) for address, numbers in action.owners.items()})
+        start(self, action)
+
+    monkeypatch.setattr(ClusterRanks, "_start", noted)
+    with (
+        LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        config_context(runtime="spmd"),
+    ):
+        first = min(client.nthreads())
+        parts = [dask.persist(part, workers=[first])[0] for part in collections()]
+        wait(parts)
+        assert bits(make().fit(*parts)) == expected
+    (group,) = groups
+    assert len(group) == 3 and max(group.values()) <= 1.1 * N / 3
 
 
 def test_a_fit_by_tasks_is_refused():

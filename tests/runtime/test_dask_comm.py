@@ -15,41 +15,16 @@ import cloudpickle
 import distributed.protocol.pickle
 import numpy as np
 import pytest
-from distributed.comm import connect, listen
+from distributed.comm import connect
 from distributed.protocol import to_serialize
-from tornado.ioloop import IOLoop
 
 from daskdml.runtime.spmd import dask_comm
-from daskdml.runtime.spmd.dask_comm import Post, Turn, Wire, missing_names
+from daskdml.runtime.spmd.dask_comm import Turn, Wire, missing_names
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Labelled, Meta
 
+from .posts import until, worker
+
 OPENING = {"op": dask_comm.OPERATION, "reply": False, "run": "r", "generation": 1, "source": 0}
-
-
-@contextlib.asynccontextmanager
-async def worker(memory_limit=None):
-    """The post of a worker that is nothing but a listener."""
-    found = SimpleNamespace(memory_manager=SimpleNamespace(memory_limit=memory_limit), connection_args={})
-    found.loop, post = IOLoop.current(), Post(found)
-
-    async def handle(comm):
-        opening = await comm.read()
-        del opening["op"], opening["reply"]
-        await post.take_in(comm, **opening)
-
-    listener = await listen("tcp://127.0.0.1:0", handle)
-    found.address = listener.contact_address
-    try:
-        yield post
-    finally:
-        listener.stop()
-
-
-async def until(condition):
-    end = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end
-        await asyncio.sleep(0.01)
 
 
 async def deliver(post, *messages, **opening):
@@ -63,7 +38,7 @@ async def deliver(post, *messages, **opening):
 
 
 def packet(x, number=0):
-    return dask_comm._message(number, Labelled("call 1", np.asarray(x)))
+    return dask_comm._message(number, *dask_comm._describe(Labelled("call 1", np.asarray(x))))
 
 
 def refuse(*args, **kwargs):

@@ -67,7 +67,7 @@ class Table:
         for a, b in itertools.pairwise(edges):
             times = None if self.times is None else self.times[a:b]
             y = np.zeros(b - a)
-            shard = Shard(rows[a:b].copy(), self.p, y, None, times, a, np.zeros(b - a), self.has_hessian)
+            shard = Shard(rows[a:b].copy(), self.p, y, None, times, [(0, b - a, a)], np.zeros(b - a), self.has_hessian)
             shard.gradient[0] = self.g[a:b]
             shard.hessian[0] = self.h[a:b]
             made.append(shard)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from distributed import CancelledError, KilledWorker
 
 from daskdml.runtime.memory import format_bytes
-from daskdml.runtime.placing import NoRoom
+from daskdml.runtime.placing import UNEVEN, NoRoom
 from daskdml.runtime.replacing import itself
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.dask_comm import RANK_PREFIX
@@ -149,7 +149,7 @@ class ClusterRanks:
         Exception
             What the program raised, at once.
         """
-        self._program = _pickled(program)
+        self._program, self._evenness = _pickled(program), program.evenness
         prepare(self.client)
         self._scheduler = self.client.scheduler.address
         self.driver = Driver(
@@ -221,8 +221,10 @@ class ClusterRanks:
         until = time.monotonic() + WAIT_FOR_ROOM
         while True:
             try:
-                is_first = not self.driver.generation
-                owners = self.placed.held() if is_first else self.placed.settle(self.lengths, self._most_rows)
+                if not self.driver.generation and self._evenness is None:
+                    owners = self.placed.held()
+                else:
+                    owners = self.placed.settle(self.lengths, self._most_rows, self._evenness or UNEVEN)
                 break
             except NoRoom as error:
                 self.placed.watch.present()  # what workers take may be less by now

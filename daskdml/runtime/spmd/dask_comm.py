@@ -15,6 +15,7 @@ from collections import deque
 from contextlib import suppress
 
 from daskdml.runtime.spmd.program import GroupChanged, Labelled, Station
+from daskdml.runtime.spmd.same_host import Incoming, Outgoing, may_share
 from daskdml.utils.portable import Parcel, from_frames, pack, to_frames, unpack
 
 OPERATION = "daskdml_packets"
@@ -23,6 +24,7 @@ RANK_PREFIX = "daskdml-rank-"
 MAILBOX_SHARE = 0.5
 MAILBOX_BYTES = 8 << 30  # where a worker has no limit
 MOST_WAITING = 64  # runs whose packets are kept on a worker where none of their ranks has begun
+SHARE_AFTER = 8  # packets to a worker of the same machine: a ring of shared memory is worth its making
 REMEMBERED = 1000  # runs of which a worker knows what is over
 GONE = ("cancelled", "released", "forgotten")
 NAMES = ("handlers", "loop", "connection_args", "memory_manager")  # of a Worker
@@ -103,7 +105,9 @@ class Desk:
     ----------
     station : Station
     changed : threading.Condition
-        Notified whenever a packet came or a generation ended.
+        Held by whoever looks at packets; see `tell`.
+    rings : dict of (generation, source) to daskdml.runtime.spmd.same_host.Incoming
+        Of ranks on the same machine.
     over : int
         Generations up to this one have lost a member.
     latest : tuple (generation, step, state) or None
@@ -112,14 +116,34 @@ class Desk:
 
     def __init__(self, over=0):
         self.station, self.changed = Station(), threading.Condition()
-        self.over, self.latest, self.n_users = over, None, 0
+        self.over, self.latest, self.n_users, self.rings = over, None, 0, {}
         self.station.retire(over)
+
+    def tell(self):
+        """Let ranks that wait look again: a packet came, or a generation ended. Called with ``changed`` held."""
+        self.changed.notify_all()
+        for ring in self.rings.values():
+            ring.wake()
+
+    def drain(self, generation, source, whole=True):
+        """Take the packets out of a ring whose turn it is, or only until one waits; return whether one does.
+
+        Called with ``changed`` held.
+        """
+        ring, station = self.rings.get((generation, source)), self.station
+        while ring is not None and (whole or not station.has(generation, source)):
+            number = ring.next_number()
+            if number is None or number > station.expects(generation, source):
+                break
+            described, frames = ring.take()
+            station.put(generation, source, number, _read(described, frames))
+        return station.has(generation, source)
 
     def end(self, generation):
         """Make calls of ranks up to this generation raise `GroupChanged`."""
         with self.changed:
             self.over = max(self.over, generation)
-            self.changed.notify_all()
+            self.tell()
 
 
 class Turn:
@@ -243,13 +267,15 @@ class Post:
         """Take in the packets of one rank until its stream ends: the handler on the worker's listener."""
         # Else Dask would unpickle what peers ask it to.
         comm.deserialize = False
-        desk, has_ended = self.desk(run), False
+        desk, has_ended, key = self.desk(run), False, (generation, source)
         try:
             while not has_ended:
                 message = await comm.read()
                 has_ended = message == "end"
-                if not has_ended:
-                    self._put(desk, generation, source, message)
+                if not has_ended and "ring" in message:
+                    await comm.write(self._share(desk, key, message["ring"]))
+                elif not has_ended:
+                    self._put(desk, key, message)
         except OSError:
             pass  # a peer that died or was ended: this group is no more
         except Exception as error:
@@ -258,16 +284,34 @@ class Post:
         finally:
             if not has_ended:
                 self.end(run, generation)
+            with desk.changed:
+                if has_ended:
+                    desk.drain(*key)
+                desk.tell()
+                desk.rings.pop(key, None)
             self.leave(run)
             comm.abort()
 
-    def _put(self, desk, generation, source, message):
-        packet = _read(message)
+    def _share(self, desk, key, name):
+        """Open the ring that a rank offers; return whether that could be done."""
+        try:
+            ring = Incoming(name)
+        except (OSError, ValueError, TypeError):
+            return False
+        with desk.changed:
+            desk.rings[key] = ring
+            desk.tell()
+        return True
+
+    def _put(self, desk, key, message):
+        packet = _read(message, message["frames"].frames)
         with desk.changed:
             if desk.station.n_bytes + packet.nbytes > self.most_bytes:
                 raise ValueError(f"More than {self.most_bytes} bytes wait for this worker's ranks.")
-            desk.station.put(generation, source, message["number"], packet)
-            desk.changed.notify_all()
+            # What was sent before it may stand in a ring.
+            desk.drain(*key)
+            desk.station.put(*key, message["number"], packet)
+            desk.tell()
 
 
 class Wire:
@@ -312,9 +356,13 @@ class Wire:
             )
         if to not in self._streams:
             self._streams[to] = _Stream(self, self.group[to])
-        number = self._numbers[to]
+        stream, number = self._streams[to], self._numbers[to]
         self._numbers[to] += 1
-        self._loop.add_callback(self._streams[to].put, _message(number, packet))
+        described, frames = _describe(packet)
+        if stream.ring is None or not stream.ring.put(number, described, frames):
+            self._loop.add_callback(stream.put, _message(number, described, frames))
+        if number == SHARE_AFTER and may_share(self.post.worker.address, self.group[to]):
+            self._loop.add_callback(stream.put, "offer")
         self._step_in()
 
     def receive(self, source):
@@ -323,17 +371,29 @@ class Wire:
         self.check()
         desk, key = self.desk, (self.generation, source)
         with desk.changed:
-            has_come = desk.station.has(*key)
+            has_come = desk.drain(*key, whole=False)
         if not has_come:
             self._give_turn()
-            with desk.changed:
-                desk.changed.wait_for(lambda: self._is_over() or desk.station.has(*key))
+            self._wait_for(key)
             self._take_turn()
         with desk.changed:
             self.check()
             packet = desk.station.take(*key)
         self._step_in()
         return packet
+
+    def _wait_for(self, key):
+        """Return when a packet waits, or the group is over."""
+        desk, ring = self.desk, None
+        while True:
+            with desk.changed:
+                if ring is None:
+                    desk.changed.wait_for(lambda: self._is_over() or desk.station.has(*key) or key in desk.rings)
+                if self._is_over() or desk.drain(*key, whole=False):
+                    return
+                ring = desk.rings.get(key)
+            if ring is not None:
+                ring.wait()
 
     def check(self, at_boundary=False):
         """Raise `GroupChanged` if the group has changed, or is to change when a step has ended."""
@@ -367,6 +427,7 @@ class Wire:
         """Close the streams; those of a rank that is not done tell the others that the group has changed."""
         for stream in self._streams.values():
             self._loop.add_callback(stream.put, "end" if is_done else None)
+        self._streams = {}  # which know this: memory they share would wait for the garbage collector
         self._give_turn()
         self.post.exit(self)
 
@@ -389,10 +450,17 @@ def _come_here():
 
 
 class _Stream:
-    """The packets that go to one worker, in their order: written by a task of the worker's event loop."""
+    """The packets that go to one worker, in their order: written by a task of the worker's event loop.
+
+    Attributes
+    ----------
+    ring : daskdml.runtime.spmd.same_host.Outgoing or None
+        What the rank may write to itself, once the other side has it.
+    """
 
     def __init__(self, wire, address):
         self.wire, self.address, self.queue, self.task = wire, address, asyncio.Queue(), None
+        self.ring = self._offering = None
 
     def put(self, message):
         self.queue.put_nowait(message)
@@ -408,6 +476,9 @@ class _Stream:
             opening = {"op": OPERATION, "reply": False, "run": wire.run, "generation": wire.generation}
             await comm.write({**opening, "source": wire.rank})
             while (message := await self.queue.get()) is not None:
+                if message == "offer":
+                    await self._offer(comm)
+                    continue
                 await comm.write(message)
                 if message == "end":
                     await comm.close()
@@ -417,26 +488,46 @@ class _Stream:
                 _log.warning("Packets to %s could not be sent: %r", self.address, error)
             wire.post.end(wire.run, wire.generation)
         finally:
+            if self._offering is not None:
+                self._offering.cancel()
             if comm is not None:
                 with suppress(Exception):
                     comm.abort()
 
+    async def _offer(self, comm):
+        """Offer a ring; without one all goes on as before."""
+        try:
+            ring = Outgoing()
+        except OSError as error:
+            _log.debug("No memory is shared with %s: %r", self.address, error)
+            return
+        await comm.write({"ring": ring.name})
+        self._offering = asyncio.ensure_future(self._begin(comm, ring))
 
-def _message(number, labelled):
-    from distributed.protocol.serialize import Serialized
+    async def _begin(self, comm, ring):
+        """Wait for the answer, while packets take the comm."""
+        with suppress(OSError):
+            if await comm.read() is True:
+                ring.begin()
+                self.ring = ring
 
+
+def _describe(labelled):
+    """Return what stands in a packet, as JSON and msgpack know it, and its frames."""
     what, packet = labelled
     is_parcel = isinstance(packet, Parcel)
     # Not copied again: `Comm` and the codecs made it for this.
     header, arrays = packet if is_parcel else pack(packet, copies=False)
     described, frames = to_frames(arrays)
-    return {
-        "number": number, "what": what, "is_parcel": is_parcel, "header": header, "arrays": described,
-        "frames": Serialized({}, frames),
-    }  # fmt: skip
+    return {"what": what, "is_parcel": is_parcel, "header": header, "arrays": described}, frames
 
 
-def _read(message):
-    arrays = from_frames(message["arrays"], message["frames"].frames)
-    parcel = Parcel(message["header"], arrays)
-    return Labelled(message["what"], parcel if message["is_parcel"] else unpack(parcel))
+def _message(number, described, frames):
+    from distributed.protocol.serialize import Serialized
+
+    return {"number": number, **described, "frames": Serialized({}, frames)}
+
+
+def _read(described, frames):
+    parcel = Parcel(described["header"], from_frames(described["arrays"], frames))
+    return Labelled(described["what"], parcel if described["is_parcel"] else unpack(parcel))

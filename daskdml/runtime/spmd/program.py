@@ -11,6 +11,7 @@ from daskdml.comm import collectives, values
 from daskdml.comm.blocks import allreduce_blocks
 from daskdml.comm.endpoint import Endpoint
 from daskdml.comm.moves import Open, Pass, Recv, Send
+from daskdml.utils.memory import Recycled
 
 # Of a message between two processes of one machine through the workers' own connections; measured ones replace them.
 LATENCY, BANDWIDTH = 5e-4, 3e8
@@ -54,6 +55,9 @@ class Program:
     shares_threads : bool, default False
         Whether steps use all threads of their process themselves: there is one rank for a process then, where
         otherwise each thread of this process is a rank.
+    evenness : float or None, default None
+        Times its share of the rows that a worker may hold before the first group is formed: chunks of workers that hold
+        more are moved. None leaves them where they lie.
 
     Examples
     --------
@@ -71,6 +75,7 @@ class Program:
 
     n_threads = 1
     shares_threads = False
+    evenness = None
 
     def init(self, meta):
         """Return the first state, the same on every rank.
@@ -210,11 +215,11 @@ class Comm:
     ):
         self.rank, self.size, self.generation, self.meta = rank, size, generation, meta
         self.bytes_sent = self.rounds = 0
-        self._transport, self._endpoint = transport, Endpoint()
+        self._transport, self._endpoint, self._recycled = transport, Endpoint(), Recycled()
         self._topology, self.latency, self.bandwidth = topology, latency, bandwidth
         self._started = None
 
-    def allreduce(self, x, operation="sum", topology=None, compression=None, wait=True):
+    def allreduce(self, x, operation="sum", topology=None, compression=None, wait=True, copies=True):
         """Return the arrays of all ranks combined entry by entry; the bits depend on the number of ranks.
 
         Parameters
@@ -229,8 +234,10 @@ class Comm:
         wait : bool, default True
             False returns a `Started` at once, whose ``finish()`` returns the sum: what a rank computes before it asks
             for that hides the time on the way. It must ask before its next call.
+        copies : bool, default True
+            False for an array that nobody will write to again: ranks of one process may read it at any later time.
         """
-        x, endpoint = _numbers(x, operation), Endpoint(compression)
+        x, endpoint = self._numbers(x, operation, copies), Endpoint(compression)
         topology, exact = topology or self._topology, compression is None or compression.exact
         if topology == "auto":
             topology = collectives.choose_topology(self.size, x.nbytes, self.latency, self.bandwidth, exact)
@@ -241,7 +248,7 @@ class Comm:
             )
         what = f"allreduce of {x.dtype} {x.shape}, {operation}, {topology}"
         options = {"endpoint": endpoint, "topology": topology, "operation": operation}
-        started = self._start(what, collectives.allreduce, x, **options)
+        started = self._start(what, collectives.allreduce, x, empty=self._recycled.empty, **options)
         return started.finish() if wait else started
 
     def allreduce_blocks(self, values):
@@ -275,11 +282,11 @@ class Comm:
         _refuse_none(getattr(own, "nodes", own))
         return self._call("allreduce_values", values.allreduce_values, own, self.meta.n_blocks, combine)
 
-    def reduce_scatter(self, x, operation="sum", wait=True):
-        """Return this rank's slice of the combined vectors; for ``wait`` see `allreduce`."""
-        x = _numbers(x, operation)
+    def reduce_scatter(self, x, operation="sum", wait=True, copies=True):
+        """Return this rank's slice of the combined vectors; for ``wait`` and ``copies`` see `allreduce`."""
+        x = self._numbers(x, operation, copies)
         what = f"reduce_scatter of {x.dtype} {x.shape}, {operation}"
-        started = self._start(what, collectives.reduce_scatter, x, operation=operation)
+        started = self._start(what, collectives.reduce_scatter, x, operation=operation, empty=self._recycled.empty)
         return started.finish() if wait else started
 
     def allgather(self, x):
@@ -340,6 +347,17 @@ class Comm:
     def finish(self):
         """Wait until the program has ended on all ranks: the first report is believed, so none may still fail."""
         self._call("the end of the program", collectives.barrier)
+
+    def _numbers(self, x, operation, copies):
+        """Return an array that can be reduced."""
+        if operation not in collectives.OPERATIONS:
+            raise ValueError(f"operation must be one of {', '.join(collectives.OPERATIONS)}, got {operation!r}.")
+        x = np.asarray(x)
+        if x.dtype.kind not in "biufc":
+            raise TypeError(f"Reductions take numbers, got an array of {x.dtype}.")
+        if x.dtype == bool and operation == "sum":
+            return x.astype(np.int64)  # how many, as np.sum has it
+        return self._recycled.copy(x) if copies else x
 
     def _check_rank(self, rank):
         if not (isinstance(rank, numbers.Integral) and 0 <= rank < self.size):
@@ -412,16 +430,6 @@ class Started:
         return self._value
 
 
-def _numbers(x, operation):
-    """Return a copy of an array that can be reduced."""
-    if operation not in collectives.OPERATIONS:
-        raise ValueError(f"operation must be one of {', '.join(collectives.OPERATIONS)}, got {operation!r}.")
-    x = np.array(x)
-    if x.dtype.kind not in "biufc":
-        raise TypeError(f"Reductions take numbers, got an array of {x.dtype}.")
-    return x.astype(np.int64) if x.dtype == bool and operation == "sum" else x  # how many, as np.sum has it
-
-
 def _refuse_none(values):
     if not values:
         raise ValueError("Reductions over blocks take a value for each block of this rank, which has at least one.")
@@ -488,6 +496,10 @@ class Station:
         self._packets.setdefault(key, deque()).append(packet)
         self.n_bytes += packet.nbytes
         return True
+
+    def expects(self, generation, source):
+        """Return the number of the packet that is to come next."""
+        return self._expected.get((generation, source), 0)
 
     @property
     def is_empty(self):
