@@ -326,10 +326,11 @@ def run_cluster(rows=None, full=False):
             call()  # imports, kernels, connections
         seconds, models = take_turns(calls, 3 if full else 1)
         for name in calls:
-            if name != "xgboost.dask":
-                score = roc_auc_score(y_test, np.asarray(models[name].predict_proba(X_test))[:, 1])
-            else:
+            if name == "xgboost.dask":
                 score = roc_auc_score(y_test, models[name].get_booster().inplace_predict(X_test))
+            else:
+                here = models[name].to_local() if name == "lightgbm.dask" else models[name]
+                score = roc_auc_score(y_test, here.predict_proba(X_test)[:, 1])
             sheet.add(work, name, "seconds", seconds[name], quality=("AUC", score))
         for name in ("daskdml", "lightgbm.dask", "xgboost.dask"):
             sheet.add(work, name, "bytes of the largest worker at its peak", _peak(client, calls[name]))

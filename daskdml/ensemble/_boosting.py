@@ -56,7 +56,10 @@ class HistGradientBoostingClassifier(ScoredByAccuracy, HistGradientBoosting):
         Add iterations to those of the last fit.
     early_stopping : "auto" or bool, default "auto"
         Stop when the score does not get better; "auto" does for more than 10,000 rows.
-    scoring : "loss", default "loss"
+    scoring : str, callable or None, default "loss"
+        What stops early: "loss", one of scikit-learn's scorers, by name or itself, or None for the accuracy (or R²). A
+        scorer sees at most 10,000 of the rows that trees are grown on and a million of the others, which come to one
+        worker after each iteration, in their order; what it gets for X are raw predictions.
     validation_fraction : float, int or None, default 0.1
         Rows that scores are taken of, those whose numbers have the least hashes; None takes them of the training rows.
         Of more than a million rows a share is held out to within its square root.
@@ -138,8 +141,7 @@ class HistGradientBoostingClassifier(ScoredByAccuracy, HistGradientBoosting):
         self.subsample = subsample
         self.rounding = rounding
 
-    def _prepare_targets(self, fit, summary, found):
-        found.classes_ = summary.classes
+    def _check_targets(self, summary):
         check_classes(summary.classes)
         weights = summary.weights * (1.0 if self.class_weight is None else class_weights(self.class_weight, summary))
         if np.count_nonzero(weights) < 2:
@@ -147,9 +149,11 @@ class HistGradientBoostingClassifier(ScoredByAccuracy, HistGradientBoosting):
                 "This solver needs samples of at least 2 classes in the data, but all the weight is on the class "
                 f"{summary.classes.tolist()[int(np.argmax(weights))]!r}. Give another class a weight above 0."
             )
-        fit.run.transform_targets(functools.partial(encode_classes, summary.classes))
+
+    def _prepare_targets(self, run, summary):
+        run.transform_targets(functools.partial(encode_classes, summary.classes))
         k = len(summary.classes)
-        return Logistic() if k == 2 else Multinomial(k)
+        return Logistic() if k <= 2 else Multinomial(k)
 
     def _class_weights(self, summary, run):
         if self.class_weight == "balanced":
@@ -327,7 +331,7 @@ class HistGradientBoostingRegressor(ScoredByR2, HistGradientBoosting):
         self.subsample = subsample
         self.rounding = rounding
 
-    def _prepare_targets(self, fit, summary, found):
+    def _check_targets(self, summary):
         if np.ndim(summary.low) > 0:
             raise ValueError(f"y should be a 1d array, got {np.size(summary.low)} columns; fit one model for each.")
         if self.loss == "poisson" and (summary.low < 0 or summary.total <= 0):
@@ -336,6 +340,8 @@ class HistGradientBoostingRegressor(ScoredByR2, HistGradientBoosting):
             raise ValueError("loss='gamma' requires strictly positive y.")
         if self.loss == "quantile" and self.quantile is None:
             raise ValueError("loss='quantile' needs quantile=, a number between 0 and 1.")
+
+    def _prepare_targets(self, run, summary):
         kinds = {"squared_error": Squared, "absolute_error": Absolute, "poisson": Poisson, "gamma": Gamma}
         return Pinball(self.quantile) if self.loss == "quantile" else kinds[self.loss]()
 

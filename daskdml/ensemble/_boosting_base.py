@@ -16,8 +16,10 @@ from daskdml.ensemble._categories import categorical_mask
 from daskdml.ensemble._constraints import interaction_groups, monotonic_senses
 from daskdml.ensemble._given import check_given, given_rows
 from daskdml.ensemble._lightgbm import write_model
+from daskdml.ensemble._planning import expect_boosting
 from daskdml.ensemble._program import BoostingProgram
-from daskdml.fitting import fitting, one_dimensional
+from daskdml.ensemble._scoring import Score
+from daskdml.fitting import Planned, fitting, one_dimensional, planning
 from daskdml.fitting.rows import FactsOfRows
 from daskdml.kernels.binning import row_bytes
 from daskdml.runtime.checkpoint import digest_of
@@ -45,7 +47,7 @@ _CONSTRAINTS = {
     "interaction_cst": [list, tuple, Options({"pairwise", "no_interactions"}), None],
     "warm_start": ["boolean"],
     "early_stopping": [Options({"auto"}), "boolean"],
-    "scoring": [Options({"loss"})],
+    "scoring": [str, callable, None],
     "validation_fraction": [Interval(float, 0, 1, "neither"), Interval(_INT, 1, None), None],
     "n_iter_no_change": [Interval(_INT, 1, None)],
     "tol": [Interval(_REAL, 0, None)],
@@ -56,7 +58,7 @@ _CONSTRAINTS = {
 }
 
 
-class HistGradientBoosting(BaseEstimator):
+class HistGradientBoosting(Planned, BaseEstimator):
     """See the classes of `daskdml.ensemble`."""
 
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
@@ -82,20 +84,11 @@ class HistGradientBoosting(BaseEstimator):
             For bad parameters, y, weights or shapes, for columns of words that are not marked as categorical, and for
             more categories than ``max_bins``.
         """
-        check_params(self, {**_CONSTRAINTS, **self._constraints})
-        if get_config()["runtime"] == "tasks":
-            raise ValueError(
-                'Boosting runs as ranks, config_context(runtime="spmd"), or on threads of this process, "threads"; '
-                'runtime="tasks" has neither. Leave it at "auto".'
-            )
+        self._check_params()
         given = (X_val, y_val, sample_weight_val) if check_given(self, X_val, y_val, sample_weight_val) else None
         if self._goes_on:
             check_features(self, X, reset=False)  # its bins, and its trees, are of those
-        y, X, matrix, coding = one_dimensional(y), whole_rows(X), True, None
-        is_categorical = categorical_mask(self.categorical_features, X)
-        if is_categorical is not None:
-            X, coding = as_columns(X), Coding(is_categorical)
-            matrix = coding.reader(X)
+        y, X, matrix, coding = self._inputs(X, y)
         with fitting(self, X, y, sample_weight, verbose=self.verbose, passes="few", matrix=matrix) as fit:
             found = self._boost(fit, coding, given)
         vars(self).pop("feature_names_in_", None)
@@ -104,13 +97,54 @@ class HistGradientBoosting(BaseEstimator):
         self.fit_report_ = fit.report
         return self
 
+    def _check_params(self):
+        check_params(self, {**_CONSTRAINTS, **self._constraints})
+        if get_config()["runtime"] == "tasks":
+            raise ValueError(
+                'Boosting runs as ranks, config_context(runtime="spmd"), or on threads of this process, "threads"; '
+                'runtime="tasks" has neither. Leave it at "auto".'
+            )
+
+    def _inputs(self, X, y):
+        """Return y and X, how X becomes a matrix (see `daskdml.data.Partitioned`), and the `Coding` of categories."""
+        y, X = one_dimensional(y), whole_rows(X)
+        is_categorical = categorical_mask(self.categorical_features, X)
+        if is_categorical is None:
+            return y, X, True, None
+        X, coding = as_columns(X), Coding(is_categorical)
+        return y, X, coding.reader(X), coding
+
+    def _plan(self, X, y, sample_weight):
+        self._check_params()
+        y, X, matrix, coding = self._inputs(X, y)
+        with planning(self, X, y, sample_weight, matrix) as plan:
+            summary, sample, encode = plan.targets(self._kind), plan.sample, as_matrix
+            if coding is not None:
+                found = sample.run.map_reduce(coding.finder(self.max_bins))
+                encode = coding = coding.with_found(found, getattr(plan.features, "feature_names_in_", None))
+            if sample.everything is not None:  # a few rows say little about the others
+                self._check_targets(summary)
+            loss = self._prepare_targets(sample, summary)
+            settings = self._settings(plan.features, loss, coding)
+            found = expect_boosting(
+                plan, loss, settings, self.max_bins, int(self.max_iter), coding, encode, self._seed_of_draws()
+            )
+            return plan.finish(self, found)
+
+    def _seed_of_draws(self):
+        return as_seed(0 if self.random_state is None else self.random_state)
+
     def _boost(self, fit, coding, given):
         """Return the namespace of fitted attributes."""
         run, p = fit.run, fit.run.n_features
         found = SimpleNamespace()
         summary, coding = self._survey(fit, coding)
-        loss = self._prepare_targets(fit, summary, found)
+        self._check_targets(summary)
+        loss = self._prepare_targets(run, summary)
+        if self._kind == "classes":
+            found.classes_ = summary.classes
         settings = self._settings(fit.features, loss, coding)
+        score = None if self.scoring == "loss" else Score(self.scoring, getattr(found, "classes_", None), loss)
         seed, state, bins = self._begin(found)
         n_rows = run.n_samples
         stops = self.early_stopping
@@ -139,7 +173,7 @@ class HistGradientBoosting(BaseEstimator):
             loss, settings, bins, facts.has_missing, n_times, int(self.max_iter), seed, counts=facts.counts,
             most_weight=facts.most_weight, subsample=float(self.subsample), is_stochastic=self._is_stochastic(n_times),
             validation=validation, scores=stops, patience=int(self.n_iter_no_change), tol=float(self.tol),
-            class_weight=by_class, given=given, by_columns=by_columns,
+            class_weight=by_class, given=given, score=score, by_columns=by_columns,
         )  # fmt: skip
         # Rows are bins by now: what the bins are of, and what was there before, no hash of the rows tells.
         state = run.run_saved(BoostingProgram(boosting, state), fit.what + digest_of((seed, state, bins, given)))
@@ -190,7 +224,7 @@ class HistGradientBoosting(BaseEstimator):
     def _begin(self, found):
         """Return the seed, the state to begin with, and the bins, which a warm start has already."""
         if not self._goes_on:
-            return as_seed(0 if self.random_state is None else self.random_state), BoostingState(), None
+            return self._seed_of_draws(), BoostingState(), None
         model = self._model
         if self.max_iter < self.n_iter_:
             raise ValueError(

@@ -38,9 +38,9 @@ class Planned:
 
         Notes
         -----
-        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks.
-        Building kernels is left out, and so is the second pass that least squares make where columns are nearly
-        dependent.
+        Reads at most three lazy chunks, no further one after half a second, and times passes over a dozen blocks, or
+        trees that are grown on them. Building kernels is left out, and so are the second pass that least squares make
+        where columns are nearly dependent, and the trees that early stopping saves.
 
         Examples
         --------
@@ -75,6 +75,12 @@ class Expected(NamedTuple):
         Of these passes, on one thread.
     solve_seconds : float
         Of what no thread can help with.
+    kept_row_bytes : float or None
+        Of what is made of a row and kept instead of it.
+    n_reductions : float
+        See `daskdml.runtime.costs.Load`.
+    runtimes : tuple of str
+        Those that the fit may run on.
     """
 
     n_rounds: float
@@ -87,6 +93,9 @@ class Expected(NamedTuple):
     pilot_passes: float = 0.0
     pilot_seconds: float = 0.0
     solve_seconds: float = 0.0
+    kept_row_bytes: float | None = None
+    n_reductions: float = 0.0
+    runtimes: tuple = costs.RUNTIMES
 
 
 class Planning:
@@ -95,10 +104,12 @@ class Planning:
     Attributes
     ----------
     sample : daskdml.runtime Sample
+    features : namespace
+        With ``n_features_in_`` and, where there are names, ``feature_names_in_``.
     """
 
-    def __init__(self, data, sample):
-        self.data, self.sample = data, sample
+    def __init__(self, data, sample, features):
+        self.data, self.sample, self.features = data, sample, features
 
     def targets(self, kind):
         """Check y and weights, all of them where they are in memory; return their `TargetSummary`."""
@@ -133,6 +144,8 @@ class Planning:
             pilot_bytes=round(found.pilot_rows * row_bytes),
             read_seconds=sample.read_seconds,
             held_by=sample.held_by,
+            kept_bytes=None if found.kept_row_bytes is None else round(found.kept_row_bytes * sample.n_samples),
+            n_reductions=found.n_reductions,
         )
         slowness = sample.worker_slowness(found.fn, found.work_per_row)
         on_cluster = load._replace(pass_seconds=load.pass_seconds * slowness)
@@ -141,7 +154,7 @@ class Planning:
                 load if name == "threads" else on_cluster, name, n_workers, n_threads, memory_limit=limit,
                 thread_share=share,
             )
-            for name, n_workers, n_threads, limit in sample.places(WORKERS)
+            for name, n_workers, n_threads, limit in sample.places(WORKERS) if name in found.runtimes
         ]  # fmt: skip
         return Plan(
             type(estimator).__name__, sample.n_samples, sample.n_features, sample.n_bytes,
@@ -150,9 +163,9 @@ class Planning:
 
 
 @contextlib.contextmanager
-def planning(estimator, X, y, sample_weight):
+def planning(estimator, X, y, sample_weight, matrix=True):
     """Open a plan: check names and shapes as `fitting` does, align the inputs, take a few blocks of them."""
-    data, _ = aligned(estimator, X, y, sample_weight)
+    data, features = aligned(estimator, X, y, sample_weight, matrix)
     with one_blas_thread():
         sample = runtime.Sample(data)
-        yield Planning(data, sample)
+        yield Planning(data, sample, features)

@@ -10,7 +10,7 @@
 import math
 from typing import NamedTuple
 
-from daskdml.comm import blocks
+from daskdml.comm import TOPOLOGIES, blocks, choose_topology
 
 from .memory import SHARE
 
@@ -53,6 +53,10 @@ class Load(NamedTuple):
         Of making all rows from their source, on one thread.
     held_by : {"process", "source", "workers"}
         Who has the rows now: this process, nobody (lazy), the workers of a cluster.
+    kept_bytes : int or None
+        Of what is made of all rows and kept instead of them; None where they are kept themselves.
+    n_reductions : float
+        All-reduces of ``partial_bytes`` each in a pass; 0 for one along the tree of blocks.
     """
 
     n_rounds: float
@@ -66,6 +70,8 @@ class Load(NamedTuple):
     pilot_bytes: int = 0
     read_seconds: float = 0.0
     held_by: str = "source"
+    kept_bytes: int | None = None
+    n_reductions: float = 0.0
 
 
 class Prediction(NamedTuple):
@@ -131,8 +137,13 @@ def predict(
     """
     here = runtime == "threads"
     n_workers = 1 if here else n_workers
-    rows = math.ceil(load.data_bytes / n_workers)
-    fits = rows <= SHARE * memory_limit or (here and load.held_by == "process")
+    is_here_already = here and load.held_by == "process"
+    if load.kept_bytes is None:
+        rows = math.ceil(load.data_bytes / n_workers)
+        fits = is_here_already or rows <= SHARE * memory_limit
+    else:
+        rows = math.ceil(load.kept_bytes / n_workers) + load.data_bytes * is_here_already
+        fits = load.kept_bytes / n_workers <= SHARE * memory_limit
     slots = slots_of(n_workers, n_threads, load.n_blocks, thread_share)
     placing = _placing_seconds(load, here, slots, bandwidth) * (1 if fits else load.n_passes)
     arriving = 0.0 if here else load.pilot_bytes / bandwidth
@@ -253,6 +264,11 @@ def _reduction(load, runtime, n_workers, latency, bandwidth):
     """Return the seconds of adding up one pass's partials between processes, and the bytes that one of them sends."""
     if runtime == "threads":
         return 0.0, 0.0
+    if load.n_reductions:
+        n_bytes = load.partial_bytes
+        kind = TOPOLOGIES[choose_topology(n_workers, n_bytes, latency, bandwidth)]
+        taken, sent = kind.seconds(n_workers, n_bytes, latency, bandwidth), kind.bytes_sent(0, n_workers, n_bytes)
+        return load.n_reductions * taken, load.n_reductions * sent
     # A contiguous range of blocks is about half as many whole branches of the tree over blocks as the tree is high.
     branches = max(1.0, math.log2(max(1, min(load.n_blocks, 1 << 20))) / 2)
     if runtime == "spmd":

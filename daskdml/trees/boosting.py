@@ -18,7 +18,9 @@ from daskdml.utils.random import row_hash, uniform
 
 MOST_TIMES = 15  # that a row may count: four bits of an entry
 COUNTED_ROWS = 1_000_000  # up to which as many rows are held out as were asked for
-_TREE_STREAM, VALIDATION_STREAM = 21, 22
+SCORED_ROWS = 10_000  # that trees are grown on, of which scores other than the loss are taken: as scikit-learn
+MOST_SCORED = 1_000_000  # of the others, each of which travels to rank 0 after every iteration
+_TREE_STREAM, VALIDATION_STREAM, _SCORE_STREAM = 21, 22, 23
 _EPSILON = 1e-15
 _MOST_GRADIENT = 1e37
 # Bits of a rounded hessian, and of a gradient with its sign. Of 12 a packed histogram holds 8,191 rows; of 15 it holds
@@ -93,6 +95,8 @@ class Boosting(NamedTuple):
         What gradients are multiplied by, beside weights.
     given : GivenRows or None
         Rows that scores are taken of, instead of a share of those that trees are grown on.
+    score : callable of (raw, y, weight), or None
+        Returns a score, of which more is better; None takes the loss.
     by_columns : bool
         Whether bins are kept by columns too, and in one piece; changes no bit.
     """
@@ -114,6 +118,7 @@ class Boosting(NamedTuple):
     tol: float = 1e-7
     class_weight: Any = None
     given: Any = None
+    score: Any = None
     by_columns: bool = True
 
     @property
@@ -275,6 +280,16 @@ class Boosting(NamedTuple):
 
     def _score(self, state, shards, comm):
         """Return the state with the scores of the raw predictions as they are."""
+        train, held = (self._losses if self.score is None else self._other_scores)(state, shards, comm)
+        state = state._replace(train_scores=(*state.train_scores, train))
+        has_others = self.validation is not None or self.given is not None
+        if has_others:
+            state = state._replace(validation_scores=(*state.validation_scores, held))
+        watched = state.validation_scores if has_others else state.train_scores
+        return state._replace(is_over=should_stop(watched, self.patience, self.tol))
+
+    def _losses(self, state, shards, comm):
+        """Return minus the mean loss of the rows that trees are grown on, and of the others."""
         totals = shards.each(lambda shard: _loss_sums(shard, self.loss, self.counts, self.validation is not None))
         sums = [sum(part) for part in zip(*totals)] if totals else [0] * 4
         if self.given is not None:
@@ -282,12 +297,53 @@ class Boosting(NamedTuple):
         if comm.size > 1:
             sums = comm.broadcast_value(_add_up(comm.gather_values(sums)))
         train, weight, held, held_weight = (exact.as_float(total) for total in sums)
-        state = state._replace(train_scores=(*state.train_scores, -train / weight))
-        has_others = self.validation is not None or self.given is not None
-        if has_others:
-            state = state._replace(validation_scores=(*state.validation_scores, -held / held_weight))
-        watched = state.validation_scores if has_others else state.train_scores
-        return state._replace(is_over=should_stop(watched, self.patience, self.tol))
+        return -train / weight, (-held / held_weight if held_weight else None)
+
+    def _other_scores(self, state, shards, comm):
+        """Return the scores of some rows that trees are grown on, and of the others."""
+        parts = [
+            self._rows_to_score(shards, SCORED_ROWS / self.n_rows, False),
+            self._rows_to_score(shards, MOST_SCORED / self.n_rows, True),
+        ]
+        if self.given is not None:
+            watched = self._watch(state, shards, comm)
+            raw = watched.raw[:, 0] if self.loss.n_outputs == 1 else watched.raw
+            weight = None if self.given.weight is None else watched.weight
+            parts[1] = np.zeros(len(raw), np.int64), raw, watched.y, weight
+        parts = tuple(parts)
+        gathered = [parts] if comm.size == 1 else comm.gather_values(parts)
+        scores = None
+        if gathered is not None:
+            scores = tuple(self._score_of([parts[k] for parts in gathered]) for k in range(2))
+        return scores if comm.size == 1 else comm.broadcast_value(scores)
+
+    def _rows_to_score(self, shards, share, is_held):
+        """Return numbers, raw predictions, y and weights of rows, chosen by hashes of their numbers."""
+        found = []
+        for shard in shards:
+            trains = shard.times > 0 if len(shard.times) else np.ones(len(shard), bool)
+            chosen = trains if not is_held else ~trains if self.validation is not None else np.zeros(len(shard), bool)
+            numbers = np.concatenate([np.empty(0, np.int64), *(np.arange(f, f + b - a) for a, b, f in shard.spans)])
+            if share < 1:
+                chosen = chosen & (uniform(self.seed, _SCORE_STREAM, numbers) < share)
+            weight = shard.given_weight
+            found.append(
+                (numbers[chosen], shard.raw[chosen], shard.y[chosen].astype(np.float64),
+                 None if weight is None else weight[chosen])
+            )  # fmt: skip
+        raw = np.empty((0, self.loss.n_outputs) if self.loss.n_outputs > 1 else 0)
+        return _joined_rows(found) if found else (np.empty(0, np.int64), raw, np.empty(0), None)
+
+    def _score_of(self, parts):
+        """Return the score of rows, in the order of their numbers: the same bits from any ranks."""
+        numbers, raw, y, weight = _joined_rows([part for part in parts if len(part[0])] or parts[:1])
+        if weight is not None:
+            counts = weight > 0
+            numbers, raw, y, weight = numbers[counts], raw[counts], y[counts], weight[counts]
+        if not len(numbers):
+            return np.nan
+        order = np.argsort(numbers, kind="stable")
+        return self.score(raw[order], y[order], None if weight is None else weight[order])
 
     def _watch(self, state, shards, comm):
         """Return the validation rows of this rank, raw predictions brought up to the state."""
@@ -295,6 +351,13 @@ class Boosting(NamedTuple):
             shards.watched = WatchedRows(self.given, comm.rank, comm.size, self.loss.n_outputs, state.baseline)
         shards.watched.follow(state.trees)
         return shards.watched
+
+
+def _joined_rows(parts):
+    """Return (numbers, raw, y, weight) of several parts as one."""
+    numbers, raw, y, weight = zip(*parts)
+    weight = None if all(w is None for w in weight) else np.concatenate(weight)
+    return np.concatenate(numbers), np.concatenate(raw), np.concatenate(y), weight
 
 
 def _begin(shards, baseline):
