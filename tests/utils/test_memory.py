@@ -1,5 +1,9 @@
 """Memory that is used again is never memory that somebody still refers to."""
 
+import gc
+import queue
+import threading
+
 import numpy as np
 import pytest
 
@@ -45,14 +49,45 @@ def test_small_and_huge_arrays_are_not_held():
     recycled = Recycled()
     for n in (1, LEAST_BYTES - 1, MOST_BYTES + 1):
         recycled.empty(n, np.uint8)
-    assert not recycled._held
+    assert not recycled._free and not recycled._leases
     assert recycled.empty((), np.float64).shape == ()
 
 
 def test_what_is_held_is_bounded():
     recycled = Recycled()
     arrays = [recycled.empty(N + i, np.float64) for i in range(3 * MOST_HELD)]
-    assert len(recycled._held) == MOST_HELD and len({where(array) for array in arrays}) == len(arrays)
+    assert len({where(array) for array in arrays}) == len(arrays)
+    arrays.clear()
+    assert len(recycled._free) == MOST_HELD and not recycled._leases
+
+
+def test_arrays_outlive_what_made_them():
+    recycled = Recycled()
+    array = recycled.empty(N, np.float64)
+    array[:] = 7
+    del recycled
+    gc.collect()
+    assert (array == 7).all()
+
+
+def test_arrays_may_go_in_other_threads():
+    recycled, waiting = Recycled(), queue.Queue(4)
+
+    def check():
+        while (item := waiting.get()) is not None:
+            number, array = item
+            found.append((array == number).all())
+            del item, array
+
+    found, thread = [], threading.Thread(target=check)
+    thread.start()
+    for number in range(500):
+        array = recycled.empty(N + number % 3, np.float64)
+        array[:] = number
+        waiting.put((number, array))
+    waiting.put(None)
+    thread.join()
+    assert len(found) == 500 and all(found)
 
 
 def test_copies_are_copies():
