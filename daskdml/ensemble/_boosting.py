@@ -58,8 +58,9 @@ class HistGradientBoostingClassifier(ScoredByAccuracy, HistGradientBoosting):
         Stop when the score does not get better; "auto" does for more than 10,000 rows.
     scoring : str, callable or None, default "loss"
         What stops early: "loss", one of scikit-learn's scorers, by name or itself, or None for the accuracy (or R²). A
-        scorer sees at most 10,000 of the rows that trees are grown on and a million of the others, which come to one
-        worker after each iteration, in their order; what it gets for X are raw predictions.
+        scorer sees some 10,000 of the rows that trees are grown on and a million of the others (or of X_val; fewer of
+        many classes), which come to one worker after each iteration, in their order. What it gets for X are raw
+        predictions. A fit with a function of your own is not gone on with from a checkpoint by another process.
     validation_fraction : float, int or None, default 0.1
         Rows that scores are taken of, those whose numbers have the least hashes; None takes them of the training rows.
         Of more than a million rows a share is held out to within its square root.
@@ -83,7 +84,7 @@ class HistGradientBoostingClassifier(ScoredByAccuracy, HistGradientBoosting):
     classes_ : ndarray of shape (n_classes,)
     n_iter_, n_trees_per_iteration_ : int
     train_score_, validation_score_ : ndarray of shape (n_iterations + 1,)
-        Minus the mean loss before the first iteration and after each; empty without early stopping.
+        Minus the mean loss, or the score, before the first iteration and after each; empty without early stopping.
     do_early_stopping_ : bool
     feature_importances_ : ndarray of shape (n_features,)
     is_categorical_ : ndarray of bool, shape (n_features,), or None

@@ -126,10 +126,16 @@ class HistGradientBoosting(Planned, BaseEstimator):
                 self._check_targets(summary)
             loss = self._prepare_targets(sample, summary)
             settings = self._settings(plan.features, loss, coding)
+            self._score_for(summary, loss)
             found = expect_boosting(
                 plan, loss, settings, self.max_bins, int(self.max_iter), coding, encode, self._seed_of_draws()
             )
             return plan.finish(self, found)
+
+    def _score_for(self, summary, loss):
+        if isinstance(self.scoring, str) and self.scoring == "loss":
+            return None
+        return Score(self.scoring, summary.classes if self._kind == "classes" else None, loss)
 
     def _seed_of_draws(self):
         return as_seed(0 if self.random_state is None else self.random_state)
@@ -144,7 +150,7 @@ class HistGradientBoosting(Planned, BaseEstimator):
         if self._kind == "classes":
             found.classes_ = summary.classes
         settings = self._settings(fit.features, loss, coding)
-        score = None if self.scoring == "loss" else Score(self.scoring, getattr(found, "classes_", None), loss)
+        score = self._score_for(summary, loss)
         seed, state, bins = self._begin(found)
         n_rows = run.n_samples
         stops = self.early_stopping

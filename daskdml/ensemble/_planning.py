@@ -57,7 +57,8 @@ class GrowTrees(NamedTuple):
         """Grow trees on the rows of several blocks together."""
         started, boosting, n = time.perf_counter(), self.boosting, sum(block.n_rows for block in blocks)
         bin_rows, p = BinRows(boosting.bins, self.encode), len(boosting.bins.thresholds)
-        binned = [block._replace(X=bin_rows(block.X)) for block in blocks]
+        # Without weights: these would have to be told apart as a fit does, and change little.
+        binned = [block._replace(X=bin_rows(block.X), weight=None) for block in blocks]
         bin_seconds = time.perf_counter() - started
         shards = boosting.shards(binned, 1, _one_by_one)
         state = BoostingState(np.zeros(boosting.loss.n_outputs))
@@ -117,5 +118,6 @@ def expect_boosting(plan, loss, settings, max_bins, n_iter, coding, encode, seed
         DRIVER_ROUNDS, n_iter, work, WORK * p, n * row_seconds / n_iter,
         round(IN_VAIN * splits / n_reductions * 3 * 4 * N_BINS * p), min(n, most), 1.0,
         solve_seconds=threshold_seconds + n_iter * grown.tree_seconds / TREES,
-        kept_row_bytes=bytes_per_row(p, loss.n_outputs), n_reductions=n_reductions, runtimes=("threads", "spmd"),
+        kept_row_bytes=bytes_per_row(p, loss.n_outputs, by_columns=False), n_reductions=n_reductions,
+        runtimes=("threads", "spmd"),
     )  # fmt: skip

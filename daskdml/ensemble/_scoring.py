@@ -81,7 +81,7 @@ class Score:
             return float(self.scorer(self.seen, raw, y))
         if not self._takes_weight:
             raise ValueError(
-                f"scoring={self.scorer!r} takes no sample_weight, but rows have weights; give a scorer that does, or "
-                "scoring='loss'."
+                f"scoring={self.scorer!r} takes no sample_weight, but rows, or their classes, have weights; give a "
+                "scorer that does, or scoring='loss'."
             )
         return float(self.scorer(self.seen, raw, y, sample_weight=weight))

@@ -54,7 +54,8 @@ class Load(NamedTuple):
     held_by : {"process", "source", "workers"}
         Who has the rows now: this process, nobody (lazy), the workers of a cluster.
     kept_bytes : int or None
-        Of what is made of all rows and kept instead of them; None where they are kept themselves.
+        Of what is made of all rows and kept instead of them, without which there is no fit; None where rows are kept
+        themselves, or read again.
     n_reductions : float
         All-reduces of ``partial_bytes`` each in a pass; 0 for one along the tree of blocks.
     """
@@ -143,9 +144,9 @@ def predict(
         fits = is_here_already or rows <= SHARE * memory_limit
     else:
         rows = math.ceil(load.kept_bytes / n_workers) + load.data_bytes * is_here_already
-        fits = load.kept_bytes / n_workers <= SHARE * memory_limit
+        fits = load.kept_bytes / n_workers <= memory_limit
     slots = slots_of(n_workers, n_threads, load.n_blocks, thread_share)
-    placing = _placing_seconds(load, here, slots, bandwidth) * (1 if fits else load.n_passes)
+    placing = _placing_seconds(load, here, slots, bandwidth) * (1 if fits or load.kept_bytes else load.n_passes)
     arriving = 0.0 if here else load.pilot_bytes / bandwidth
     seconds = (
         FIT_SECONDS
@@ -155,6 +156,8 @@ def predict(
         + load.solve_seconds
         + passes_seconds(load, runtime, n_workers, slots, latency=latency, bandwidth=bandwidth)
     )
+    if not fits and load.kept_bytes:
+        seconds = math.inf  # such a fit is refused
     sent = 0.0
     if not here:
         _, sent = _reduction(load, runtime, n_workers, latency, bandwidth)

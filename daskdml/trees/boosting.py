@@ -20,6 +20,7 @@ MOST_TIMES = 15  # that a row may count: four bits of an entry
 COUNTED_ROWS = 1_000_000  # up to which as many rows are held out as were asked for
 SCORED_ROWS = 10_000  # that trees are grown on, of which scores other than the loss are taken: as scikit-learn
 MOST_SCORED = 1_000_000  # of the others, each of which travels to rank 0 after every iteration
+MOST_SCORED_BYTES = 64 << 20
 _TREE_STREAM, VALIDATION_STREAM, _SCORE_STREAM = 21, 22, 23
 _EPSILON = 1e-15
 _MOST_GRADIENT = 1e37
@@ -179,7 +180,7 @@ class Boosting(NamedTuple):
 
     def predict(self, shards, state):
         """Let the raw predictions of all rows be those of a state."""
-        shards.watched = None
+        shards.watched = shards.shares = None
         if state.baseline is None:
             return
         _begin(shards, state.baseline)
@@ -301,49 +302,85 @@ class Boosting(NamedTuple):
 
     def _other_scores(self, state, shards, comm):
         """Return the scores of some rows that trees are grown on, and of the others."""
-        parts = [
-            self._rows_to_score(shards, SCORED_ROWS / self.n_rows, False),
-            self._rows_to_score(shards, MOST_SCORED / self.n_rows, True),
-        ]
+        if shards.shares is None:
+            shards.shares = self._shares_to_score(shards, comm)
+        parts = [self._rows_to_score(shards, is_held, shards.shares[is_held]) for is_held in (False, True)]
         if self.given is not None:
-            watched = self._watch(state, shards, comm)
-            raw = watched.raw[:, 0] if self.loss.n_outputs == 1 else watched.raw
-            weight = None if self.given.weight is None else watched.weight
-            parts[1] = np.zeros(len(raw), np.int64), raw, watched.y, weight
+            parts[1] = self._given_to_score(self._watch(state, shards, comm))
         parts = tuple(parts)
         gathered = [parts] if comm.size == 1 else comm.gather_values(parts)
         scores = None
         if gathered is not None:
-            scores = tuple(self._score_of([parts[k] for parts in gathered]) for k in range(2))
+            has_others = self.validation is not None or self.given is not None
+            scores = tuple(
+                self._score_of([parts[k] for parts in gathered], is_watched=bool(k) or not has_others) for k in range(2)
+            )
         return scores if comm.size == 1 else comm.broadcast_value(scores)
 
-    def _rows_to_score(self, shards, share, is_held):
-        """Return numbers, raw predictions, y and weights of rows, chosen by hashes of their numbers."""
-        found = []
-        for shard in shards:
-            trains = shard.times > 0 if len(shard.times) else np.ones(len(shard), bool)
-            chosen = trains if not is_held else ~trains if self.validation is not None else np.zeros(len(shard), bool)
-            numbers = np.concatenate([np.empty(0, np.int64), *(np.arange(f, f + b - a) for a, b, f in shard.spans)])
-            if share < 1:
-                chosen = chosen & (uniform(self.seed, _SCORE_STREAM, numbers) < share)
-            weight = shard.given_weight
-            found.append(
-                (numbers[chosen], shard.raw[chosen], shard.y[chosen].astype(np.float64),
-                 None if weight is None else weight[chosen])
-            )  # fmt: skip
-        raw = np.empty((0, self.loss.n_outputs) if self.loss.n_outputs > 1 else 0)
-        return _joined_rows(found) if found else (np.empty(0, np.int64), raw, np.empty(0), None)
+    @property
+    def _most_scored(self):
+        return min(MOST_SCORED, MOST_SCORED_BYTES // (8 * (self.loss.n_outputs + 3)))
 
-    def _score_of(self, parts):
+    def _shares_to_score(self, shards, comm):
+        """Return the share of the rows with weight to score, of those that trees are grown on and of the others."""
+        n = np.array([sum(int(self._may_score(s, held).sum()) for s in shards) for held in (False, True)], np.int64)
+        n = n if comm.size == 1 else comm.allreduce(n)
+        return SCORED_ROWS / max(n[0], 1), self._most_scored / max(n[1], 1)
+
+    def _may_score(self, shard, is_held):
+        trains = shard.times > 0 if len(shard.times) else np.ones(len(shard), bool)
+        if is_held and self.validation is None:
+            return np.zeros(len(shard), bool)
+        weight = self._weight_to_score(shard)
+        chosen = ~trains if is_held else trains
+        return chosen if weight is None else chosen & (weight > 0)
+
+    def _weight_to_score(self, shard):
+        """Return weights of rows, those of their classes in them as scikit-learn has it; None for ones."""
+        weight = shard.given_weight
+        if self.class_weight is not None:
+            by_class = self.class_weight[shard.y.astype(np.intp)]
+            weight = by_class if weight is None else weight * by_class
+        return weight
+
+    def _rows_to_score(self, shards, is_held, share):
+        """Return numbers, raw predictions, y and weights of rows, chosen by hashes of their numbers."""
+        raw = np.empty((0, self.loss.n_outputs) if self.loss.n_outputs > 1 else 0)
+        found = [(np.empty(0, np.int64), raw, np.empty(0), None)]
+        for shard in shards:
+            chosen, weight = self._may_score(shard, is_held), self._weight_to_score(shard)
+            numbers = np.concatenate([np.empty(0, np.int64), *(np.arange(f, f + b - a) for a, b, f in shard.spans)])
+            chosen = chosen & self._is_drawn(numbers, share)
+            weight = None if weight is None else weight[chosen]
+            found.append((numbers[chosen], shard.raw[chosen], shard.y[chosen].astype(np.float64), weight))
+        return _joined_rows(found)
+
+    def _given_to_score(self, watched):
+        raw = watched.raw[:, 0] if self.loss.n_outputs == 1 else watched.raw
+        numbers = watched.first + np.arange(len(raw))
+        chosen = self._is_drawn(numbers, self._most_scored / len(self.given.y))
+        weight = None
+        if self.given.weight is not None:
+            chosen = chosen & (watched.weight > 0)
+            weight = watched.weight[chosen]
+        return numbers[chosen], raw[chosen], watched.y[chosen], weight
+
+    def _is_drawn(self, numbers, share):
+        return np.ones(len(numbers), bool) if share >= 1 else uniform(self.seed, _SCORE_STREAM, numbers) < share
+
+    def _score_of(self, parts, is_watched):
         """Return the score of rows, in the order of their numbers: the same bits from any ranks."""
-        numbers, raw, y, weight = _joined_rows([part for part in parts if len(part[0])] or parts[:1])
-        if weight is not None:
-            counts = weight > 0
-            numbers, raw, y, weight = numbers[counts], raw[counts], y[counts], weight[counts]
+        numbers, raw, y, weight = _joined_rows(parts)
         if not len(numbers):
             return np.nan
         order = np.argsort(numbers, kind="stable")
-        return self.score(raw[order], y[order], None if weight is None else weight[order])
+        try:
+            return self.score(raw[order], y[order], None if weight is None else weight[order])
+        except ValueError:
+            # A few rows may lack a class that the score asks for. Nobody stops because of these.
+            if is_watched:
+                raise
+            return np.nan
 
     def _watch(self, state, shards, comm):
         """Return the validation rows of this rank, raw predictions brought up to the state."""
@@ -355,8 +392,9 @@ class Boosting(NamedTuple):
 
 def _joined_rows(parts):
     """Return (numbers, raw, y, weight) of several parts as one."""
+    parts = [part for part in parts if len(part[0])] or parts[:1]
     numbers, raw, y, weight = zip(*parts)
-    weight = None if all(w is None for w in weight) else np.concatenate(weight)
+    weight = None if weight[0] is None else np.concatenate(weight)
     return np.concatenate(numbers), np.concatenate(raw), np.concatenate(y), weight
 
 

@@ -39,7 +39,7 @@ class WatchedRows:
     def __init__(self, given, rank, size, n_outputs, baseline):
         n = len(given.y)
         own = slice(n * rank // size, n * (rank + 1) // size)
-        self.bins, self.y = given.bins[own], given.y[own]
+        self.bins, self.y, self.first = given.bins[own], given.y[own], own.start
         self.weight = np.ones(len(self.y)) if given.weight is None else given.weight[own]
         self.raw = np.empty((len(self.y), n_outputs))
         self.raw[:] = baseline

@@ -115,6 +115,8 @@ class Shards:
         What grows trees on these rows, once there is one.
     watched : daskdml.trees.given_rows.WatchedRows or None
         Of the validation rows that a user gave, from the first score on.
+    shares : tuple of two floats, or None
+        Of rows that are scored, by other scores than the loss.
     """
 
     def __init__(self, shards, n_features, n_threads, for_each):
@@ -128,7 +130,7 @@ class Shards:
             packed = np.zeros(4 * growing.PACKED_BINS * n_words, np.int64)
             self._scratch.put((t, packed, np.empty(most + 1, np.uint64)))
         self._parts = np.zeros((n_threads, 1, 3, self.width), np.int64)
-        self.seconds, self.grower, self.watched = {}, None, None
+        self.seconds, self.grower, self.watched, self.shares = {}, None, None, None
 
     def __iter__(self):
         return iter(self._shards)

@@ -92,6 +92,19 @@ def test_inputs_of_all_kinds(model, kind):
     assert plan.n_samples in (900, 3000) and plan.n_features == 5 and plan.rows[0].seconds > 0
 
 
+@pytest.mark.parametrize("weight", [0.5, 300.0, np.linspace(0, 1, len(Y))])
+def test_weights_do_not_change_what_trees_are_expected_to_send(weight):
+    sent = [HistGradientBoostingClassifier().plan(X, Y, *given).rows[2].bytes_sent for given in ((), (weight,))]
+    assert sent[1] == pytest.approx(sent[0], rel=0.2)
+
+
+def test_rows_that_cannot_be_held_have_no_plan_there(monkeypatch):
+    monkeypatch.setattr("daskdml.runtime.sampling.process_limit", lambda: 100_000)
+    rows = HistGradientBoostingClassifier().plan(da.from_array(X, chunks=500), da.from_array(Y, chunks=500)).rows
+    assert not rows[0].fits and rows[0].seconds == math.inf
+    assert rows[-1].fits and rows[-1].seconds < math.inf
+
+
 def test_words_are_classes_too():
     assert HistGradientBoostingClassifier().plan(X, np.array(["no", "yes"])[Y]).rows
 
@@ -113,6 +126,7 @@ def test_other_losses_and_shapes_of_trees():
         (HistGradientBoostingClassifier(), (X[0], Y)),
         (HistGradientBoostingClassifier(learning_rate=-1), (X, Y)),
         (HistGradientBoostingClassifier(max_bins=256), (X, Y)),
+        (HistGradientBoostingClassifier(scoring="no_such_score", early_stopping=True), (X, Y)),
         (HistGradientBoostingClassifier(monotonic_cst=[1, 2, 0, 0, 0]), (X, Y)),
         (HistGradientBoostingClassifier(interaction_cst=[{0, 7}]), (X, Y)),
         (HistGradientBoostingRegressor(loss="poisson"), (X, -1.0 - Y)),

@@ -112,15 +112,65 @@ def test_of_many_rows_some_are_scored(monkeypatch):
 
 @pytest.mark.parametrize("given", [False, True])
 @pytest.mark.parametrize("kind", ["two", "three"])
-def test_any_workers_give_the_same_bits(kind, given):
-    y, scoring = TARGETS[kind], {"two": "neg_log_loss", "three": "neg_log_loss"}[kind]
+@pytest.mark.parametrize("weighted", [False, True])
+def test_any_workers_give_the_same_bits(kind, given, weighted, monkeypatch):
+    """Also of the rows that are drawn to be scored."""
+    monkeypatch.setattr("daskdml.trees.boosting.SCORED_ROWS", 1000)
+    monkeypatch.setattr("daskdml.trees.boosting.MOST_SCORED", 300)
+    y, w = TARGETS[kind], np.random.default_rng(1).choice([0.0, 0.3, 2.0], N)
     params = {"X_val": X[:500], "y_val": y[:500]} if given else {}
+    options = {"class_weight": "balanced"} if weighted else {}
+    if weighted:
+        params |= {"sample_weight": w, **({"sample_weight_val": w[:500]} if given else {})}
     found = []
     for n_workers in (1, 2, 5):
         cluster = SimulatedCluster(n_workers, rows_per_block=512, kills=[(0.05, 0)] if n_workers == 5 else ())
-        model = cluster.fit(make(kind, scoring=scoring), X, y, **params)
+        model = cluster.fit(make(kind, scoring="neg_log_loss", **options), X, y, **params)
         found.append((model.validation_score_.tobytes(), model.train_score_.tobytes()))
+        assert np.isfinite(model.validation_score_).all() and np.isfinite(model.train_score_).all()
     assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_classes_weigh_in_scores_of_rows_of_the_data(weighted):
+    """As scikit-learn has it: rows of X_val have their own weights only."""
+    y, half = (Z > 1.5).astype(int), N // 2
+    w = np.random.default_rng(1).uniform(0, 2, N) if weighted else np.ones(N)
+    weights = {"sample_weight": w[:half], "sample_weight_val": w[half:]} if weighted else {}
+    by_class = np.array([1.0, 7.0])
+    model = make("two", scoring="accuracy", class_weight={1: 7.0})
+    model.fit(X[:half], y[:half], X_val=X[half:], y_val=y[half:], **weights)
+    for scores, rows, weight in (
+        (model.train_score_, slice(half), w[:half] * by_class[y[:half]]),
+        (model.validation_score_, slice(half, N), w[half:]),
+    ):  # fmt: skip
+        found = expected(model, "accuracy", X[rows], y[rows], sample_weight=weight)
+        np.testing.assert_allclose(scores[1:], found, rtol=1e-10)
+
+
+def test_as_many_rows_are_scored_as_was_said_whatever_their_weights(monkeypatch):
+    monkeypatch.setattr("daskdml.trees.boosting.SCORED_ROWS", 1000)
+    for weight in (np.where(np.arange(N) % 3 == 0, 5.0, 0.0), np.where(np.arange(N) % 3 == 0, 0.5, 0.0)):
+        seen = []
+
+        def count(model, X, y, sample_weight):
+            seen.append(len(y))
+            assert (sample_weight > 0).all()
+            return 0.5
+
+        make("number", scoring=count, validation_fraction=0.25).fit(X, Z, sample_weight=weight)
+        assert seen[0] == pytest.approx(1000, rel=0.15) and seen[1] == pytest.approx(N / 12, rel=0.2)
+
+
+def test_a_class_that_few_scored_rows_lack_ends_no_fit(monkeypatch):
+    """Of the rows that trees are grown on, by which nobody stops; of the others it is an error."""
+    monkeypatch.setattr("daskdml.trees.boosting.SCORED_ROWS", 20)
+    y = np.zeros(N, int)
+    y[::600] = 1
+    model = make("two", scoring="neg_log_loss").fit(X, y, X_val=X[:601], y_val=y[:601])
+    assert np.isnan(model.train_score_).all() and np.isfinite(model.validation_score_).all()
+    with pytest.raises(ValueError, match="label"):
+        make("two", scoring="neg_log_loss").fit(X, y, X_val=X[1:500], y_val=y[1:500])
 
 
 def test_boosting_stops_where_the_score_gets_no_better():

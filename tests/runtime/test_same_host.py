@@ -17,7 +17,9 @@ from daskdml.runtime.spmd.same_host import RING_BYTES, Incoming, Outgoing, may_s
 
 from .posts import until, worker
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+pytestmark = pytest.mark.skipif(
+    not (hasattr(os, "mkfifo") and hasattr(os, "posix_fallocate")), reason="needs named pipes and memory set aside"
+)
 
 
 def pair():

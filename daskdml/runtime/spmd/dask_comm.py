@@ -273,7 +273,9 @@ class Post:
                 message = await comm.read()
                 has_ended = message == "end"
                 if not has_ended and "ring" in message:
-                    await comm.write(self._share(desk, key, message["ring"]))
+                    answer = self._share(desk, key, message["ring"])
+                    with suppress(OSError):  # who asks may have ended; what it sent before is still to be read
+                        await comm.write(answer)
                 elif not has_ended:
                     self._put(desk, key, message)
         except OSError:

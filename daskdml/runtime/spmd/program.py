@@ -56,8 +56,8 @@ class Program:
         Whether steps use all threads of their process themselves: there is one rank for a process then, where
         otherwise each thread of this process is a rank.
     evenness : float or None, default None
-        Times its share of the rows that a worker may hold before the first group is formed: chunks of workers that hold
-        more are moved. None leaves them where they lie.
+        Times its share of the rows that a worker of a cluster may hold when a group is formed: chunks of workers that
+        hold more are moved. None leaves them where they lie at first, and allows 1.3 later.
 
     Examples
     --------

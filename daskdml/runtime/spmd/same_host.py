@@ -155,7 +155,9 @@ class Incoming:
         if not stat.S_ISFIFO(os.fstat(self._pipe).st_mode):
             raise ValueError("This is no pipe.")
         self._wakes = os.pipe()
-        self._poll = select.poll()
+        # Not select, which takes no descriptor beyond 1,023.
+        self._poll, self._poll_wakes = select.poll(), select.poll()
+        self._poll_wakes.register(self._wakes[0], select.POLLIN)
         for end in self._wakes:
             os.set_blocking(end, False)
         for end in (self._pipe, self._wakes[0]):
@@ -208,7 +210,7 @@ class Incoming:
             os.write(self._wakes[1], b"w")
 
     def _wait_for_wake(self):
-        select.select([self._wakes[0]], [], [])
+        self._poll_wakes.poll()
         self._drain_wakes()
 
     def _drain_wakes(self):
