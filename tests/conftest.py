@@ -49,22 +49,25 @@ def pytest_addoption(parser):
     parser.addoption(
         "--slow-share", type=float, default=1.0, help="fraction of the tests marked slow to run, in [0, 1]; default all"
     )
+    parser.addoption("--share", type=float, default=1.0, help="fraction of the others to run, in [0, 1]; default all")
     parser.addoption(
-        "--slow-seed", default="", help="text that chooses which slow tests run: the same text, the same tests"
+        "--slow-seed", default="", help="text that chooses which tests of a share run: the same text, the same tests"
     )
 
 
 def pytest_collection_modifyitems(config, items):
-    """Keep a seeded share of the slow tests, so that a week of commits runs them all and one commit runs a few."""
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    seed = config.getoption("--slow-seed")
-    slow.sort(key=lambda item: hashlib.sha256(f"{seed}:{item.nodeid}".encode()).digest())
-    dropped = set(slow[math.ceil(len(slow) * config.getoption("--slow-share")) :])
+    """Keep a seeded share of the tests, so that a week of commits runs them all and one commit runs a few."""
+    seed, dropped = config.getoption("--slow-seed"), set()
+    for share, is_slow in (("--slow-share", True), ("--share", False)):
+        own = [item for item in items if bool(item.get_closest_marker("slow")) == is_slow]
+        own.sort(key=lambda item: hashlib.sha256(f"{seed}:{item.nodeid}".encode()).digest())
+        dropped.update(own[math.ceil(len(own) * config.getoption(share)) :])
     if dropped:
         config.hook.pytest_deselected(items=sorted(dropped, key=lambda item: item.nodeid))
         items[:] = [item for item in items if item not in dropped]
 
 
 def pytest_report_header(config):
-    share = config.getoption("--slow-share")
-    return f"slow tests: share {share:g}, seed {config.getoption('--slow-seed') or 'none'!r}" if share < 1 else None
+    slow, others = config.getoption("--slow-share"), config.getoption("--share")
+    seed = config.getoption("--slow-seed") or "none"
+    return f"slow tests: share {slow:g}, others {others:g}, seed {seed!r}" if min(slow, others) < 1 else None
