@@ -27,6 +27,7 @@ _MOST_GRADIENT = 1e37
 # Bits of a rounded hessian, and of a gradient with its sign. Of 12 a packed histogram holds 8,191 rows; of 15 it holds
 # an eighth of them, which costs where leaves have more, and rounds so much finer where rows are few.
 FEW_BITS, MANY_BITS, FEW_ROWS = 12, 15, 50_000
+_OF_CLASSES = ("logistic", "multinomial")
 # Largest gradient and hessian of losses that have them, at weight one.
 _BOUNDS = {"logistic": (1.0, 0.25), "multinomial": (1.0, 0.25), "absolute": (1.0, 1.0), "pinball": (1.0, 1.0)}
 
@@ -378,7 +379,7 @@ class Boosting(NamedTuple):
             return self.score(raw[order], y[order], None if weight is None else weight[order])
         except ValueError:
             # A few rows may lack a class that the score asks for. Nobody stops because of these.
-            if is_watched:
+            if is_watched or self.loss.name not in _OF_CLASSES or len(np.unique(y)) >= max(self.loss.n_outputs, 2):
                 raise
             return np.nan
 

@@ -271,12 +271,15 @@ class Post:
         try:
             while not has_ended:
                 message = await comm.read()
-                has_ended = message == "end"
-                if not has_ended and "ring" in message:
+                if message == "end":
+                    with desk.changed:
+                        desk.drain(*key)
+                    has_ended = True
+                elif "ring" in message:
                     answer = self._share(desk, key, message["ring"])
                     with suppress(OSError):  # who asks may have ended; what it sent before is still to be read
                         await comm.write(answer)
-                elif not has_ended:
+                else:
                     self._put(desk, key, message)
         except OSError:
             pass  # a peer that died or was ended: this group is no more
@@ -287,8 +290,6 @@ class Post:
             if not has_ended:
                 self.end(run, generation)
             with desk.changed:
-                if has_ended:
-                    desk.drain(*key)
                 desk.tell()
                 desk.rings.pop(key, None)
             self.leave(run)
