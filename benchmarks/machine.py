@@ -1,9 +1,11 @@
 """The machine line that stands at the head of each CSV, and what Linux says about a process's memory."""
 
+import contextlib
 import datetime
 import importlib.metadata
 import os
 import platform
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -20,9 +22,19 @@ def machine_line():
             f"{_processor()}, {len(os.sched_getaffinity(0))} cores, {memory / 2**30:.0f} GiB",
             f"python {platform.python_version()}",
             *versions,
+            *_commit(),
             datetime.date.today().isoformat(),
         ]
     )
+
+
+def _commit():
+    """Return the commit that is measured, as a list of one; of none outside a clone."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+", "--exclude=*"]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        found = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        return [f"commit {found}"]
+    return []
 
 
 def _processor():

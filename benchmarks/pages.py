@@ -4,7 +4,7 @@ import math
 import re
 from pathlib import Path
 
-from benchmarks.report import RESULTS, TRIED, read
+from benchmarks.report import RESULTS, TRIED, quality_of, read
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks.md"
 _BEGIN, _END = "<!-- tables begin: written by `python -m benchmarks table` -->", "<!-- tables end -->"
@@ -37,8 +37,8 @@ def _section(path):
         value = row.note if math.isnan(row.value) else f"{row.value:.3g}"
         if row.repetitions > 1:
             value += f" ({row.low:.3g} to {row.high:.3g})"
-        quality = f"{row.quality} {row.quality_value:.0e}" if row.quality else ""
-        lines.append(f"| {row.work} | {row.who} | {row.what} | {value} | {quality} | {row.must_show} | {row.met} |")
+        who = row.who if not row.note or math.isnan(row.value) else f"{row.who} ({row.note})"
+        lines.append(f"| {row.work} | {who} | {row.what} | {value} | {quality_of(row)} | {row.must_show} | {row.met} |")
     if path.with_suffix(".svg").exists():
         lines += ["", f"![{path.stem}](../benchmarks/results/{path.stem}.svg)"]
     return "\n".join(lines)

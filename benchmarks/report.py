@@ -120,7 +120,7 @@ class Sheet:
             if row.who.endswith(TRIED):
                 continue
             style = {"yes": "green", "no": "red"}.get(row.met)
-            cells = (row.work, row.who, row.what, _range(row), _quality(row), row.must_show, row.met)
+            cells = (row.work, row.who, row.what, _range(row), quality_of(row), row.must_show, row.met)
             table.add_row(*map(escape, cells), style=style)
         Console(width=150).print(table)
 
@@ -136,12 +136,16 @@ def _range(row):
     return text if row.repetitions < 2 else f"{text} ({row.low:.3g} to {row.high:.3g})"
 
 
-def _quality(row):
-    return f"{row.quality} {row.quality_value:.1e}" if row.quality else ""
+def quality_of(row):
+    """Return what was reached: scores with four digits, gaps and what else is small by its size."""
+    if not row.quality:
+        return ""
+    value = row.quality_value
+    return f"{row.quality} {value:.4f}" if abs(value) >= 0.01 else f"{row.quality} {value:.1e}"
 
 
 def _sentence(row):
-    parts = [f"{row.work} | {row.who}: {row.what} {_range(row)}", _quality(row), row.note]
+    parts = [f"{row.work} | {row.who}: {row.what} {_range(row)}", quality_of(row), row.note]
     if row.must_show:
         parts.append(f"must show {row.must_show}: {row.met}")
     return " | ".join(filter(None, parts))
@@ -185,7 +189,7 @@ def draw(path):
     colors = [_OURS if row.who.startswith("daskdml") else _THEIRS for row in rows]
     axes.barh(places, [row.value for row in rows], xerr=errors, color=colors, height=0.7, ecolor="#444", capsize=2)
     for place, row in zip(places, rows):
-        text = " ".join(filter(None, [f" {row.value:.3g}", _quality(row)]))
+        text = " ".join(filter(None, [f" {row.value:.3g}", quality_of(row)]))
         axes.text(row.high, place, text, va="center", fontsize=7)
     axes.set_yticks(places, [f"{row.work}: {row.who}" for row in rows], fontsize=7)
     axes.invert_yaxis()

@@ -17,7 +17,7 @@ PACKAGE = Path(daskdml.__file__).parent
 ANYTHING = "*"
 
 # What rooms that see no user input may read from; each line adds the rooms below it.
-CORE = "utils kernels losses penalties objectives solvers data runtime report metrics trees fitting"
+CORE = "utils kernels losses penalties objectives solvers data runtime report metrics trees programs fitting"
 # Estimator rooms see the user's types, so frames may be named there; they never import each other.
 ESTIMATORS = ("linear_model", "preprocessing", "impute", "model_selection", "wrappers", "ensemble", "tree")
 
@@ -39,8 +39,9 @@ LAYERS = {
         "numpy scipy dask distributed threadpoolctl psutil cloudpickle llvmlite fsspec",
     ),
     "report": ("utils", "numpy rich matplotlib jinja2 pandas IPython"),
-    "trees": ("kernels losses utils", "numpy"),
-    "fitting": ("data kernels losses metrics report runtime trees utils", "numpy sklearn"),
+    "trees": ("kernels losses utils", "numpy scipy"),
+    "programs": ("data runtime trees utils", "numpy"),
+    "fitting": ("data kernels losses metrics programs report runtime trees utils", "numpy sklearn"),
     "metrics": ("data runtime kernels utils", "numpy scipy sklearn"),
     **{room: (CORE, "numpy scipy sklearn pandas narwhals") for room in ESTIMATORS},
     "testing": (ANYTHING, ANYTHING),

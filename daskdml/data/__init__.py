@@ -3,7 +3,7 @@
 from daskdml.data.blocks import Block, Chunk, UnevenChunks, count_blocks, rows_per_block
 from daskdml.data.features import check_features, check_not_empty, feature_names
 from daskdml.data.kinds import is_dask, is_frame, refuse_unread
-from daskdml.data.matrix import as_matrix, check_finite
+from daskdml.data.matrix import as_matrix, check_finite, side_by_side
 from daskdml.data.partitioned import Partitioned, whole_rows
 from daskdml.data.rows import apply_rows
 from daskdml.data.targets import TargetSummary, as_target, as_vector, as_weight, encode_classes, target_summary
@@ -29,6 +29,7 @@ __all__ = [
     "is_frame",
     "refuse_unread",
     "rows_per_block",
+    "side_by_side",
     "target_summary",
     "whole_rows",
 ]

@@ -69,6 +69,27 @@ def as_matrix(X, *, dtype=None, allow_csc=False, ensure_finite=False):
     return out
 
 
+def side_by_side(X):
+    """Return rows as one matrix, as `as_matrix` does; a tuple holds panels of their columns.
+
+    Parameters
+    ----------
+    X : table in memory, or tuple of tables with the same rows
+
+    Returns
+    -------
+    ndarray or csr_matrix
+    """
+    if not isinstance(X, tuple):
+        return as_matrix(X)
+    panels = [as_matrix(panel) for panel in X]
+    if any(is_sparse(panel) for panel in panels):
+        from scipy import sparse
+
+        return sparse.hstack(panels, format="csr")
+    return np.concatenate(panels, axis=1)
+
+
 def check_two_dimensional(X):
     """Raise scikit-learn's sentence when X has another number of dimensions than two."""
     ndim = len(X.shape)

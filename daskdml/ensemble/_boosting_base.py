@@ -8,22 +8,20 @@ from types import SimpleNamespace
 
 import numpy as np
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import NotFittedError
 
-from daskdml.data import apply_rows, as_matrix, check_features, is_dask, whole_rows
+from daskdml.data import apply_rows, as_matrix, check_features, is_dask, side_by_side, whole_rows
 from daskdml.data.codes import Coding, as_columns
 from daskdml.ensemble._categories import categorical_mask
 from daskdml.ensemble._constraints import interaction_groups, monotonic_senses
 from daskdml.ensemble._given import check_given, given_rows
 from daskdml.ensemble._lightgbm import write_model
 from daskdml.ensemble._planning import expect_boosting
-from daskdml.ensemble._program import BoostingProgram
 from daskdml.ensemble._scoring import Score
-from daskdml.fitting import Planned, fitting, one_dimensional, planning
-from daskdml.fitting.rows import FactsOfRows
+from daskdml.fitting import HoldsTrees, Planned, fitting, one_dimensional, planning
 from daskdml.kernels.binning import row_bytes
+from daskdml.programs import BoostingProgram, FactsOfRows
 from daskdml.runtime.checkpoint import digest_of
-from daskdml.trees import BinRows, Boosting, BoostingState, Ensemble, Settings, bytes_per_row, histogram_bytes
+from daskdml.trees import Boosting, BoostingState, Ensemble, Settings, bytes_per_row, histogram_bytes
 from daskdml.trees.binning import find_bins
 from daskdml.trees.boosting import FEW_ROWS, held_out_share
 from daskdml.utils.config import get_config
@@ -58,7 +56,7 @@ _CONSTRAINTS = {
 }
 
 
-class HistGradientBoosting(Planned, BaseEstimator):
+class HistGradientBoosting(HoldsTrees, Planned, BaseEstimator):
     """See the classes of `daskdml.ensemble`."""
 
     def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
@@ -99,26 +97,23 @@ class HistGradientBoosting(Planned, BaseEstimator):
 
     def _check_params(self):
         check_params(self, {**_CONSTRAINTS, **self._constraints})
-        if get_config()["runtime"] == "tasks":
-            raise ValueError(
-                'Boosting runs as ranks, config_context(runtime="spmd"), or on threads of this process, "threads"; '
-                'runtime="tasks" has neither. Leave it at "auto".'
-            )
+        self._check_runtime()
 
     def _inputs(self, X, y):
         """Return y and X, how X becomes a matrix (see `daskdml.data.Partitioned`), and the `Coding` of categories."""
-        y, X = one_dimensional(y), whole_rows(X)
-        is_categorical = categorical_mask(self.categorical_features, X)
+        y, is_categorical = one_dimensional(y), categorical_mask(self.categorical_features, X)
         if is_categorical is None:
-            return y, X, True, None
-        X, coding = as_columns(X), Coding(is_categorical)
+            # Rows are told apart by their hashes for a checkpoint, which needs them whole; so do codes of sparse ones.
+            is_whole = get_config()["checkpoint"] is not None or hasattr(getattr(X, "_meta", None), "indptr")
+            return y, whole_rows(X) if is_whole else X, True, None
+        X, coding = as_columns(whole_rows(X)), Coding(is_categorical)
         return y, X, coding.reader(X), coding
 
     def _plan(self, X, y, sample_weight):
         self._check_params()
         y, X, matrix, coding = self._inputs(X, y)
         with planning(self, X, y, sample_weight, matrix) as plan:
-            summary, sample, encode = plan.targets(self._kind), plan.sample, as_matrix
+            summary, sample, encode = plan.targets(self._kind), plan.sample, side_by_side
             if coding is not None:
                 found = sample.run.map_reduce(coding.finder(self.max_bins))
                 encode = coding = coding.with_found(found, getattr(plan.features, "feature_names_in_", None))
@@ -158,19 +153,29 @@ class HistGradientBoosting(Planned, BaseEstimator):
             stops = given is not None or n_rows > EARLY_STOPPING_ROWS
         stops = bool(stops)
         validation = self._validation(seed, n_rows) if stops and given is None else None
-        encode, is_categorical, categories = as_matrix, np.zeros(p, bool), None
+        encode, is_categorical, categories = side_by_side, np.zeros(p, bool), None
         if coding is not None:
             encode, is_categorical, categories = coding, coding.is_categorical, coding.codes
-        run.check_room(bytes_per_row(p, loss.n_outputs, by_columns=False), histogram_bytes(p))
-        by_columns = run.has_room(bytes_per_row(p, loss.n_outputs), histogram_bytes(p), COLUMNS_SHARE)
+        apart = 0  # what rows whose features several workers have take more
+        if run.panels is not None:
+            of_tiles = sum(row_bytes(columns.stop - columns.start) + 16 for columns in run.panels)
+            apart = (run.n_workers - 1) * bytes_per_row(0, loss.n_outputs) + 3 * (of_tiles - row_bytes(p))
+        if run.layout != "csr":
+            # Before anything is read for it.
+            run.check_room(bytes_per_row(p, loss.n_outputs, by_columns=False) + apart)
         started = time.perf_counter()
         if bins is None:
             bins = find_bins(run, self.max_bins, is_categorical, encode, seed, categories=categories)
-        run.replace_rows(BinRows(bins, encode), row_bytes(p), np.uint8)
+        kept = bins.kept_as(encode, run.layout if run.panels is None else "dense")
+        beside = run.n_workers * histogram_bytes(bins.first[-1], self.max_leaf_nodes, run.threads_per_worker)
+        n_bytes = [apart + bytes_per_row(p, loss.n_outputs, twice, kept.n_stored) for twice in (False, True)]
+        run.check_room(n_bytes[0], beside)
+        by_columns = run.has_room(n_bytes[1], beside, COLUMNS_SHARE)
+        run.replace_rows(*kept)
         if given is not None:
             given = self._given(given, fit.features, bins, coding, getattr(found, "classes_", None))
         by_class = self._class_weights(summary, run)
-        facts = run.map_reduce(FactsOfRows(p, by_class, seed, validation))
+        facts = run.map_reduce(FactsOfRows(p, by_class, seed, validation, bins.first))
         bin_seconds = time.perf_counter() - started
         if validation is not None:
             self._check_validation(facts)
@@ -179,7 +184,8 @@ class HistGradientBoosting(Planned, BaseEstimator):
             loss, settings, bins, facts.has_missing, n_times, int(self.max_iter), seed, counts=facts.counts,
             most_weight=facts.most_weight, subsample=float(self.subsample), is_stochastic=self._is_stochastic(n_times),
             validation=validation, scores=stops, patience=int(self.n_iter_no_change), tol=float(self.tol),
-            class_weight=by_class, given=given, score=score, by_columns=by_columns,
+            class_weight=by_class, given=given, score=score, by_columns=by_columns, panels=run.panels,
+            n_blocks=run.n_blocks,
         )  # fmt: skip
         # Rows are bins by now: what the bins are of, and what was there before, no hash of the rows tells.
         state = run.run_saved(BoostingProgram(boosting, state), fit.what + digest_of((seed, state, bins, given)))
@@ -223,10 +229,6 @@ class HistGradientBoosting(Planned, BaseEstimator):
         summary, found = fit.targets(self._kind, beside=coding.finder(self.max_bins))
         return summary, coding.with_found(found, getattr(fit.features, "feature_names_in_", None))
 
-    @property
-    def _goes_on(self):
-        return self.warm_start and getattr(self, "_model", None) is not None
-
     def _begin(self, found):
         """Return the seed, the state to begin with, and the bins, which a warm start has already."""
         if not self._goes_on:
@@ -236,12 +238,7 @@ class HistGradientBoosting(Planned, BaseEstimator):
             raise ValueError(
                 f"max_iter={self.max_iter} must be larger than or equal to n_iter_={self.n_iter_} when warm_start==True"
             )
-        known = getattr(self, "classes_", None)
-        if known is not None and not np.array_equal(known, found.classes_):
-            raise ValueError(
-                f"A warm start goes on with the classes {known.tolist()}, but y holds {found.classes_.tolist()}; set "
-                "warm_start=False."
-            )
+        self._check_same_classes(found)
         state = BoostingState(
             model.baseline, model.trees, tuple(self.train_score_.tolist()), tuple(self.validation_score_.tolist())
         )
@@ -348,21 +345,9 @@ class HistGradientBoosting(Planned, BaseEstimator):
         names = [f"x{f}" for f in range(self.n_features_in_)] if names is None else names.tolist()
         return write_model(model, self._loss, self._coding, names)
 
-    def _fitted(self):
-        model = getattr(self, "_model", None)
-        if model is None:
-            raise NotFittedError(
-                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before "
-                "using this estimator."
-            )
-        return model
-
     def _fitted_features(self):
         self._fitted()
         return self.n_features_in_
-
-    def __sklearn_is_fitted__(self):
-        return getattr(self, "_model", None) is not None
 
     def _map_raw(self, X, finish, **result):
         """Apply ``finish(raw predictions)`` to the rows of X, lazily on Dask input."""
@@ -385,12 +370,6 @@ class HistGradientBoosting(Planned, BaseEstimator):
         check_features(self, X, reset=False)
         for raw in model.staged_raw(as_matrix(X) if self._coding is None else self._coding(as_columns(X))):
             yield raw.copy() if finish is None else finish(raw.copy())
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.input_tags.sparse = True
-        tags.input_tags.allow_nan = True
-        return tags
 
 
 def _raw_of(model, finish, X):

@@ -9,12 +9,14 @@ from daskdml.fitting.classes import (
     with_exact_weights,
 )  # fmt: skip
 from daskdml.fitting.fit import Fit, aligned, fitting, one_dimensional, time_rows
-from daskdml.fitting.forests import ClassesOfTrees, GrownTrees, NumbersOfTrees
+from daskdml.fitting.forest_kinds import ClassesOfTrees, NumbersOfTrees
+from daskdml.fitting.forests import GrownTrees
+from daskdml.fitting.holding import HoldsTrees
 from daskdml.fitting.planning import Expected, Planned, Planning, planning
 from daskdml.fitting.scores import ScoredByAccuracy, ScoredByR2
 
 __all__ = [
-    "ClassesOfTrees", "Expected", "Fit", "GrownTrees", "NumbersOfTrees", "Planned", "Planning", "ScoredByAccuracy",
-    "ScoredByR2", "aligned", "check_classes", "class_weights", "fitting", "label_rows", "log_probabilities",
-    "one_dimensional", "planning", "probabilities", "time_rows", "with_exact_weights",
+    "ClassesOfTrees", "Expected", "Fit", "GrownTrees", "HoldsTrees", "NumbersOfTrees", "Planned", "Planning",
+    "ScoredByAccuracy", "ScoredByR2", "aligned", "check_classes", "class_weights", "fitting", "label_rows",
+    "log_probabilities", "one_dimensional", "planning", "probabilities", "time_rows", "with_exact_weights",
 ]  # fmt: skip

@@ -79,6 +79,10 @@ class Expected(NamedTuple):
         Of what is made of a row and kept instead of it.
     n_reductions : float
         See `daskdml.runtime.costs.Load`.
+    each_bytes, thread_bytes, met_bytes : int
+        See `daskdml.runtime.costs.Load`.
+    n_tasks : int or None
+        What no more threads than that can be at; None for row blocks.
     runtimes : tuple of str
         Those that the fit may run on.
     """
@@ -95,6 +99,10 @@ class Expected(NamedTuple):
     solve_seconds: float = 0.0
     kept_row_bytes: float | None = None
     n_reductions: float = 0.0
+    each_bytes: int = 0
+    thread_bytes: int = 0
+    met_bytes: int = 0
+    n_tasks: int | None = None
     runtimes: tuple = costs.RUNTIMES
 
 
@@ -138,7 +146,7 @@ class Planning:
             data_bytes=sample.n_bytes,
             partial_bytes=found.partial_bytes,
             pass_seconds=found.pass_seconds,
-            n_blocks=sample.n_blocks,
+            n_blocks=found.n_tasks or sample.n_blocks,
             solve_seconds=found.solve_seconds + found.pilot_seconds / pilot_slots,
             pilot_passes=found.pilot_passes,
             pilot_bytes=round(found.pilot_rows * row_bytes),
@@ -146,6 +154,9 @@ class Planning:
             held_by=sample.held_by,
             kept_bytes=None if found.kept_row_bytes is None else round(found.kept_row_bytes * sample.n_samples),
             n_reductions=found.n_reductions,
+            each_bytes=found.each_bytes,
+            thread_bytes=found.thread_bytes,
+            met_bytes=found.met_bytes,
         )
         slowness = sample.worker_slowness(found.fn, found.work_per_row)
         on_cluster = load._replace(pass_seconds=load.pass_seconds * slowness)

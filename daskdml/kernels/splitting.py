@@ -23,21 +23,21 @@ _EPSILON = 1e-15  # scikit-learn's: no division by zero
 u1, i1 = types.uint8, types.int8
 
 
-def settle(parts, children, sums, features):
+def settle(parts, children, sums, bins):
     """Add up the histograms of children from all threads, and take them from their parents'.
 
     Parameters
     ----------
-    parts : ndarray of int64, shape (n_threads, m, 3, 256 * p)
+    parts : ndarray of int64, shape (n_threads, m, 3, n_bins)
         Zeros again afterwards.
     children : ndarray of int64, shape (m, 3)
         Places in ``sums``: of the child that was added up, of the other one, of their parent, which may be the same;
         -1 for no histogram, and for no parent.
-    sums : ndarray of int64, shape (n_places, 3, 256 * p)
-    features : tuple (start, stop)
+    sums : ndarray of int64, shape (n_places, 3, n_bins)
+    bins : tuple (start, stop)
         Those to work on.
     """
-    _settle_kernel()(parts, children, sums, *(N_BINS * f for f in features))
+    _settle_kernel()(parts, children, sums, *bins)
 
 
 @functools.cache
@@ -68,11 +68,11 @@ def take_sums(parts, which, out):
 
     Parameters
     ----------
-    parts : ndarray of int64, shape (n_threads, m, 3, at least 256 * p)
+    parts : ndarray of int64, shape (n_threads, m, 3, n_bins)
         Zeros again afterwards.
     which : ndarray of int64, shape (k,)
         Places among the m.
-    out : ndarray of uint32 or int64, shape (k, 3, 256 * p)
+    out : ndarray of uint32 or int64, shape (k, 3, n_bins)
     """
     _take_sums_kernel(out.dtype)(parts, which, out)
 
@@ -96,16 +96,16 @@ def _take_sums(parts, which, out):
                 to[b] = total
 
 
-def settle_sums(travelled, children, sums, features):
+def settle_sums(travelled, children, sums, bins):
     """Take up histograms that have travelled, and take them from those of their parents.
 
     Parameters
     ----------
-    travelled : ndarray of uint32 or int64, shape (k, 3, 256 * p)
+    travelled : ndarray of uint32 or int64, shape (k, 3, n_bins)
         Of the children that were added up, in their order; see `take_sums`.
-    children, sums, features : see `settle`
+    children, sums, bins : see `settle`
     """
-    _settle_sums_kernel(travelled.dtype)(travelled, children, sums, *(N_BINS * f for f in features))
+    _settle_sums_kernel(travelled.dtype)(travelled, children, sums, *bins)
 
 
 @functools.cache
@@ -160,13 +160,14 @@ def find_splits(sums, places, features, facts, totals, states, allowed, limits, 
 
     Parameters
     ----------
-    sums : ndarray of int64, shape (n_places, 3, 256 * p)
+    sums : ndarray of int64, shape (n_places, 3, n_bins)
+        Of all features behind each other.
     places : ndarray of int64, shape (m,)
         Of the leaves in ``sums``.
     features : tuple (start, stop)
-    facts : ndarray of int64, shape (p, 4)
+    facts : ndarray of int64, shape (p, 5)
         Bins without the missing one; whether values are missing; whether bins are categories; sense of a monotonic
-        constraint (-1, 0, 1).
+        constraint (-1, 0, 1); place of the first bin, behind the last of which is that of missing values.
     totals : ndarray of int64, shape (m, 3)
         Gradient, hessian, count of the leaf.
     states : ndarray of float64, shape (m, 3)
@@ -251,13 +252,12 @@ def _find_splits(
             if allowed.size and not allowed[s, f]:
                 continue
             n_bins, has_missing, sense = facts[f, 0], facts[f, 1], facts[f, 3]
-            first = f * N_BINS
+            first = facts[f, 4]
             if facts[f, 2]:
                 before = best
                 best = _find_categories(
-                    sums_g[first : first + N_BINS], sums_h[first : first + N_BINS], sums_c[first : first + N_BINS],
-                    n_bins, has_missing, f, sense, node, limits, best, g, h, c, gain_of, more, order, rank, found,
-                    left_bins, s,
+                    sums_g[first:], sums_h[first:], sums_c[first:], n_bins, has_missing, f, sense, node, limits, best,
+                    g, h, c, gain_of, more, order, rank, found, left_bins, s,
                 )  # fmt: skip
                 if best > before and not has_missing:
                     found[s, 2] = 2 * found[s, 5] > totals[s, 2]
@@ -272,7 +272,7 @@ def _find_splits(
             last = n_bins - 1 + has_missing
             best = _scan(g, h, c, last, False, f, sense, node, limits, 0, best, gain_of, more, found, s)
             if has_missing:
-                missing = first + MISSING
+                missing = first + n_bins
                 for k in range(n_bins - 1):
                     g[k] += sums_g[missing]
                     h[k] += sums_h[missing]
@@ -292,8 +292,7 @@ def _find_categories(
     H, C = node[1], node[2]
     g_step, h_step = limits[0], limits[1]
     m = 0
-    for k in range(n_bins + has_missing):
-        b = MISSING if k == n_bins else k
+    for b in range(n_bins + has_missing):
         # Rows, where all have the same hessian.
         if H > 0 and sums_h[b] * (C / H) >= MIN_CATEGORY_SUPPORT:
             r = sums_g[b] * g_step / (sums_h[b] * h_step + MIN_CATEGORY_SUPPORT)
@@ -320,7 +319,8 @@ def _find_categories(
             for k in range(N_BINS):
                 left_bins[s, k] = 0
             for k in range(found[s, 1] + 1):
-                left_bins[s, order[m - 1 - k if turned else k]] = 1
+                bin = order[m - 1 - k if turned else k]
+                left_bins[s, MISSING if bin == n_bins else bin] = 1
             found[s, 1] = -1
             found[s, 2] = left_bins[s, MISSING]
     return best

@@ -58,6 +58,12 @@ class Load(NamedTuple):
         themselves, or read again.
     n_reductions : float
         All-reduces of ``partial_bytes`` each in a pass; 0 for one along the tree of blocks.
+    each_bytes : int
+        Of what every worker keeps whole, beside its share of ``kept_bytes``.
+    thread_bytes : int
+        Of what each of its threads needs beside that.
+    met_bytes : int
+        That workers send round, so that every one has what each had of them.
     """
 
     n_rounds: float
@@ -73,6 +79,9 @@ class Load(NamedTuple):
     held_by: str = "source"
     kept_bytes: int | None = None
     n_reductions: float = 0.0
+    each_bytes: int = 0
+    thread_bytes: int = 0
+    met_bytes: int = 0
 
 
 class Prediction(NamedTuple):
@@ -143,11 +152,12 @@ def predict(
         rows = math.ceil(load.data_bytes / n_workers)
         fits = is_here_already or rows <= SHARE * memory_limit
     else:
-        rows = math.ceil(load.kept_bytes / n_workers) + load.data_bytes * is_here_already
-        fits = load.kept_bytes / n_workers <= memory_limit
-    slots = slots_of(n_workers, n_threads, load.n_blocks, thread_share)
-    placing = _placing_seconds(load, here, slots, bandwidth) * (1 if fits or load.kept_bytes else load.n_passes)
-    arriving = 0.0 if here else load.pilot_bytes / bandwidth
+        kept = math.ceil(load.kept_bytes / n_workers) + load.each_bytes + n_threads * load.thread_bytes
+        rows, fits = kept + load.data_bytes * is_here_already, kept <= memory_limit
+    slots, reads_once = slots_of(n_workers, n_threads, load.n_blocks, thread_share), fits or load.kept_bytes is not None
+    placing = _placing_seconds(load, here, slots, bandwidth) * (1 if reads_once else load.n_passes)
+    met = load.met_bytes * (n_workers - 1) / n_workers
+    arriving = 0.0 if here else (load.pilot_bytes + met) / bandwidth
     seconds = (
         FIT_SECONDS
         + LAUNCH_SECONDS[runtime]
@@ -156,12 +166,12 @@ def predict(
         + load.solve_seconds
         + passes_seconds(load, runtime, n_workers, slots, latency=latency, bandwidth=bandwidth)
     )
-    if not fits and load.kept_bytes:
+    if not fits and load.kept_bytes is not None:
         seconds = math.inf  # such a fit is refused
     sent = 0.0
     if not here:
         _, sent = _reduction(load, runtime, n_workers, latency, bandwidth)
-        sent = load.n_passes * sent + load.pilot_bytes / n_workers
+        sent = load.n_passes * sent + load.pilot_bytes / n_workers + met
     memory = (rows if fits else 0) + n_threads * load.partial_bytes + (load.pilot_bytes if here else 0)
     passes = load.n_passes + load.pilot_passes
     return Prediction(runtime, n_workers, n_threads, load.n_rounds, passes, round(sent), round(memory), seconds, fits)

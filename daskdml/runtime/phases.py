@@ -59,6 +59,19 @@ def make_targets(i, n, named, *parts):
     return make_chunk(i, np.empty((n, 0)), dict(zip(named, parts)), None)
 
 
+def make_tile(i, width, dtype, named, replace, X, *parts):
+    """Return ``replace`` of one panel of row band i with y and weights as a Chunk."""
+    from daskdml.data.lazy import make_chunk
+
+    return replace(make_chunk(i, X, dict(zip(named, parts)), dtype, (width,)))
+
+
+def map_beside(panel, fn, first_block, first_row, rows_per_block, targets):
+    """List ``fn(block)`` of the blocks of a panel with the band's y and weights."""
+    chunk = type(panel)(panel.X, targets.y, targets.weight)
+    return [fn(block) for block in chunk.blocks(first_block, first_row, rows_per_block)]
+
+
 def measure(chunk):
     return len(chunk), chunk.nbytes
 

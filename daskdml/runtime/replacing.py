@@ -2,6 +2,9 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+from scipy import sparse
+
 from daskdml.utils.memory import empty_rows
 
 from .mapped import MappedChunk
@@ -15,7 +18,7 @@ def with_targets(chunk, fn):
 
 
 class ReplaceRows(NamedTuple):
-    """Make X of a chunk anew, block by block: ``fn(X)`` of some rows is an ndarray (n, n_columns) of dtype.
+    """Make X of a chunk anew, block by block: ``fn(X)`` of some rows is an ndarray (n, n_columns) of dtype, or CSR.
 
     Attributes
     ----------
@@ -23,6 +26,8 @@ class ReplaceRows(NamedTuple):
     n_columns : int
     dtype : numpy dtype
     rows_per_block : int
+    layout : str
+        "csr" where ``fn`` returns that, else "dense".
     target_functions : tuple of callables
         Applied to y first.
     """
@@ -31,6 +36,7 @@ class ReplaceRows(NamedTuple):
     n_columns: int
     dtype: Any
     rows_per_block: int
+    layout: str = "dense"
     target_functions: tuple = ()
 
     def __call__(self, chunk, each=None):
@@ -39,18 +45,40 @@ class ReplaceRows(NamedTuple):
             chunk = chunk.open()
         for fn in self.target_functions:
             chunk = with_targets(chunk, fn)
-        out = empty_rows(len(chunk), self.n_columns, self.dtype)
-        blocks = chunk.blocks(0, 0, self.rows_per_block)
+        is_sparse, blocks = self.layout == "csr", chunk.blocks(0, 0, self.rows_per_block)
+        out = [None] * len(blocks) if is_sparse else empty_rows(len(chunk), self.n_columns, self.dtype)
 
         def work(i):
-            out[blocks[i].start : blocks[i].start + blocks[i].n_rows] = self.fn(blocks[i].X)
+            rows = self.fn(blocks[i].X)
+            if is_sparse:
+                out[i] = rows
+            else:
+                out[blocks[i].start : blocks[i].start + blocks[i].n_rows] = rows
 
         if each is None:
             for i in range(len(blocks)):
                 work(i)
         else:
             each(len(blocks), work)
+        if is_sparse:
+            out = _stacked(out, self.n_columns, self.dtype)
         return type(chunk)(out, chunk.y, chunk.weight)
+
+
+def _stacked(parts, n_columns, dtype):
+    """Put CSR matrices on top of each other, letting go of each: SciPy keeps all, and reads their columns once more."""
+    n_rows, nnz = (sum(counts) for counts in zip((0, 0), *((part.shape[0], part.nnz) for part in parts)))
+    out = sparse.csr_matrix((n_rows, n_columns), dtype=dtype)
+    out.data, out.indices, out.indptr = np.empty(nnz, dtype), np.empty(nnz, np.int32), np.zeros(n_rows + 1, np.int64)
+    row = end = 0
+    parts.reverse()
+    while parts:
+        part = parts.pop()
+        out.data[end : end + part.nnz], out.indices[end : end + part.nnz] = part.data, part.indices
+        out.indptr[row + 1 : row + 1 + part.shape[0]] = part.indptr[1:] + end
+        row, end = row + part.shape[0], end + part.nnz
+    out.has_canonical_format = True
+    return out
 
 
 def itself(value):

@@ -1,5 +1,6 @@
 """What a fit sees of its rows: passes over blocks, wherever the blocks are."""
 
+import math
 import operator
 import time
 
@@ -60,6 +61,7 @@ class Run:
 
     runtime = "threads"
     by_columns = False
+    panels = None  # slices of the columns that ranks hold apart
     journal = None
 
     def __init__(self, data, *, mode, n_workers, n_chunks, lengths, parent=None):
@@ -159,16 +161,18 @@ class Run:
         """
         raise NotImplementedError
 
-    def replace_rows(self, fn, n_columns, dtype):
+    def replace_rows(self, fn, n_columns, dtype, n_stored=None):
         """Replace X by ``fn(X)`` for all later passes, which stays in memory; the rows of X are let go.
 
         Parameters
         ----------
         fn : callable
-            Picklable; of the X of some rows to an ndarray of shape (n, n_columns). A worker that loses its chunks
-            computes it again.
+            Picklable; of the X of some rows to an ndarray of shape (n, n_columns), or CSR of that shape. A worker that
+            loses its chunks computes it again.
         n_columns : int
         dtype : numpy dtype
+        n_stored : float, optional
+            Values that a row stores in the mean, where ``fn`` returns CSR matrices.
 
         Raises
         ------
@@ -179,11 +183,13 @@ class Run:
         -----
         One pass over X. Where chunks stream, each is let go before the next is read.
         """
-        self.check_room(n_columns * np.dtype(dtype).itemsize)
+        dtype, layout = np.dtype(dtype), "dense" if n_stored is None else "csr"
+        row_bytes = n_columns * dtype.itemsize if n_stored is None else math.ceil(n_stored * (dtype.itemsize + 4)) + 8
+        self.check_room(row_bytes)
         start, before = time.perf_counter(), self.busy_seconds
-        self._replace_rows(ReplaceRows(fn, n_columns, np.dtype(dtype), self.rows_per_block))
+        self._replace_rows(ReplaceRows(fn, n_columns, dtype, self.rows_per_block, layout))
         self._finish_pass(start, before, True)
-        self.dtype, self.layout, self.mode = np.dtype(dtype), "dense", "pinned"
+        self.dtype, self.layout, self.mode = dtype, layout, "pinned"
 
     def check_room(self, row_bytes, beside=0, on_each=False):
         """Refuse rows that no memory can hold, before any of them is made.
@@ -206,7 +212,7 @@ class Run:
             n_bytes = self.n_samples * row_bytes + beside
             raise ValueError(
                 f"{self.n_samples:,} rows of {self.n_features:,} features need {format_bytes(n_bytes)} of memory here, "
-                f"{row_bytes:,} bytes each whether X is sparse or not and {format_bytes(beside)} beside them, but "
+                f"{row_bytes:,} bytes each and {format_bytes(beside)} beside them, but "
                 f"{holder} may hold {format_bytes(limit)}; leave out features or rows, or {advice}."
             )
 

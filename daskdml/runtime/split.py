@@ -13,9 +13,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskdml.data import side_by_side
+
 from .graphs import Sources
 from .memory import format_bytes, format_count
-from .phases import PanelPass, backward, forward, make_panel, make_targets, measure, merge, merge_all, pointwise
+from .phases import (
+    PanelPass,
+    backward,
+    forward,
+    make_panel,
+    make_targets,
+    make_tile,
+    map_beside,
+    measure,
+    merge,
+    merge_all,
+    pointwise,
+)  # fmt: skip
 from .placing import Placed, sets_of
 from .replacing import itself
 from .run import _first_nonfinite, _take
@@ -23,7 +37,7 @@ from .tasks import BROADCAST_BYTES, SET_SHARE, SPLIT_EVERY, TasksRun, _dumps, _n
 from .threads import n_cores
 from .waiting import wait_for
 from .watch import Watch
-from .work import MapChunks, map_blocks, run_set
+from .work import MapChunks, map_blocks, n_bytes_of, run_set
 
 
 def open_split(client, data, workers, options):
@@ -34,6 +48,8 @@ def open_split(client, data, workers, options):
     """
     n_panels = len(data.column_blocks)
     if n_panels == 1 or data.target_shape is None or options["memory"] not in ("auto", "pinned"):
+        return None
+    if 0 in data.column_blocks:  # nobody could say anything of such a panel
         return None
     from distributed import futures_of
 
@@ -58,13 +74,14 @@ def open_split(client, data, workers, options):
     return run
 
 
-def _over_blocks(name, functions, *arrays):
-    """Return `Sources` of ``functions[i](block i of each array)``."""
+def _over_blocks(name, functions, *arrays, times=None):
+    """Return `Sources` of ``functions[i](block i of each array)``; ``times`` repeats blocks of all but the first."""
     from dask.delayed import Delayed
     from dask.highlevelgraph import HighLevelGraph
     from distributed import futures_of
 
-    blocks = [array.to_delayed().ravel().tolist() for array in arrays]
+    times = [1, *[times or 1] * (len(arrays) - 1)]
+    blocks = [np.repeat(array.to_delayed().ravel(), n).tolist() for array, n in zip(arrays, times)]
     held = {future.key: future for array in arrays for future in futures_of(array)}
     lazy = [block for some in blocks for block in some if block.key not in held]
     label = _new_name(name)
@@ -108,6 +125,10 @@ class SplitRun(TasksRun):
     columns than raw values have.
 
     y and weights wait as one Chunk of no columns per row band, in turns on the workers that hold the band's panels.
+
+    Functions that have ``for_columns`` and ``join`` are asked for what they are of each panel's columns; they see y and
+    weights beside a panel. `replace_rows` makes panels anew where they are, each with y and weights of its rows; ranks
+    see blocks of panels, those of panel j with numbers from ``j * n_blocks`` on.
     """
 
     by_columns = True
@@ -115,6 +136,7 @@ class SplitRun(TasksRun):
     def __init__(self, client, data, workers, panels):
         super().__init__(client, data, workers, panels, mode="pinned", n_bytes=None, one_pass=False)
         self._panels = panels  # what the base class calls placed are y and weights, as soon as they are
+        self._aligned, self._have_targets, self._functions = data.aligned, False, ()
         stops = np.cumsum(data.column_blocks).tolist()
         self._columns = [slice(a, b) for a, b in zip([0, *stops], stops)]
 
@@ -142,7 +164,60 @@ class SplitRun(TasksRun):
         super().close()
         self._panels.release()
 
+    @property
+    def panels(self):
+        """Slices of the columns, one a panel."""
+        return tuple(self._columns)
+
+    def transform_targets(self, fn):
+        super().transform_targets(fn)
+        self._functions += (fn,)
+
+    def _replace_rows(self, replace):
+        _, y, weight = self._aligned
+        given = {name: part for name, part in (("y", y), ("weight", weight)) if part is not None}
+        replace = replace._replace(target_functions=self._functions)
+        parts = [replace._replace(fn=fn, n_columns=fn.n_columns) for fn in map(replace.fn.for_columns, self._columns)]
+        make = [
+            functools.partial(make_tile, i, columns.stop - columns.start, self.dtype, tuple(given), part)
+            for i in range(self.n_chunks)
+            for columns, part in zip(self._columns, parts)
+        ]
+        tiles = Placed(self._client, Sources([]), self._workers)
+        sources = _over_blocks("tile", make, self._aligned[0], *given.values(), times=len(parts))
+        tiles.add(sources, homes=self._panels.held())
+        self._panels.release()
+        self._panels, self._have_targets = tiles, True
+        sizes = self._map_panels(n_bytes_of, [()] * len(make))
+        self._chunk_bytes, self._tile_bytes = max(sizes, default=0), sum(sizes)
+
+    def run_program(self, program, *args, **options):
+        program.evenness = None  # rows of a panel stay on one rank, if they are, as long as nobody dies
+        return super().run_program(program, *args, **options)
+
+    def _rows_of_ranks(self):
+        width, n_blocks = len(self._columns), self.n_blocks
+        lengths = np.repeat(self.lengths, width).tolist()
+        positions = [None] * len(lengths)
+        for i, n in enumerate(self.lengths):
+            for j in range(width if n else 0):
+                first, *others = self._position(i)
+                positions[i * width + j] = (j * n_blocks + first, *others)
+        return self._panels, positions, lengths, self._tile_bytes / (self.n_samples * width)
+
+    def _by_panels(self, fn, combine):
+        """Return ``fn`` of all blocks, asked panel by panel."""
+        width = len(self._columns)
+        parts = [fn.for_columns(columns) for columns in self._columns]
+        args = [(part, *self._position(i)) for i in range(self.n_chunks) for part in parts]
+        found = self._map_panels(map_blocks if self._have_targets else map_beside, args, beside=not self._have_targets)
+        by_panel = [[value for values in found[j::width] for value in values] for j in range(width)]
+        return fn.join([functools.reduce(combine, values) for values in by_panel])
+
     def map_reduce(self, fn, combine=operator.add, *, reads_x=True):
+        if reads_x and hasattr(fn, "for_columns"):
+            self._check_rows()
+            return self._recorded(fn, lambda: self._by_panels(fn, combine), True)
         if reads_x and not getattr(fn, "phases", ()):
             _refuse(fn)
         return super().map_reduce(fn, combine, reads_x=reads_x)
@@ -271,17 +346,24 @@ class SplitRun(TasksRun):
             payload = self._client.submit(itself, payload, key=_new_name("broadcast"))
         return payload
 
-    def _map_panels(self, fn, args):
-        """Return ``fn(panel, *args[i])`` of every panel, band by band; None where ``args[i]`` is None."""
+    def _map_panels(self, fn, args, beside=False):
+        """Return ``fn(panel, *args[i])`` of every panel, band by band; None where ``args[i]`` is None.
+
+        With ``beside`` the band's y and weights are the last argument.
+        """
         wanted = [i for i, arg in enumerate(args) if arg is not None]
         work = self._broadcast(MapChunks(fn))
 
         def submit(started):
             numbers = []
-            held = self._panels.held(wanted)
+            held, with_targets = self._panels.held(wanted), list(args)
+            if beside:
+                self._placed.held()  # makes those anew that are lost
+                width = len(self._columns)
+                with_targets = [(*arg, self._placed.futures[i // width]) for i, arg in enumerate(args)]
             for address, members in sets_of(held, self._panels.workers, self._chunk_bytes, SET_SHARE):
                 chunks = [self._panels.futures[i] for i in members]
-                started.append(self._submit_to(address, run_set, work, chunks, [args[i] for i in members]))
+                started.append(self._submit_to(address, run_set, work, chunks, [with_targets[i] for i in members]))
                 numbers += members
             return numbers
 
@@ -299,7 +381,10 @@ class SplitRun(TasksRun):
         width = len(self._columns)
         panels = self._map_panels(_take, [arg for arg in args for _ in range(width)])
         bands = [panels[i * width : (i + 1) * width] for i in range(self.n_chunks)]
-        return [None if chunk is None else replace(chunk, X=_side_by_side(band)) for chunk, band in zip(found, bands)]
+        return [
+            None if chunk is None else replace(chunk, X=side_by_side(tuple(panel.X for panel in band)))
+            for chunk, band in zip(found, bands)
+        ]  # fmt: skip
 
 
 def _refuse(fn):
@@ -316,12 +401,3 @@ class _Set(NamedTuple):
     bands: list
     members: dict
     home: Any
-
-
-def _side_by_side(chunks):
-    panels = [chunk.X for chunk in chunks]
-    if any(hasattr(panel, "indptr") for panel in panels):
-        from scipy import sparse
-
-        return sparse.hstack(panels, format="csr")
-    return np.concatenate(panels, axis=1)

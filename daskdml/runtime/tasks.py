@@ -59,7 +59,11 @@ def open_tasks(client, data, options, passes):
         return _fetch(client, data, Sources(data.chunks), options, data.nbytes)
     if not data.is_lazy:
         data = data.spread(CHUNKS_PER_THREAD * sum(worker.n_threads for worker in workers.values()))
-    may_split = not one_pass and options["runtime"] != "spmd"
+    # What makes other rows of them, in few passes, may do so on ranks too, and lets go of panels that fill the memory.
+    makes_others = passes == "few"
+    may_split = not one_pass and (options["runtime"] != "spmd" or makes_others)
+    if may_split and makes_others and len(data.column_blocks) > 1:
+        may_split = _choose(client, data, Sources(data.chunks), workers, options["memory"], passes)[0] == "pinned"
     if may_split and (run := open_split(client, data, workers, options)) is not None:
         return run
     sources = Sources(data.chunks)
@@ -230,14 +234,18 @@ class TasksRun(Run):
         from .spmd.cluster import ClusterRanks
 
         meta = self.meta
-        # Files are mapped: they take no memory that has to be there.
-        row_bytes = self._chunk_bytes * self.n_chunks / meta.n_samples
-        positions = [self._position(i) if n else None for i, n in enumerate(self.lengths)]
-        ranks = ClusterRanks(self._client, self._placed, meta, positions, self.lengths, row_bytes, **options)
+        placed, positions, lengths, row_bytes = self._rows_of_ranks()
+        ranks = ClusterRanks(self._client, placed, meta, positions, lengths, row_bytes, **options)
         try:
             return ranks.run(program, step, program.init(meta) if state is None else state)
         finally:
-            self._workers = self._placed.workers
+            self._workers = placed.workers
+
+    def _rows_of_ranks(self):
+        """Return the chunks of ranks, what ``Chunk.blocks`` needs of each (None for no rows), rows, bytes a row."""
+        positions = [self._position(i) if n else None for i, n in enumerate(self.lengths)]
+        # Files are mapped: they take no memory that has to be there.
+        return self._placed, positions, self.lengths, self._chunk_bytes * self.n_chunks / self.n_samples
 
     def close(self):
         if self._placed is not None:

@@ -1,6 +1,7 @@
 """One iteration of boosting on the rows of one rank: gradients, a tree per output, new raw predictions, scores."""
 
 import time
+import weakref
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -9,10 +10,10 @@ import numpy as np
 from daskdml.kernels import exact, growing
 from daskdml.trees.given_rows import WatchedRows
 from daskdml.trees.grower import Grower, Steps
+from daskdml.trees.kept_rows import Codes, DenseRows, StoredRows, TileRows, Tiles, stacked
 from daskdml.trees.leaf_quantiles import leaf_quantiles
 from daskdml.trees.predictor import Ensemble
-from daskdml.trees.shards import Shard, Shards, cut
-from daskdml.utils.memory import empty_rows
+from daskdml.trees.shards import Shard, Shards, TileShards, cut
 from daskdml.utils.portable import portable
 from daskdml.utils.random import row_hash, uniform
 
@@ -101,6 +102,11 @@ class Boosting(NamedTuple):
         Returns a score, of which more is better; None takes the loss.
     by_columns : bool
         Whether bins are kept by columns too, and in one piece; changes no bit.
+    panels : tuple of slice, or None
+        The features of each panel, where ranks have blocks of some panels: those of panel j with numbers from
+        ``j * n_blocks`` on.
+    n_blocks : int
+        Of a panel.
     """
 
     loss: Any
@@ -122,6 +128,8 @@ class Boosting(NamedTuple):
     given: Any = None
     score: Any = None
     by_columns: bool = True
+    panels: Any = None
+    n_blocks: int = 0
 
     @property
     def has_hessian(self):
@@ -142,7 +150,8 @@ class Boosting(NamedTuple):
         n_threads : int
         for_each : callable of (n_items, work)
         """
-        pieces = _in_pieces(blocks, self.by_columns)
+        is_tiled = self.panels is not None
+        pieces = _tiled(blocks, self.n_blocks, self.by_columns) if is_tiled else _in_pieces(blocks, self.by_columns)
         places = []
         for i, piece in enumerate(pieces):
             edges = cut(len(piece.X), n_threads if len(pieces) == 1 else 1)
@@ -154,7 +163,7 @@ class Boosting(NamedTuple):
             made[i] = self._shard(piece, a, b)
 
         for_each(len(places), make)
-        return Shards(made, len(self.bins.thresholds), n_threads, for_each)
+        return (TileShards if is_tiled else Shards)(made, self.bins.first, n_threads, for_each)
 
     def _shard(self, piece, a, b):
         n, k = b - a, self.loss.n_outputs
@@ -174,10 +183,14 @@ class Boosting(NamedTuple):
         raw = np.zeros(n if k == 1 else (n, k))
         y = piece.y[a:b]
         y = np.ascontiguousarray(y if y.dtype in (np.float32, np.float64) else y.astype(np.float64))
-        return Shard(
-            piece.X[a:b], len(self.bins.thresholds), y, factor, times, spans, raw, self.has_hessian, self.by_columns,
-            given,
-        )  # fmt: skip
+        return Shard(self._kept(piece.X[a:b]), y, factor, times, spans, raw, self.has_hessian, given)
+
+    def _kept(self, X):
+        if isinstance(X, Tiles):
+            return TileRows(X, self.bins.first, self.panels, self.by_columns)
+        if isinstance(X, Codes):
+            return StoredRows(X, self.bins.first, self.bins.zero)
+        return DenseRows(X, self.bins.first, self.by_columns)
 
     def predict(self, shards, state):
         """Let the raw predictions of all rows be those of a state."""
@@ -185,14 +198,19 @@ class Boosting(NamedTuple):
         if state.baseline is None:
             return
         _begin(shards, state.baseline)
-        if state.trees:
+        if state.trees and shards.talks:
+            shards.unseen = state.trees
+        elif state.trees:
             model = Ensemble(state.trees, self.loss.n_outputs, state.baseline)
-            shards.each(lambda shard: model.add_binned(shard.bins, shard.raw, 0))
+            shards.each(lambda shard: shard.rows.predict(model, shard.raw))
 
     def iterate(self, state, shards, comm):
         """Return the state after one more iteration; raw predictions of the shards become those after it."""
         first = len(state.trees)
         grower = self._grower(shards, comm)
+        if shards.talks:
+            shards.comm = comm
+            shards.follow()
         if state.baseline is None:
             state = state._replace(baseline=self._baseline(shards, comm))
             _begin(shards, state.baseline)
@@ -230,7 +248,8 @@ class Boosting(NamedTuple):
             p = len(self.bins.thresholds)
             facts = np.zeros((p, 4), np.int64)
             facts[:, 0], facts[:, 1], facts[:, 2] = self.bins.n_bins, self.has_missing, self.bins.is_categorical
-            shards.grower = Grower(shards, comm, facts, self.settings)
+            # Weak: in a cycle rows would stay until Python looks for such, beside those of the next fit.
+            shards.grower = Grower(weakref.proxy(shards), comm, facts, self.settings)
         return shards.grower
 
     def _baseline(self, shards, comm):
@@ -240,7 +259,7 @@ class Boosting(NamedTuple):
             # Entries of a tree that nobody grows say which rows count, in one leaf.
             shards.root(0, 0, (1.0, 1.0), growing.COUNT_MOST // MOST_TIMES)[:] = 0
             return leaf_quantiles(shards, comm, np.zeros(1, np.int64), loss.quantile, self.counts)
-        totals = shards.each(lambda shard: _target_sums(shard, k))
+        totals = shards.once(lambda shard: _target_sums(shard, k))
         sums = [sum(part) for part in zip(*totals)] if totals else [0] * (k + 1)
         if comm.size > 1:
             sums = comm.broadcast_value(_add_up(comm.gather_values(sums)))
@@ -292,7 +311,7 @@ class Boosting(NamedTuple):
 
     def _losses(self, state, shards, comm):
         """Return minus the mean loss of the rows that trees are grown on, and of the others."""
-        totals = shards.each(lambda shard: _loss_sums(shard, self.loss, self.counts, self.validation is not None))
+        totals = shards.once(lambda shard: _loss_sums(shard, self.loss, self.counts, self.validation is not None))
         sums = [sum(part) for part in zip(*totals)] if totals else [0] * 4
         if self.given is not None:
             sums[2:] = self._watch(state, shards, comm).sums(self.loss)
@@ -324,7 +343,8 @@ class Boosting(NamedTuple):
 
     def _shares_to_score(self, shards, comm):
         """Return the share of the rows with weight to score, of those that trees are grown on and of the others."""
-        n = np.array([sum(int(self._may_score(s, held).sum()) for s in shards) for held in (False, True)], np.int64)
+        own = shards.counting()
+        n = np.array([sum(int(self._may_score(s, held).sum()) for s in own) for held in (False, True)], np.int64)
         n = n if comm.size == 1 else comm.allreduce(n)
         return SCORED_ROWS / max(n[0], 1), self._most_scored / max(n[1], 1)
 
@@ -348,7 +368,7 @@ class Boosting(NamedTuple):
         """Return numbers, raw predictions, y and weights of rows, chosen by hashes of their numbers."""
         raw = np.empty((0, self.loss.n_outputs) if self.loss.n_outputs > 1 else 0)
         found = [(np.empty(0, np.int64), raw, np.empty(0), None)]
-        for shard in shards:
+        for shard in shards.counting():
             chosen, weight = self._may_score(shard, is_held), self._weight_to_score(shard)
             numbers = np.concatenate([np.empty(0, np.int64), *(np.arange(f, f + b - a) for a, b, f in shard.spans)])
             chosen = chosen & self._is_drawn(numbers, share)
@@ -506,27 +526,49 @@ def _in_pieces(blocks, joins):
     return [_joined(piece) for piece in pieces]
 
 
+def _tiled(blocks, n_blocks, joins):
+    """Put blocks of panels together: those of rows of which the same panels are here."""
+    by_row, pieces = {}, {}
+    for block in blocks:
+        by_row.setdefault(block.start, {})[block.index // n_blocks] = block
+    for _, own in sorted(by_row.items()):
+        of_panels = pieces.setdefault(tuple(sorted(own)), [])
+        if of_panels and (joins or all(_follows(of_panels[-1][-1][j], block) for j, block in own.items())):
+            of_panels[-1].append(own)
+        else:
+            of_panels.append([own])
+    found = []
+    for numbers, of_panels in pieces.items():
+        for piece in of_panels:
+            found.append(_joined([own[numbers[0]] for own in piece]))
+            others = {j: _stacked([own[j] for own in piece]) for j in numbers[1:]}
+            found[-1].X = Tiles({numbers[0]: found[-1].X, **others})
+    return found
+
+
 def _follows(a, b):
-    return (
-        a.X.base is not None and a.X.base is b.X.base and a.start + len(a.X) == b.start
-        and a.X.ctypes.data + a.X.nbytes == b.X.ctypes.data
-    )  # fmt: skip
+    if a.start + a.n_rows != b.start:
+        return False
+    a, b = (block.X.data if hasattr(block.X, "indptr") else block.X for block in (a, b))
+    return a.base is not None and a.base is b.base and a.ctypes.data + a.nbytes == b.ctypes.data
 
 
 def _joined(piece):
     """Return blocks as one piece; spans are its rows that follow each other in the data."""
-    first, spans, n = piece[0], [], 0
+    spans, n = [], 0
     for block in piece:
-        m = len(block.X)
+        m = block.n_rows
         if spans and spans[-1][2] + n - spans[-1][0] == block.start:
             spans[-1] = spans[-1][0], n + m, spans[-1][2]
         else:
             spans.append((n, n + m, block.start))
         n += m
-    if all(_follows(a, b) for a, b in zip(piece[:-1], piece[1:])):
-        X = np.lib.stride_tricks.as_strided(first.X, (n, first.X.shape[1]), first.X.strides, writeable=False)
-    else:
-        X = np.concatenate([block.X for block in piece], out=empty_rows(n, first.X.shape[1], np.uint8))
     y = np.concatenate([block.y for block in piece])
-    weight = None if first.weight is None else np.concatenate([block.weight for block in piece])
-    return SimpleNamespace(X=X, y=y, weight=weight, spans=spans)
+    weight = None if piece[0].weight is None else np.concatenate([block.weight for block in piece])
+    return SimpleNamespace(X=_stacked(piece), y=y, weight=weight, spans=spans)
+
+
+def _stacked(piece):
+    """Return X of blocks on top of each other."""
+    parts, is_whole = [block.X for block in piece], all(_follows(a, b) for a, b in zip(piece[:-1], piece[1:]))
+    return Codes.stacked(parts, is_whole) if hasattr(parts[0], "indptr") else stacked(parts, is_whole)

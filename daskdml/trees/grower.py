@@ -1,8 +1,9 @@
 """Grows one tree, best leaf first, from histograms that all ranks add up.
 
-A round expands the K best leaves that are not expanded yet, whether or not the best-first order will come to them
+A round expands the best leaves that are not expanded yet, whether or not the best-first order will come to them
 (speculation). Once all leaves that the order meets are expanded, it stands: nodes that it does not meet are cut off
-again. So the tree is exactly the one that expands one leaf at a time, after a third of the rounds.
+again. So the tree is exactly the one that expands one leaf at a time, after a third of the rounds. Which leaves the
+order will come to is foretold by the tree before: hardly ever one that gains less than the least gain there.
 """
 
 import heapq
@@ -18,9 +19,11 @@ from daskdml.utils.memory import Recycled
 from daskdml.utils.random import row_hash
 
 N_BINS = growing.N_BINS
-# Leaves a round, of several ranks: 31 leaves take 14 rounds then, of 100 trees, and half as many splits in vain as are
-# needed; 2 take 18 and a tenth, 8 save one more round and cost a third more splits (measured).
-SPECULATION = 4
+# Leaves a round at most, of several ranks, in the first tree and in later ones, and the share of the least gain of the
+# tree before that a leaf must gain. 31 leaves take 10 rounds and 33 splits then, of which 30 are needed; with 4 of any
+# gain 14 and 42, with a share of 1.0 12 and 31, of 0.8 9 and 36 (measured, 60 trees).
+FIRST_SPECULATION, SPECULATION, LEAST_SHARE = 4, 8, 0.9
+LEAVES_A_ROUND = 3  # in the mean
 LEAST_HESSIAN = 1e-3  # scikit-learn's, of each child
 LEAF_BITS = 61  # of the sums of leaves
 _EPSILON = 1e-15
@@ -119,26 +122,32 @@ class Grower:
         Of this rank.
     comm : Comm
     facts : ndarray of int64, shape (p, 4)
-        See `daskdml.kernels.splitting.find_splits`; column 3 is filled in here.
+        See `daskdml.kernels.splitting.find_splits`; column 3 is filled in here, and the places of bins.
     settings : Settings
     """
 
     def __init__(self, shards, comm, facts, settings):
         self.shards, self.comm, self.settings = shards, comm, settings
         p = self.n_features = len(facts)
-        facts = facts.copy()
+        first = shards.first
+        facts = np.column_stack([facts, first[:-1]])
         if settings.monotonic_cst is not None:
             facts[:, 3] = settings.monotonic_cst
-        self._is_shared = comm.size > 1 and _is_sharing_worth(comm, p)
-        per = self._per = -(-p // comm.size) if self._is_shared else p
-        first = comm.rank * per if self._is_shared else 0
-        self._own = slice(min(p, first), min(p, first + per))
-        self._facts_of_all, self._facts = facts, np.ascontiguousarray(facts[self._own])
-        self._width = shards.width if comm.size == 1 else N_BINS * per
+        # Sums of features that nobody else has rows of need not travel.
+        self._owned = shards.owned(comm)
+        self._is_shared = comm.size > 1 and self._owned is None and _is_sharing_worth(comm, first)
+        self._travels = comm.size > 1 and self._owned is None
+        # Ranks that share the search have features of about as many bins each; the first has one at least.
+        edges = _shares_of(first, comm.size) if self._is_shared else np.array([0, p])
+        self._bins_of_rank = first[edges]
+        rank = comm.rank if self._is_shared else 0
+        self._own = slice(edges[rank], edges[rank + 1])
+        self._facts_of_all, self._facts = facts, facts[self._own].copy()
+        self._facts[:, 4] -= self._bins_of_rank[rank]
+        self._ends = np.append(self._facts[:, 4], self._bins_of_rank[rank + 1] - self._bins_of_rank[rank])
+        self._width = int(np.diff(self._bins_of_rank).max())
         self._sums, self._free = np.zeros((0, 3, self._width), np.int64), []
-        self._n_splits, self._recycled = 0, Recycled()
-        # Alone there is no round to save, and leaves divided in vain cost 14 % of the time on one thread, 5 on two.
-        self._at_once = 1 if comm.size == 1 else SPECULATION
+        self._n_splits, self._recycled, self._least_gains = 0, Recycled(), {}
 
     def grow(self, k, key, steps, share=1.0, is_stochastic=True):
         """Grow one tree on the gradients that the shards hold.
@@ -161,7 +170,8 @@ class Grower:
             Not applied to the raw predictions yet.
         """
         started = time.perf_counter()
-        settings, self._steps = self.settings, steps
+        settings, self._steps, self._least_gain = self.settings, steps, LEAST_SHARE * self._least_gains.get(k, 0.0)
+        self._at_once = self._most_at_once(k)
         self._free = list(range(len(self._sums)))
         parts = self.shards.root(k, key, steps.scales, steps.most, share, is_stochastic)
         started = self.shards.clock("histogram", started)
@@ -171,6 +181,9 @@ class Grower:
         self._land(self._launch(parts, [root], np.array([[root.place, -1, -1]]), np.zeros(1, np.int64)))
         self._nodes, flight = [root], None
         while True:
+            if flight is not None and self.shards.talks:  # a call at a time
+                self._land(flight)
+                flight = None
             need, order, is_last = self._choose(root)
             if not need and flight is None:
                 break
@@ -182,12 +195,19 @@ class Grower:
             if flight is not None and self.comm.size == 1:
                 self._land(flight)
                 flight = None
+        self._least_gains[k] = min((node.gain for node in order), default=0.0)
         return self._finish(order, k)
 
     def take_splits(self):
         """Return how many leaves were divided since this was asked last, those cut off again included."""
         n, self._n_splits = self._n_splits, 0
         return n
+
+    def _most_at_once(self, k):
+        # Alone there is no round to save, and leaves divided in vain cost 14 % of the time on one thread, 5 on two.
+        if self.comm.size == 1:
+            return 1
+        return SPECULATION if k in self._least_gains else FIRST_SPECULATION
 
     # The order of leaves ---------------------------------------------------------------------------------------------
 
@@ -204,6 +224,10 @@ class Grower:
             if node.is_open:
                 n_open += 1
             elif node.children is None:
+                if node.gain < self._least_gain:
+                    if need or n_open:
+                        break  # those whose sums are on their way may have better children
+                    self._least_gain = LEAST_SHARE * node.gain  # it was foretold wrong
                 if not need:
                     before = len(order)
                 need.append(node)
@@ -299,7 +323,7 @@ class Grower:
 
     def _launch(self, parts, nodes, places, adds, parents=()):
         """Begin to add up histograms over ranks; return what `_land` takes."""
-        if self.comm.size > 1:
+        if self._travels:
             started = time.perf_counter()
             parts = self._send(parts, np.flatnonzero(adds >= 0), nodes)
             self.shards.clock("reduce", started)
@@ -308,7 +332,7 @@ class Grower:
     def _land(self, flight):
         """Take up histograms, and find the best splits of nodes."""
         parts, nodes, places, adds, parents = flight
-        if self.comm.size > 1:
+        if self._travels:
             started = time.perf_counter()
             parts = self._receive(parts, np.count_nonzero(adds >= 0))
             self.shards.clock("reduce", started)
@@ -323,11 +347,11 @@ class Grower:
     def _settle(self, parts, nodes, places):
         """Take up histograms, of threads or of all ranks, and find the best splits of nodes."""
         comm = self.comm
-        settle = splitting.settle if comm.size == 1 else splitting.settle_sums
+        settle = splitting.settle_sums if self._travels else splitting.settle
         started = time.perf_counter()
         n_own = self._own.stop - self._own.start
         if nodes[0].totals is None:
-            settle(parts, places, self._sums, (0, n_own))
+            settle(parts, places, self._sums, (0, self._ends[-1]))
             self._take_totals(nodes[0])
             if not self._may_split(nodes[0]):
                 return
@@ -343,7 +367,7 @@ class Grower:
         has_categories = self._facts_of_all[:, 2].any()
 
         def work(start, stop):
-            settle(parts, places, self._sums, (start, stop))
+            settle(parts, places, self._sums, (self._ends[start], self._ends[stop]))
             gains, found = np.zeros(len(nodes)), np.zeros((len(nodes), 6), np.int64)
             left_bins = np.zeros((len(nodes), N_BINS if has_categories else 0), np.uint8)
             splitting.find_splits(
@@ -352,10 +376,13 @@ class Grower:
             found[:, 0] += self._own.start
             return gains, found, left_bins
 
-        candidates = self.shards.over_features(0, n_own, len(nodes), work) if n_own else []
+        candidates = []
+        for start, stop in [(0, n_own)] if self._owned is None else self._owned:
+            if stop > start:
+                candidates += self.shards.over_features(start, stop, len(nodes), work)
         best = _best(candidates, len(nodes), has_categories)
         started = self.shards.clock("split", started)
-        if self._is_shared:
+        if self._is_shared or self._owned is not None:
             found = [_unpack(part, len(nodes)) for part in comm.allgather(_pack(best))]
             best = _best(found, len(nodes), has_categories)
             self.shards.clock("reduce", started)
@@ -366,29 +393,28 @@ class Grower:
 
     def _send(self, parts, which, nodes):
         """Begin to add up, over ranks, the histograms that stand at some places."""
-        comm, per, p = self.comm, self._per, self.n_features
+        comm, edges = self.comm, self._bins_of_rank
         # Sums of no more than a million rows fit 32 bits: half of what travels.
         n_rows = comm.meta.n_samples * 15 if nodes[0].totals is None else max(node.totals[2] for node in nodes)
         dtype = np.uint32 if n_rows <= self._steps.most_narrow else np.int64
-        sums = self._recycled.empty((len(which), 3, N_BINS * p), dtype)
+        sums = self._recycled.empty((len(which), 3, edges[-1]), dtype)
         splitting.take_sums(parts, which, sums)
         if not self._is_shared:
             return comm.allreduce(sums, wait=False, copies=False)
-        table = np.zeros((per * comm.size, len(which), 3, N_BINS), sums.dtype)
-        table[:p] = sums.reshape(len(which), 3, p, N_BINS).transpose(2, 0, 1, 3)
+        table = np.zeros((comm.size, len(which), 3, self._width), dtype)
+        for part, start, stop in zip(table, edges[:-1], edges[1:]):
+            part[:, :, : stop - start] = sums[:, :, start:stop]
         return comm.reduce_scatter(table.reshape(-1), wait=False, copies=False)
 
     def _receive(self, started, k):
         """Return the sums over ranks of this rank's features: of k histograms."""
-        sums = started.finish()
-        if self._is_shared:
-            sums = sums.reshape(self._per, k, 3, N_BINS).transpose(1, 2, 0, 3)
-            sums = np.ascontiguousarray(sums).reshape(k, 3, N_BINS * self._per)
-        return sums
+        return started.finish().reshape(k, 3, self._width)
 
     def _take_totals(self, root):
-        # Any feature's bins sum up to the totals; rank 0 has at least one.
-        totals = self._sums[root.place, :, :N_BINS].sum(axis=1)
+        # Any feature's bins sum up to the totals; of shares rank 0 has at least one, which others may lack.
+        feature = 0 if self._owned is None else self._owned[0][0]
+        a, b = self._ends[feature : feature + 2][[0, -1]]
+        totals = self._sums[root.place, :, a:b].sum(axis=1)
         if self._is_shared:
             totals = self.comm.broadcast(totals)
         root.totals = tuple(int(total) for total in totals)
@@ -490,13 +516,24 @@ class Growth:
         )  # fmt: skip
 
 
-def _is_sharing_worth(comm, n_features):
+def _shares_of(first, size):
+    """Return where the features of each rank begin and end: of about as many bins each, at least one for the first."""
+    wanted = first[-1] * np.arange(size + 1) / size
+    above = np.searchsorted(first, wanted)
+    below = np.maximum(above - 1, 0)
+    edges = np.where(wanted - first[below] < first[above] - wanted, below, above)
+    return np.concatenate([[0], np.maximum(edges[1:], 1)])
+
+
+def _is_sharing_worth(comm, first):
     """Tell whether ranks should each sum up and search some of the features, instead of all ranks all of them.
 
     By the predicted seconds of a round: a slice of the sums and the best splits around the ring, or whole sums.
     """
-    n_bytes = 12 * N_BINS * n_features * SPECULATION
-    return comm.seconds_to_share(n_bytes) + comm.seconds_to_share(0) < comm.seconds_to_reduce(n_bytes)
+    of_one = 12 * LEAVES_A_ROUND  # bytes
+    padded = comm.size * int(np.diff(first[_shares_of(first, comm.size)]).max())
+    shared = comm.seconds_to_share(of_one * padded) + comm.seconds_to_share(0)
+    return shared < comm.seconds_to_reduce(of_one * int(first[-1]))
 
 
 def _table(node):
@@ -511,11 +548,12 @@ def _table(node):
 
 
 def _best(candidates, m, has_categories):
-    """Return the best of several finds for each node; of equal ones the first."""
+    """Return the best of several finds for each node; of equal gains that of the lowest feature."""
     gains, found = np.zeros(m), np.zeros((m, 6), np.int64)
     left_bins = np.zeros((m, N_BINS if has_categories else 0), np.uint8)
     for candidate in candidates:
-        better = candidate[0] > gains
+        is_lower = (candidate[0] == gains) & (candidate[1][:, 0] < found[:, 0])
+        better = (candidate[0] > gains) | ((gains > 0) & is_lower)
         gains[better], found[better], left_bins[better] = (part[better] for part in candidate)
     return gains, found, left_bins
 

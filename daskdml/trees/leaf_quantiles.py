@@ -36,7 +36,7 @@ def leaf_quantiles(shards, comm, leaves, quantile, counts):
     units = None if counts else _units(shards, comm)
     ranks = fraction = None
     for shift in selecting.SHIFTS:
-        found = shards.each(functools.partial(_count, leaves=leaves, units=units, prefixes=prefixes, shift=shift))
+        found = shards.once(functools.partial(_count, leaves=leaves, units=units, prefixes=prefixes, shift=shift))
         table = sum(found, np.zeros((m, 2, selecting.DIGITS), np.int64))
         if comm.size > 1:
             table = comm.allreduce(table)

@@ -71,6 +71,12 @@ class Ensemble:
         """Trees of all iterations and outputs."""
         return len(self.trees) * self.n_outputs
 
+    @property
+    def features(self):
+        """Features that the trees read, ascending, an ndarray of int64."""
+        found = np.unique(np.concatenate([[-1], *(tree.feature for iteration in self.trees for tree in iteration)]))
+        return found[1:].astype(np.int64)
+
     def raw(self, X):
         """Return the raw values of rows.
 

@@ -1,11 +1,12 @@
 """The rows of one rank as shards, and what a tree does with all of them, a thread per shard."""
 
+import math
 import queue
 import time
 
 import numpy as np
 
-from daskdml.kernels import binning, growing
+from daskdml.kernels import growing
 from daskdml.kernels.binning import row_bytes
 
 LEAST_ROWS = 32_768  # of a shard: each costs a flush of its histogram per leaf, 5 microseconds
@@ -20,8 +21,7 @@ class Shard:
 
     Parameters
     ----------
-    bins : ndarray of uint8, shape (n, row_bytes(p))
-    n_features : int
+    rows : DenseRows or StoredRows
     y : ndarray of shape (n,), float32 or float64
     weight : ndarray of float64, shape (n,), or None
         What gradients are multiplied by.
@@ -33,24 +33,15 @@ class Shard:
         Raw predictions so far.
     has_hessian : bool
         Whether hessians differ from row to row.
-    by_columns : bool, default True
-        Whether bins are kept by columns too, by which leaves are divided twice as fast or more.
     given_weight : ndarray of float64, shape (n,), or None
         What rows came with, those without a part in trees too: for scores.
     """
 
-    def __init__(
-        self, bins, n_features, y, weight, times, spans, raw, has_hessian, by_columns=True, given_weight=None
-    ):
-        n = len(bins)
-        self.bins, self.y, self.raw, self.spans, self.given_weight = bins, y, raw, spans, given_weight
+    def __init__(self, rows, y, weight, times, spans, raw, has_hessian, given_weight=None):
+        n = len(rows)
+        self.rows, self.y, self.raw, self.spans, self.given_weight = rows, y, raw, spans, given_weight
         self.weight = _NONE_F8 if weight is None else weight
         self.times = _NONE_U1 if times is None else times
-        self.words = bins.view(np.uint32)
-        self.columns = bins.T[:n_features]
-        if by_columns:
-            self.columns = np.empty((n_features, n), np.uint8)
-            binning.transpose(bins, self.columns)
         k = 1 if raw.ndim == 1 else raw.shape[1]
         self.gradient = np.empty((k, n), np.float32)
         self.hessian = np.empty((k, n if has_hessian else 0), np.float32)
@@ -58,7 +49,14 @@ class Shard:
         self.segments = np.zeros((NODES, 2), np.int64)
 
     def __len__(self):
-        return len(self.bins)
+        return len(self.rows)
+
+    def make_room(self, last):
+        """Let there be segments up to a number."""
+        if last >= len(self.segments):
+            more = np.zeros((2 * last, 2), np.int64)
+            more[: len(self.segments)] = self.segments
+            self.segments = more
 
     def raw_of(self, k):
         """Return the raw predictions of one output."""
@@ -69,16 +67,21 @@ class Shard:
         return self.gradient[k], self.hessian[k]
 
 
-def bytes_per_row(n_features, n_outputs, by_columns=True):
-    """Return the bytes that a row takes in a `Shard`."""
-    # Bins, three times where memory is plentiful: as they came, in one piece and by columns; y and an entry; raw
-    # predictions, gradients and hessians.
-    return row_bytes(n_features) * (1 + by_columns) + n_features * by_columns + 4 + 8 + 16 * n_outputs
+def bytes_per_row(n_features, n_outputs, by_columns=True, n_stored=None):
+    """Return the bytes that a row takes in a `Shard`, of which so many values are stored where it is kept as codes."""
+    # y and an entry; raw predictions, gradients and hessians.
+    beside = 4 + 8 + 16 * n_outputs
+    if n_stored is not None:
+        # Codes and columns as they came, in one piece where memory is plentiful; where rows begin.
+        return math.ceil(n_stored * (4 + 4 + (8 if by_columns else 0))) + 8 * (1 + by_columns) + beside
+    # Bins, three times where memory is plentiful: as they came, in one piece and by columns.
+    return row_bytes(n_features) * (1 + by_columns) + n_features * by_columns + beside
 
 
-def histogram_bytes(n_features):
-    """Return the bytes of the histograms of a leaf and its children, the least that a tree needs."""
-    return 3 * 3 * growing.N_BINS * row_bytes(n_features) * np.dtype(np.int64).itemsize
+def histogram_bytes(n_bins, max_leaf_nodes, n_threads):
+    """Return the bytes of the histograms of a process, about: of leaves that may be divided, and of threads."""
+    leaves = 32 if max_leaf_nodes is None else max(8, max_leaf_nodes)
+    return (leaves + leaves // 2 + n_threads) * 3 * n_bins * np.dtype(np.int64).itemsize  # half again while they grow
 
 
 def cut(n_rows, n_threads):
@@ -102,7 +105,8 @@ class Shards:
     Parameters
     ----------
     shards : list of Shard
-    n_features : int
+    first : ndarray of int64, shape (p + 1,)
+        Where the bins of each feature begin in a histogram.
     n_threads : int
     for_each : callable of (n_items, work)
         Calls ``work(i)`` for each item, on the threads of the rank.
@@ -119,17 +123,17 @@ class Shards:
         Of rows that are scored, by other scores than the loss.
     """
 
-    def __init__(self, shards, n_features, n_threads, for_each):
-        self._shards, self.n_features, self.n_threads, self._for_each = shards, n_features, n_threads, for_each
-        n_words = -(-n_features // 4)
-        self.width = growing.N_BINS * 4 * n_words
+    talks = False  # whether leaves cannot be divided without the other ranks
+
+    def __init__(self, shards, first, n_threads, for_each):
+        self._shards, self.first, self.n_threads, self._for_each = shards, first, n_threads, for_each
         n_threads = min(n_threads, len(shards))
         self._scratch = queue.SimpleQueue()
         most = max(map(len, shards), default=0)
+        n_packed = max((shard.rows.n_packed for shard in shards), default=0)
         for t in range(n_threads):
-            packed = np.zeros(4 * growing.PACKED_BINS * n_words, np.int64)
-            self._scratch.put((t, packed, np.empty(most + 1, np.uint64)))
-        self._parts = np.zeros((n_threads, 1, 3, self.width), np.int64)
+            self._scratch.put((t, np.zeros(n_packed, np.int64), np.empty(most + 1, np.uint64)))
+        self._parts = np.zeros((n_threads, 1, 3, first[-1]), np.int64)
         self.seconds, self.grower, self.watched, self.shares = {}, None, None, None
 
     def __iter__(self):
@@ -141,6 +145,24 @@ class Shards:
 
         def visit(i):
             found[i] = work(self._shards[i])
+
+        self._for_each(len(found), visit)
+        return found
+
+    def owned(self, comm):
+        """Return ranges of features of which this rank has all rows, and no other any; None where that is not so."""
+
+    def counting(self):
+        """Return the shards whose rows count on this rank, where several have them."""
+        return self._shards
+
+    def once(self, work):
+        """Return the list of ``work(shard)`` of `counting` shards."""
+        own = self.counting()
+        found = [None] * len(own)
+
+        def visit(i):
+            found[i] = work(own[i])
 
         self._for_each(len(found), visit)
         return found
@@ -178,7 +200,7 @@ class Shards:
 
         Returns
         -------
-        ndarray of int64, shape (n_threads, 1, 3, width)
+        ndarray of int64, shape (n_threads, 1, 3, first[-1])
             To be added up over the first axis, and to be zeros again afterwards.
         """
         parts = self._parts_for(1)
@@ -192,7 +214,7 @@ class Shards:
                 )  # fmt: skip
             shard.segments[0] = 0, len(shard)
             with self._borrowed() as (t, packed, _):
-                growing.add_rows(shard.words, shard.entries, 0, len(shard), packed, parts[t, 0], most)
+                shard.rows.add(shard.entries, packed, parts[t, 0], most)
 
         self.each(work)
         return parts
@@ -202,19 +224,15 @@ class Shards:
 
         Returns
         -------
-        ndarray of int64, shape (n_threads, m, 3, width)
+        ndarray of int64, shape (n_threads, m, 3, first[-1])
         """
         parts, last = self._parts_for(len(splits)), int(splits[:, 2:].max())
 
         def work(shard):
-            if last >= len(shard.segments):
-                more = np.zeros((2 * last, 2), np.int64)
-                more[: len(shard.segments)] = shard.segments
-                shard.segments = more
+            shard.make_room(last)
             with self._borrowed() as (t, packed, spare):
-                growing.split_leaves(
-                    shard.words, shard.columns, shard.entries, shard.segments, splits, goes_right, adds, packed,
-                    parts[t], spare, most,
+                shard.rows.split(
+                    shard.entries, shard.segments, splits, goes_right, adds, packed, parts[t], spare, most
                 )  # fmt: skip
 
         self.each(work)
@@ -228,7 +246,7 @@ class Shards:
             growing.sum_leaves(shard.entries, shard.segments, leaves, *shard.gradient_of(k), scales, sums)
             return sums
 
-        return sum(self.each(work), np.zeros((len(leaves), 2), np.int64))
+        return sum(self.once(work), np.zeros((len(leaves), 2), np.int64))
 
     def add_leaves(self, k, leaves, values):
         """Add the values of leaves to the raw predictions of output k."""
@@ -239,9 +257,96 @@ class Shards:
 
     def _parts_for(self, m):
         if self._parts.shape[1] < m:
-            self._parts = np.zeros((len(self._parts), m, 3, self.width), np.int64)
+            self._parts = np.zeros((len(self._parts), m, 3, self.first[-1]), np.int64)
         # Contiguous for each thread; places behind m stay zeros.
         return self._parts
+
+
+class TileShards(Shards):
+    """Shards of rows of which each rank has some features: which rows go right is said by who has the feature.
+
+    Attributes
+    ----------
+    comm : Comm
+        Of the group; every call that divides leaves is one of all ranks.
+    unseen : tuple of tuple of Tree
+        Iterations that raw predictions do not know of yet: to follow them needs the other ranks.
+    """
+
+    talks = True
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.comm, self.unseen = None, ()
+
+    def owned(self, comm):
+        panels = self._shards[0].rows.panels
+        if comm.size == 1:
+            return None
+        held = np.zeros((comm.size, len(panels)), np.int64)
+        for shard in self._shards:
+            held[comm.rank, list(shard.rows.held)] += len(shard)
+        held = comm.allreduce(held)
+        if not np.isin(held, (0, comm.meta.n_samples)).all() or ((held > 0).sum(axis=0) != 1).any():
+            return None
+        return [(panels[j].start, panels[j].stop) for j in np.flatnonzero(held[comm.rank])]
+
+    def counting(self):
+        return [shard for shard in self._shards if shard.rows.counts]
+
+    def split(self, splits, goes_right, adds, most):
+        parts, last = self._parts_for(len(splits)), int(splits[:, 2:].max())
+        bits = self._meet(self.each(lambda s: s.rows.mark(s.entries, s.segments, splits, goes_right)))
+
+        def work(i):
+            shard = self._shards[i]
+            shard.make_room(last)
+            with self._borrowed() as (t, packed, spare):
+                shard.rows.split(
+                    bits[i], shard.entries, shard.segments, splits, adds, packed, parts[t], spare, most
+                )  # fmt: skip
+
+        self._for_each(len(self._shards), work)
+        return parts
+
+    def follow(self):
+        """Let raw predictions be those after the iterations that they do not know of."""
+        for iteration in self.unseen:
+            for k, tree in enumerate(iteration):
+                nodes = self._leaves(tree)
+                for shard, at in zip(self._shards, nodes):
+                    shard.raw_of(k)[:] += tree.value[at]
+        self.unseen = ()
+
+    def _leaves(self, tree):
+        """Return the leaf of a tree that each row of each shard ends in."""
+        nodes = [np.zeros(len(shard), np.int64) for shard in self._shards]
+        level, inner = np.zeros(1, np.int64), ~tree.is_leaf
+        while inner[level].any():
+            bits = self._meet([shard.rows.walk(tree, at) for shard, at in zip(self._shards, nodes)])
+            nodes = [np.where(inner[at], tree.left[at] + bit, at) for at, bit in zip(nodes, bits)]
+            level = level[inner[level]]
+            level = np.concatenate([tree.left[level], tree.left[level] + 1])
+        return nodes
+
+    def _meet(self, bits):
+        """Return the bits of rows that any rank has set, of a list with an array for each shard."""
+        if self.comm.size == 1:
+            return bits
+        started = time.perf_counter()
+        n = self.comm.meta.n_samples
+        whole = np.zeros(-(-n // 64) * 64, np.uint8)
+        for shard, own in zip(self._shards, bits):
+            for a, b, first_row in shard.spans:
+                whole[first_row : first_row + b - a] |= own[a:b]
+        # Of each bit one rank has the feature, so that sums carry nothing.
+        whole = np.unpackbits(self.comm.allreduce(np.packbits(whole).view(np.int64)).view(np.uint8))
+        spans = [shard.spans for shard in self._shards]
+        found = [np.concatenate([whole[first : first + b - a] for a, b, first in own]) for own in spans]
+        # The time of leaves that are divided, which is measured around this, counts as another phase.
+        elapsed = self.clock("reduce", started) - started
+        self.seconds["histogram"] = self.seconds.get("histogram", 0.0) - elapsed
+        return found
 
 
 class _Borrowed:

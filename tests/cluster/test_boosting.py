@@ -138,5 +138,5 @@ def test_rows_that_lie_on_one_worker_are_spread_before_trees_are_grown(expected,
 
 def test_a_fit_by_tasks_is_refused():
     with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
-        with config_context(runtime="tasks"), pytest.raises(ValueError, match="Boosting runs as ranks"):
+        with config_context(runtime="tasks"), pytest.raises(ValueError, match="Classifier runs as ranks"):
             make().fit(*collections())

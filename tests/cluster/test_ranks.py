@@ -783,9 +783,9 @@ def test_limits_hold_when_a_second_worker_dies_while_rows_are_placed_again(runs,
     planned, killed, ranged = [], [], []
     assign, make, ranges = placing.assign, placing.Placed._make, placing._ranges
 
-    def noted(held, lost, threads, sizes, limits=None):
+    def noted(held, lost, threads, sizes, limits=None, *uneven):
         planned.append((sorted(threads), limits))
-        return assign(held, lost, threads, sizes, limits)
+        return assign(held, lost, threads, sizes, limits, *uneven)
 
     def deadly(self, homes, **options):
         if options and not killed:

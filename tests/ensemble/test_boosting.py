@@ -1,5 +1,8 @@
 """Boosting against scikit-learn's, where splits are unambiguous, and against what each parameter promises."""
 
+import gc
+import subprocess
+import sys
 import tracemalloc
 
 import dask.array as da
@@ -14,6 +17,8 @@ from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from daskdml.testing import SimulatedCluster
 from daskdml.trees import Boosting
 from daskdml.trees.boosting import VALIDATION_STREAM
+from daskdml.trees.grower import Grower
+from daskdml.trees.shards import Shards
 from daskdml.utils.random import uniform
 
 
@@ -378,14 +383,15 @@ def test_bad_values_are_sentences():
 
 
 def test_sparse_rows_whose_bins_have_no_room_are_refused(monkeypatch):
-    """Before anything of their size is made: bins would be 50 MB, three histograms 922 MB."""
-    X = sparse.csr_matrix((np.ones(1000), (np.arange(1000), np.arange(1000) * 49)), shape=(1000, 50_000))
+    """Before any of them is made: 46 histograms, and one a thread, of 5,000 features, of two or three bins each."""
+    X = sparse.csr_matrix((np.ones(1000), (np.arange(1000), np.arange(1000) * 4)), shape=(1000, 5000))
     y = np.arange(1000) % 2
-    monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: 950_000_000)
+    monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: 10_000_000)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="rows of 50,000 features need 972 MB .* 50,028 bytes each .* 922 MB"):
-            HistGradientBoostingClassifier(max_iter=1).fit(X, y)
+        with pytest.raises(ValueError, match="rows of 5,000 features need 12 MB .* 44 bytes each and 12 MB beside"):
+            with config_context(n_threads=1):
+                HistGradientBoostingClassifier(max_iter=1).fit(X, y)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
@@ -486,3 +492,50 @@ def test_a_warm_start_keeps_the_features():
         with pytest.raises(ValueError, match="features"):
             model.set_params(max_iter=4).fit(other, y)
     assert model.n_iter_ == 2
+
+
+def test_rows_are_let_go_when_a_fit_ends():
+    """Not when Python next looks for cycles: the next fit would hold those of this one too."""
+    X, y = table()
+    gc.collect()
+
+    def held():
+        return {id(thing) for thing in gc.get_objects() if type(thing) in (Shards, Grower)}
+
+    before = held()  # by errors of other tests
+    gc.disable()
+    try:
+        HistGradientBoostingRegressor(max_iter=2).fit(X, y)
+        assert held() <= before
+    finally:
+        gc.enable()
+
+
+IMPORTS = """
+def loaded():
+    import sys
+    return [name for name in ("sklearn", "pandas", "daskdml.trees") if name in sys.modules]
+
+if __name__ == "__main__":  # workers import what stands above
+    import logging
+    import dask.array as da
+    from distributed import Client, LocalCluster
+    from daskdml import config_context
+    from daskdml.ensemble import HistGradientBoostingClassifier
+
+    with LocalCluster(2, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as cluster:
+        with Client(cluster) as client, config_context(runtime="spmd"):
+            X = da.random.default_rng(0).normal(size=(4000, 4), chunks=(1000, 4)).persist()
+            HistGradientBoostingClassifier(max_iter=2).fit(X, X[:, 0] > 0)
+            print(*client.run(loaded).values())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+def test_workers_import_neither_scikit_learn_nor_pandas(tmp_path):
+    """Which take 130 MB of each."""
+    script = tmp_path / "imports.py"
+    script.write_text(IMPORTS)
+    out = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300, cwd=tmp_path)
+    assert out.stdout.split() == ["['daskdml.trees']"] * 2, out.stderr

@@ -1,4 +1,4 @@
-"""Plans of boosting against the fits they foresee: rounds, bytes and leaves; the same errors; nothing fitted."""
+"""Plans of trees against the fits they foresee: rounds, bytes, seconds; the same errors; nothing fitted."""
 
 import math
 
@@ -9,10 +9,18 @@ import pytest
 from scipy import sparse
 
 from daskdml import config_context
-from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from daskdml.ensemble import (
+    ExtraTreesRegressor,
+    HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+)  # fmt: skip
 from daskdml.testing import SimulatedCluster
+from daskdml.tree import DecisionTreeClassifier
 
-MODELS = [HistGradientBoostingClassifier, HistGradientBoostingRegressor]
+BOOSTING = [HistGradientBoostingClassifier, HistGradientBoostingRegressor]
+FORESTS = [RandomForestClassifier, RandomForestRegressor, ExtraTreesRegressor, DecisionTreeClassifier]
 
 
 def rows(n=3000, p=5, seed=0):
@@ -24,15 +32,15 @@ def rows(n=3000, p=5, seed=0):
 X, Y = rows()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", BOOSTING + FORESTS)
 def test_rows_of_a_plan_without_a_cluster(model):
     new = model()
     with config_context(n_threads=2):
         plan = new.plan(X, Y)
     assert [(row.runtime, row.n_workers) for row in plan.rows] == [("threads", 1), *(("spmd", n) for n in (1, 2, 4, 8))]
     assert all(0 < row.seconds < math.inf and row.memory > 0 and row.fits for row in plan.rows)
-    assert plan.rows[0].bytes_sent == 0 and plan.rows[0].passes >= 100
-    assert plan.advice == "One process is faster: 144 kB of data."
+    assert plan.rows[0].bytes_sent == 0 and plan.rows[0].passes >= (100 if model in BOOSTING else 1)
+    assert model in FORESTS or plan.advice == "One process is faster: 144 kB of data."
     assert vars(new) == vars(model())
 
 
@@ -67,6 +75,37 @@ def test_predicted_seconds_are_near_those_of_the_fit():
         assert expected / 5 < model.fit(X, y).fit_report_.seconds < 5 * expected
 
 
+def test_seconds_follow_trees_and_depth():
+    X, y = rows(30_000, 8)
+    with config_context(n_threads=1):
+        few, many, low = (
+            RandomForestClassifier(n, max_depth=depth).plan(X, y).rows[0].seconds
+            for n, depth in ((25, None), (100, None), (100, 3))
+        )  # fmt: skip
+    assert 2.0 <= many / few <= 6 and many > 1.5 * low
+
+
+def test_predicted_seconds_are_near_those_of_a_forest():
+    X, y = rows(40_000, 10)
+    for params in ({"max_depth": 8}, {}):
+        model = RandomForestClassifier(20, **params).fit(X[:1000], y[:1000])
+        with config_context(n_threads=1):
+            expected = model.plan(X, y).rows[0].seconds
+            assert expected / 5 < model.fit(X, y).fit_report_.seconds < 5 * expected
+
+
+def test_every_worker_of_a_forest_is_sent_all_rows():
+    """What is sent grows with workers, what is held does not shrink with them; trees are shared out."""
+    X, y = rows(20_000, 10)
+    with config_context(n_threads=1):
+        plan = RandomForestClassifier(64, max_depth=6).plan(da.from_array(X, chunks=(4000, -1)), y)
+    at = {row.n_workers: row for row in plan.rows if row.runtime == "spmd"}
+    bins = 20_000 * 10
+    assert 8 * at[8].bytes_sent - 2 * at[2].bytes_sent > 5 * bins  # of all workers: six times more send them round
+    assert at[8].memory > 20_000 * 100 and abs(at[8].memory - at[1].memory) < 0.1 * at[1].memory
+    assert at[4].seconds < at[1].seconds
+
+
 def categories():
     frame = pd.DataFrame(X, columns=list("abcde"))
     return frame.assign(b=pd.Categorical(np.where(X[:, 1] > 0, "up", "down")))
@@ -86,8 +125,10 @@ INPUTS = {
 
 
 @pytest.mark.parametrize("kind", INPUTS)
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", BOOSTING + FORESTS)
 def test_inputs_of_all_kinds(model, kind):
+    if kind == "categories" and model in FORESTS:
+        pytest.skip("forests have none")
     plan = model().plan(*INPUTS[kind]())
     assert plan.n_samples in (900, 3000) and plan.n_features == 5 and plan.rows[0].seconds > 0
 
@@ -103,6 +144,8 @@ def test_rows_that_cannot_be_held_have_no_plan_there(monkeypatch):
     rows = HistGradientBoostingClassifier().plan(da.from_array(X, chunks=500), da.from_array(Y, chunks=500)).rows
     assert not rows[0].fits and rows[0].seconds == math.inf
     assert rows[-1].fits and rows[-1].seconds < math.inf
+    rows = RandomForestClassifier().plan(da.from_array(X, chunks=500), da.from_array(Y, chunks=500)).rows
+    assert not any(row.fits for row in rows) and rows[-1].seconds == math.inf  # each worker needs room for all rows
 
 
 def test_words_are_classes_too():
@@ -135,6 +178,16 @@ def test_other_losses_and_shapes_of_trees():
         (HistGradientBoostingRegressor(), (X, np.column_stack([Y, Y]))),
         (HistGradientBoostingRegressor(), (X, np.where(Y > 0, np.nan, 1.0))),
         (HistGradientBoostingRegressor(categorical_features=[9]), (X, Y)),
+        (RandomForestClassifier(), (X, None)),
+        (RandomForestClassifier(), (X, Y[:-1])),
+        (RandomForestClassifier(max_samples=4000), (X, Y)),
+        (RandomForestClassifier(bootstrap=False, oob_score=True), (X, Y)),
+        (RandomForestClassifier(max_features=0), (X, Y)),
+        (RandomForestClassifier(), (X, Y, np.zeros(3000))),
+        (RandomForestClassifier(), (np.where(X > 3, np.inf, X), Y)),
+        (RandomForestRegressor(criterion="poisson"), (X, -1.0 - Y)),
+        (RandomForestRegressor(), (X, np.column_stack([Y, Y]))),
+        (DecisionTreeClassifier(monotonic_cst=[1, 2, 0, 0, 0]), (X, Y)),
     ],
 )
 def test_bad_input_gets_the_sentences_of_fit(model, args):

@@ -10,25 +10,12 @@ from daskdml.kernels import growing
 from daskdml.losses import Absolute, Gamma, Logistic, Multinomial, Pinball, Poisson, Squared
 from daskdml.trees.grower import Steps
 
-N_BINS = 256
+from .histograms import Rows, Stored, fields, random_entries, unpack
+
+N_BINS, MISSING = 256, 255
 LOSSES = [Squared(), Absolute(), Pinball(0.3), Poisson(), Gamma(), Logistic(), Multinomial(4)]
+kinds = pytest.mark.parametrize("kind", [Rows, Stored], ids=["dense", "stored"])
 by_name = pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)
-
-
-def pack(times, row, g, h):
-    """Return an entry; see the head of the module."""
-    return times << 60 | row << 32 | (g & 0xFFFF) << 16 | h
-
-
-def unpack(entry):
-    """Return times, row, gradient and hessian of an entry."""
-    g = entry >> 16 & 0xFFFF
-    return entry >> 60, entry >> 32 & 0xFFFFFFF, g - (1 << 16) if g >= 1 << 15 else g, entry & 0xFFFF
-
-
-def fields(entries):
-    """Return times, rows, gradients and hessians of many entries, as int64."""
-    return np.array([unpack(entry) for entry in entries.tolist()], np.int64).reshape(-1, 4).T
 
 
 def fill(gradient, hessian=(), times=(), first_row=0, key=7, scales=(1.0, 1.0), share=1.0, is_stochastic=False):
@@ -117,47 +104,11 @@ def test_share_of_rows():
 # Histograms -----------------------------------------------------------------------------------------------------------
 
 
-class Rows:
-    """Rows of bins as the kernels want them, and their histograms by the definition."""
-
-    def __init__(self, bins):
-        self.n, self.p = bins.shape
-        self.width = -(-self.p // 4) * 4
-        self.rows = np.zeros((self.n, self.width), np.uint8)
-        self.rows[:, : self.p] = bins
-        self.words = self.rows.view(np.uint32)
-        self.columns = np.ascontiguousarray(self.rows[:, : self.p].T)
-        self.packed = np.zeros(growing.PACKED_BINS * self.width, np.int64)
-
-    def zeros(self, *shape):
-        return np.zeros((*shape, 3, N_BINS * self.width), np.int64)
-
-    def histogram(self, entries):
-        """Return sums of gradients, hessians and counts by feature and bin."""
-        sums = np.zeros((3, self.width, N_BINS), np.int64)
-        times, rows, g, h = fields(entries)
-        for plane, what in enumerate((times * g, times * h, times)):
-            for f in range(self.width):
-                np.add.at(sums[plane, f], self.rows[rows, f], what)
-        return sums.reshape(3, -1)
-
-    def add(self, entries, start, stop, most, sums=None):
-        sums = self.zeros() if sums is None else sums
-        growing.add_rows(self.words, entries, start, stop, self.packed, sums, most)
-        assert not self.packed.any()
-        return sums
-
-
-def random_entries(n, seed=0):
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, 16, n), rng.permutation(n), rng.integers(-2048, 2049, n), rng.integers(0, 4097, n)
-    return np.array([pack(*row) for row in np.transpose(draws).tolist()], np.uint64)
-
-
+@kinds
 @pytest.mark.parametrize("p", [1, 4, 5, 9])
-def test_histogram_of_a_range(p):
+def test_histogram_of_a_range(kind, p):
     bins = np.random.default_rng(1).integers(0, 256, (2000, p))
-    rows, entries = Rows(bins), random_entries(2000)
+    rows, entries = kind(bins), random_entries(2000)
     for start, stop in ((0, 2000), (3, 18), (1000, 1000), (0, 16), (500, 1700)):
         found = rows.add(entries, start, stop, 100)
         np.testing.assert_array_equal(found, rows.histogram(entries[start:stop]))
@@ -170,14 +121,15 @@ BITS = (12, 15)
 LARGEST = float(np.nextafter(np.float32(1.0), np.float32(0.0)))
 
 
+@kinds
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("times", [1, 2, 7, 15])
 @pytest.mark.parametrize("is_constant", [False, True])
-def test_packed_fields_hold_the_most_entries(bits, times, is_constant):
+def test_packed_fields_hold_the_most_entries(kind, bits, times, is_constant):
     """All in one bin, all with the largest gradient, hessian and count: at flushes, one before, and one after."""
     steps = Steps.of((LARGEST, LARGEST), 10**6, bits, times, is_constant)
     n = 2 * steps.most + 1
-    rows = Rows(np.full((n, 4), 255))
+    rows = kind(np.full((n, 4), 254))
     for signs in (np.ones(n), -np.ones(n), np.where(np.arange(n) < steps.most // 2, -1, 1)):
         hessian = [] if is_constant else np.full(n, LARGEST)
         entries = fill(LARGEST * signs, hessian, np.full(n, times), scales=steps.scales)
@@ -186,8 +138,8 @@ def test_packed_fields_hold_the_most_entries(bits, times, is_constant):
         for stop in (steps.most - 1, steps.most, steps.most + 1, n):
             expected = np.array([times * g * int(signs[:stop].sum()), times * h * stop, times * stop])
             found = rows.add(entries, 0, stop, steps.most).reshape(3, 4, N_BINS)
-            np.testing.assert_array_equal(found[:, :, 255], np.repeat(expected[:, None], 4, axis=1))
-            assert not found[:, :, :255].any()
+            np.testing.assert_array_equal(found[:, :, 254], np.repeat(expected[:, None], 4, axis=1))
+            assert not found[:, :, :254].any() and not found[:, :, 255].any()
 
 
 def test_a_field_is_not_left_half_empty():
@@ -218,21 +170,9 @@ def test_steps_are_powers_of_two_that_the_entries_hold():
 # Leaves ---------------------------------------------------------------------------------------------------------------
 
 
-def divide(rows, entries, segments, splits, goes_right, adds, most=100):
-    """Run the kernel on copies; return entries, segments and sums."""
-    entries, segments = entries.copy(), segments.copy()
-    sums, spare = rows.zeros(len(splits)), np.empty(len(entries) + 1, np.uint64)
-    growing.split_leaves(
-        rows.words, rows.columns, entries, segments, np.array(splits, np.int64), goes_right.astype(np.uint8),
-        np.array(adds, np.int64), rows.packed, sums, spare, most,
-    )  # fmt: skip
-    assert not rows.packed.any()
-    return entries, segments, sums
-
-
 def check_division(rows, entries, segments, splits, goes_right, adds, most=100):
     """Compare with lists divided one row after the other."""
-    found = divide(rows, entries, segments, splits, goes_right, adds, most)
+    found = rows.divide(entries, segments, splits, goes_right, adds, most)
     expected, places = entries.copy(), segments.copy()
     for s, (feature, node, left, right) in enumerate(splits):
         start, stop = segments[node]
@@ -247,11 +187,12 @@ def check_division(rows, entries, segments, splits, goes_right, adds, most=100):
     np.testing.assert_array_equal(found[1], places)
 
 
+@kinds
 @pytest.mark.parametrize("add", [-1, 0, 1])
-def test_one_leaf_is_divided(add):
+def test_one_leaf_is_divided(kind, add):
     """In the order it was in, whatever lies around it; rows that count 0 times go along."""
     rng = np.random.default_rng(0)
-    rows, entries = Rows(rng.integers(0, 256, (500, 6))), random_entries(500)
+    rows, entries = kind(rng.integers(0, 256, (500, 6))), random_entries(500)
     for start, stop in ((0, 500), (100, 350), (7, 8), (20, 20)):
         segments = np.zeros((9, 2), np.int64)
         segments[4] = start, stop
@@ -259,20 +200,22 @@ def test_one_leaf_is_divided(add):
             check_division(rows, entries, segments, [(3, 4, 7, 5)], rng.random((1, 256)) < share, [add])
 
 
-def test_several_leaves_are_divided():
+@kinds
+def test_several_leaves_are_divided(kind):
     rng = np.random.default_rng(0)
-    rows, entries = Rows(rng.integers(0, 256, (900, 5))), random_entries(900)
+    rows, entries = kind(rng.integers(0, 256, (900, 5))), random_entries(900)
     segments = np.zeros((20, 2), np.int64)
     segments[[0, 1, 2, 3]] = (600, 900), (0, 250), (250, 251), (251, 600)
     splits = [(0, 3, 10, 11), (4, 0, 12, 13), (2, 2, 14, 15), (0, 1, 16, 17)]
     check_division(rows, entries, segments, splits, rng.random((4, 256)) < 0.4, [1, 0, -1, 1], most=37)
 
 
+@kinds
 @pytest.mark.parametrize("add", [0, 1])
-def test_leaves_longer_than_a_block(add):
+def test_leaves_longer_than_a_block(kind, add):
     n = 2 * growing._BLOCK + 1000
     rng = np.random.default_rng(0)
-    rows, entries = Rows(rng.integers(0, 4, (n, 1))), random_entries(n)
+    rows, entries = kind(rng.integers(0, 4, (n, 1))), random_entries(n)
     goes_right = np.zeros((1, 256))
     goes_right[0, [1, 3]] = 1
     for stop in (growing._BLOCK + 5, growing._BLOCK + 6, n):

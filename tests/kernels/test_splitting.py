@@ -92,20 +92,18 @@ def splits_of(features, total, limits, allowed=None, state=None):
 def find(leaves, limits, features=None, allowed=None, states=None):
     """Run the kernel on leaves, each a list of features; return gains, found and left_bins."""
     p, m = len(leaves[0]), len(leaves)
-    sums, totals = np.zeros((m, 3, p, N_BINS), np.int64), np.zeros((m, 3), np.int64)
-    for s, leaf in enumerate(leaves):
-        totals[s] = total_of(leaf)
-        for f, feature in enumerate(leaf):
-            sums[s, :, f, : len(feature.bins)] = np.array(feature.bins, np.int64).T
-            sums[s, :, f, MISSING] = feature.missing
-    facts = [(len(f.bins), f.has_missing, f.is_categorical, f.sense) for f in leaves[0]]
+    totals = np.array([total_of(leaf) for leaf in leaves], np.int64)
+    # Bins of all features behind each other, those of missing values last.
+    sums = np.array([sum(([*feature.bins, feature.missing] for feature in leaf), []) for leaf in leaves], np.int64)
+    first = np.cumsum([0, *(len(f.bins) + 1 for f in leaves[0])]).tolist()
+    facts = [(len(f.bins), f.has_missing, f.is_categorical, f.sense, at) for f, at in zip(leaves[0], first)]
     if states is None:
         states = [(float(value_of(total, limits)), -INF, INF) for total in totals.tolist()]
     gains, found = np.full(m, 77.0), np.full((m, 6), 77)
     left_bins = np.full((m, N_BINS), 77, np.uint8)
     # Places in another order than the leaves.
     splitting.find_splits(
-        np.ascontiguousarray(sums[::-1].reshape(m, 3, -1)), np.arange(m)[::-1].copy(), features or (0, p),
+        np.ascontiguousarray(sums[::-1].transpose(0, 2, 1)), np.arange(m)[::-1].copy(), features or (0, p),
         np.array(facts, np.int64), totals, np.array(states, float),
         np.zeros((0, 0), np.uint8) if allowed is None else np.array(allowed, np.uint8),
         np.array(limits, float), gains, found, left_bins,
@@ -363,12 +361,12 @@ def test_shrunk_means_order_categories():
 # settle ---------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("features", [(0, 4), (1, 3), (2, 2)])
+@pytest.mark.parametrize("bins", [(0, 1000), (200, 777), (200, 200)])
 @pytest.mark.parametrize("n_threads", [1, 3])
-def test_settle(features, n_threads):
+def test_settle(bins, n_threads):
     """Parts of threads add up; the other child is the parent without them, in the parent's place or in its own."""
     rng = np.random.default_rng(0)
-    width, end = 4 * N_BINS, 2**40
+    width, end = 1000, 2**40
     parts = rng.integers(-end, end, (n_threads, 5, 3, width))
     sums = rng.integers(-end, end, (8, 3, width))
     # No second child; one in a place of its own; one in its parent's place; nothing.
@@ -379,9 +377,9 @@ def test_settle(features, n_threads):
         expected[own] = added[s]
         if other >= 0:
             expected[other] = sums[parent] - added[s]
-    own = slice(*(N_BINS * f for f in features))
+    own = slice(*bins)
     expected[..., : own.start], expected[..., own.stop :] = sums[..., : own.start], sums[..., own.stop :]
-    splitting.settle(parts, children, sums, features)
+    splitting.settle(parts, children, sums, bins)
     np.testing.assert_array_equal(sums, expected)
     given[:, [0, 1, 2, 4], :, own] = 0
     np.testing.assert_array_equal(parts, given)

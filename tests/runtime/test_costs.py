@@ -50,6 +50,18 @@ def test_workers_share_rows_and_their_time(runtime):
     assert one.memory - four.memory == 750_000_000
 
 
+def test_what_every_worker_keeps_is_not_shared_and_what_they_meet_for_travels():
+    kept = {"kept_bytes": 400, "each_bytes": 900, "thread_bytes": 100, "met_bytes": 600_000_000}
+    load = LOAD._replace(pilot_bytes=0, read_seconds=0.0, **kept)
+    one, four = (predict(load, "spmd", n, bandwidth=1e8) for n in (1, 4))
+    assert (one.memory, four.memory) == (400 + 1000 + 400, 100 + 1000 + 400)
+    assert four.bytes_sent - predict(load._replace(met_bytes=0), "spmd", 4, bandwidth=1e8).bytes_sent == 450_000_000
+    without = predict(load._replace(met_bytes=0), "spmd", 4, bandwidth=1e8)
+    assert four.seconds - without.seconds == pytest.approx(4.5)
+    assert [predict(load, "spmd", 4, memory_limit=limit).fits for limit in (1100, 1099)] == [True, False]
+    assert predict(load._replace(kept_bytes=0), "threads", memory_limit=999).seconds == math.inf
+
+
 def test_no_more_blocks_are_computed_at_once_than_there_are():
     load = LOAD._replace(n_blocks=2, read_seconds=0.0)
     assert predict(load, "spmd", 8).seconds == pytest.approx(predict(load, "spmd", 2).seconds, rel=0.01)

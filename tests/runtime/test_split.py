@@ -13,7 +13,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster, futures_of, wait
+from distributed import Client, LocalCluster, futures_of
 from scipy import optimize, sparse
 from sklearn import linear_model
 
@@ -23,12 +23,12 @@ from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge
 from daskdml.objectives.least_squares import GramPass
 from daskdml.objectives.panels import in_phases
 
+from .apart import BANDS, WIDTHS, columns_apart, hold
+
 pytestmark = pytest.mark.cluster
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
 
-N, WIDTHS = 6_000, (5, 1, 6)
-P = sum(WIDTHS)
-BANDS = (2000, 1500, 2500)
+N, P = 6_000, 12
 
 
 class Margins:
@@ -58,30 +58,6 @@ def problem(n=N, p=P, seed=0):
     X = rng.normal(size=(n, p)) * 10.0 ** rng.integers(-1, 2, size=p) + rng.normal(size=p)
     raw = (X - X.mean(axis=0)) / X.std(axis=0) @ rng.normal(size=(p, 3)) + rng.normal(size=(n, 3))
     return X, raw
-
-
-def hold(piece):
-    return piece.copy()
-
-
-def columns_apart(client, X, bands=BANDS, widths=WIDTHS, turn=0, beside=1, unknown=False, strict=True):
-    """Return X as a Dask array whose panels the workers hold in turns, ``beside`` at a time, and the worker of each."""
-    workers = sorted(client.scheduler_info()["workers"])
-    stops = np.cumsum(widths)
-    rows, places = [], {}
-    for i, stop in enumerate(np.cumsum(bands)):
-        row = []
-        for j, right in enumerate(stops):
-            piece = X[stop - bands[i] : stop, right - widths[j] : right]
-            address = workers[(j // beside + turn * i) % len(workers)]
-            future = client.submit(hold, piece, workers=[address], allow_other_workers=not strict, pure=False)
-            places[future.key] = address
-            shape = (np.nan if unknown else bands[i], widths[j])
-            row.append(da.from_delayed(dask.delayed(future), shape, dtype=X.dtype, meta=X[:0, :0]))
-        rows.append(da.concatenate(row, axis=1, allow_unknown_chunksizes=unknown))
-    out = da.concatenate(rows, axis=0, allow_unknown_chunksizes=unknown).persist()
-    wait(out)
-    return out, places
 
 
 def holders(client, X):

@@ -9,6 +9,7 @@ from daskdml.data import Block
 from daskdml.kernels import growing
 from daskdml.runtime.spmd import Meta, Program, run_threads
 from daskdml.trees.grower import Steps
+from daskdml.trees.kept_rows import DenseRows
 from daskdml.trees.shards import Shard, Shards
 
 MISSING = 255
@@ -42,6 +43,7 @@ class Table:
         self.n, self.p, self.has_hessian, self.draws = n, len(n_bins), has_hessian, {"is_stochastic": False, **draws}
         self.bins = np.column_stack([rng.integers(n_bins[f], size=n) for f in range(self.p)]).astype(np.uint8)
         self.facts = np.array([(b, f in missing, f in categorical, 0) for f, b in enumerate(n_bins)], np.int64)
+        self.first = np.cumsum([0, *(b + 1 for b in n_bins)])
         raw = np.sin(self.bins[:, 0] * 1.7) + self.bins[:, self.p // 2] * (self.bins[:, -1] % 3) / 4
         raw += rng.normal(size=n)
         for f in missing:
@@ -67,11 +69,12 @@ class Table:
         for a, b in itertools.pairwise(edges):
             times = None if self.times is None else self.times[a:b]
             y = np.zeros(b - a)
-            shard = Shard(rows[a:b].copy(), self.p, y, None, times, [(0, b - a, a)], np.zeros(b - a), self.has_hessian)
+            kept = DenseRows(rows[a:b].copy(), self.first)
+            shard = Shard(kept, y, None, times, [(0, b - a, a)], np.zeros(b - a), self.has_hessian)
             shard.gradient[0] = self.g[a:b]
             shard.hessian[0] = self.h[a:b]
             made.append(shard)
-        return Shards(made, self.p, n_threads, for_each or in_turn)
+        return Shards(made, self.first, n_threads, for_each or in_turn)
 
 
 def in_turn(n_items, work):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from daskdml.data import Block
-from daskdml.ensemble._program import BoostingProgram
 from daskdml.kernels.binning import row_bytes
 from daskdml.losses import Logistic, Multinomial, Poisson, Squared
+from daskdml.programs import BoostingProgram
 from daskdml.runtime.spmd import Meta, run_threads
 from daskdml.trees import Bins, Boosting, BoostingState, Settings
 

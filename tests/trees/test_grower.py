@@ -189,7 +189,7 @@ def check_leaves(table, shards, growth, nodes):
 def check(table, settings, nodes, monkeypatch, speculations=(1, 2, 4, 8), edges=None):
     """Grow by each number of leaves a round, twice by the same `Grower`, and compare with the plain grower's nodes."""
     for speculation in speculations:
-        monkeypatch.setattr(grower, "SPECULATION", speculation)
+        monkeypatch.setattr(Grower, "_most_at_once", lambda self, k, n=speculation: n)
         shards = table.shards(edges or [0, table.n])
         grown = Grower(shards, ALONE, table.facts, settings)
         for _ in range(2):
@@ -311,7 +311,7 @@ def test_drawn_features(share, monkeypatch):
 
     monkeypatch.setattr(Grower, "_allowed", allowed)
     for speculation in (1, 4, 8):
-        monkeypatch.setattr(grower, "SPECULATION", speculation)
+        monkeypatch.setattr(Grower, "_most_at_once", lambda self, k, n=speculation: n)
         grown = Grower(table.shards([0, table.n]), ALONE, table.facts, settings)
         growth = grown.grow(0, table.key, table.steps, **table.draws)
         trees.append(growth.tree(np.zeros(20), table.steps, [np.arange(5)] * 7, 1.0))
@@ -342,6 +342,21 @@ def test_ranks(n_ranks, name, is_shared, monkeypatch):
             same_tree(table, settings, growth, nodes)
 
     on_ranks(table, [0, 10, 20, 20, 500, 650, 700], n_ranks, grow)
+
+
+@pytest.mark.parametrize("least", [0.0, 1e-3, 3.0, 30.0, np.inf])
+def test_what_was_foretold_changes_no_tree(least):
+    """Leaves that are expected to gain too little are expanded when nothing else is left."""
+    table, settings, nodes = case("drawn")
+
+    def grow(shards, comm):
+        grown = Grower(shards, comm, table.facts, settings)
+        grown._least_gains[0] = least
+        same_tree(table, settings, grown.grow(0, table.key, table.steps, **table.draws), nodes)
+        expected = min(float(node.gain) for node in nodes if node.children is not None)
+        assert grown._least_gains[0] == pytest.approx(expected, rel=1e-9)
+
+    on_ranks(table, [0, 10, 20, 20, 500, 650, 700], 2, grow)
 
 
 # Ends of what numbers hold --------------------------------------------------------------------------------------------

@@ -4,10 +4,30 @@ import functools
 
 import numpy as np
 
+from daskdml.data import as_matrix
 from daskdml.runtime.spmd import Program
 from daskdml.runtime.threads import for_each
 from daskdml.trees import Forest, ForestState, WholeRows
 from daskdml.trees.forest import TREES_PER_THREAD, lay_out_binned
+
+
+def single_rows(X):
+    """Return rows as float32, as scikit-learn's trees see them; NaN is a missing value.
+
+    Raises
+    ------
+    ValueError
+        For infinite values, and those that float32 makes infinite.
+    """
+    X = as_matrix(X)
+    with np.errstate(over="ignore"):
+        X = X if X.dtype == np.float32 else X.astype(np.float32)
+    if np.isinf(X.data if hasattr(X, "indptr") else X).any():
+        raise ValueError(
+            "Input X contains infinity or a value too large for dtype('float32'). Trees see float32: divide the column "
+            "by its size, or let missing values be NaN."
+        )
+    return X
 
 
 class _Held:

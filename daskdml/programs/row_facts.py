@@ -49,15 +49,27 @@ class FactsOfRows(NamedTuple):
     seed : int
     validation : float or None
         See `daskdml.trees.boosting.Boosting`.
+    first : ndarray of int64, shape (n_features + 1,), or None
+        Where the bins of each feature begin, for blocks of codes; see `daskdml.kernels.stored`.
     """
 
     n_features: int
     class_weight: Any
     seed: int
     validation: Any
+    first: Any = None
+
+    def for_columns(self, columns):
+        """Return the same of a slice of the features."""
+        return self._replace(n_features=columns.stop - columns.start)
+
+    @staticmethod
+    def join(parts):
+        """Return the `RowFacts` of all features from those of slices, of the same rows."""
+        return parts[0]._replace(has_missing=np.concatenate([part.has_missing for part in parts]))
 
     def __call__(self, block):
-        n, weight = len(block.X), block.weight
+        n, weight = block.n_rows, block.weight
         given = np.ones(n) if weight is None else weight
         most = float(given.max(initial=0.0))
         counts = weight is None or (most <= MOST_TIMES and bool((given == np.rint(given)).all()))
@@ -68,6 +80,13 @@ class FactsOfRows(NamedTuple):
         if self.class_weight is not None:
             has_weight &= self.class_weight[block.y.astype(np.intp)] > 0
         return RowFacts(
-            (block.X[:, : self.n_features] == MISSING).any(axis=0), most, counts, int(given.sum()) if counts else 0,
+            self._has_missing(block.X), most, counts, int(given.sum()) if counts else 0,
             bool((has_weight & ~is_held).any()), bool((has_weight & is_held).any()),
         )  # fmt: skip
+
+    def _has_missing(self, X):
+        if not hasattr(X, "indptr"):
+            return (X[:, : self.n_features] == MISSING).any(axis=0)
+        found = np.zeros(self.n_features, bool)
+        found[X.indices[X.data == (self.first[1:] - 1)[X.indices]]] = True
+        return found

@@ -1,0 +1,172 @@
+"""Boosting of rows whose column panels lie on different workers: X stays there, and trees are those of whole rows."""
+
+import os
+import signal
+import threading
+
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from daskdml import config_context
+from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from daskdml.runtime.split import SplitRun
+from daskdml.runtime.spmd.cluster import ClusterRanks
+
+from .apart import columns_apart
+
+pytestmark = pytest.mark.cluster
+N, P = 6_000, 12
+
+
+def table(seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(N, P))
+    X[:, 1] = np.round(X[:, 1])
+    X[:, 3] = np.round(X[:, 3], 1)
+    z = X[:, 0] * X[:, 5] + X[:, 3] + (X[:, 8] > 0.5) + 0.3 * rng.normal(size=N)
+    X[rng.random(X.shape) < 0.05] = np.nan
+    return X, z
+
+
+def same_models(a, b):
+    np.testing.assert_array_equal(a.train_score_, b.train_score_)
+    np.testing.assert_array_equal(a.validation_score_, b.validation_score_)
+    for ours, theirs in zip(a._model.trees, b._model.trees, strict=True):
+        for tree, other in zip(ours, theirs, strict=True):
+            assert all(np.array_equal(x, y) for x, y in zip(tree, other, strict=True))
+
+
+PARAMS = {
+    "plain": (HistGradientBoostingRegressor, {}),
+    "validation": (HistGradientBoostingRegressor, {"early_stopping": True}),
+    "scores": (HistGradientBoostingRegressor, {"early_stopping": True, "scoring": "neg_mean_absolute_error"}),
+    "all leaves": (HistGradientBoostingRegressor, {"max_leaf_nodes": None, "max_depth": 4}),
+    "draws": (HistGradientBoostingRegressor, {"subsample": 0.7, "max_features": 0.5}),
+    "quantile": (HistGradientBoostingRegressor, {"loss": "quantile", "quantile": 0.3}),
+    "constraints": (HistGradientBoostingRegressor, {"monotonic_cst": [1, 0, 0, -1] + [0] * 7 + [1]}),
+    "classes": (HistGradientBoostingClassifier, {"class_weight": "balanced"}),
+}
+
+
+@pytest.fixture(autouse=True)
+def splits(monkeypatch):
+    """Return the list of what was opened as a run over panels that lie apart; fail where an array is rechunked."""
+    opened, place = [], SplitRun.place_targets
+    monkeypatch.setattr(SplitRun, "place_targets", lambda self, *args: opened.append(self) or place(self, *args))
+    monkeypatch.setattr("daskdml.ensemble._boosting_base.whole_rows", lambda X: pytest.fail("rechunked"))
+    return opened
+
+
+@pytest.mark.parametrize("turn", [0, 1])  # all of a panel on one worker, or each band of it on another
+@pytest.mark.parametrize("kind", PARAMS)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_trees_are_those_of_whole_rows(cluster_client, kind, weighted, turn, splits):
+    make, params = PARAMS[kind]
+    X, z = table()
+    y = np.digitize(z, [-0.5, 1.0]) if kind == "classes" else z
+    weight = np.random.default_rng(1).integers(0, 3, N).astype(float) if weighted else None
+    expected = make(max_iter=4, **params).fit(X, y, sample_weight=weight)
+    lazy, _ = columns_apart(cluster_client, X, turn=turn)
+    found = make(max_iter=4, **params).fit(lazy, y, sample_weight=weight)
+    assert len(splits) == 1
+    same_models(found, expected)
+    # Sums of histograms travel only where rows of a feature lie on several ranks: 12 bytes a bin, and several leaves.
+    if kind == "plain":
+        assert (found.fit_report_.counts["bytes a round"] < 2 * N) == (turn == 0)
+
+
+def test_of_equal_gains_the_lowest_feature_wins(cluster_client, splits):
+    """Whichever rank has it: each has every other panel, and all columns come twice."""
+    X, y = table()
+    X = np.column_stack([X[:, :6], X[:, :6][:, ::-1]])
+    expected = HistGradientBoostingRegressor(max_iter=3).fit(X, y)
+    lazy, _ = columns_apart(cluster_client, X, widths=(3, 3, 3, 3))
+    same_models(HistGradientBoostingRegressor(max_iter=3).fit(lazy, y), expected)
+    lazy, _ = columns_apart(cluster_client, X, widths=(1,) * 12)
+    same_models(HistGradientBoostingRegressor(max_iter=3).fit(lazy, y), expected)
+    assert len(splits) == 2
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_distinct_values_beyond_the_sample(cluster_client, weighted, splits, monkeypatch):
+    """Rows without weight have no part in them."""
+    monkeypatch.setattr("daskdml.trees.binning.SAMPLE_ROWS", 1000)
+    X, y = table()
+    weight = None
+    if weighted:
+        weight = np.random.default_rng(1).integers(0, 2, N).astype(float)
+        X[weight == 0, 1] = 99.0
+    expected = HistGradientBoostingRegressor(max_iter=3).fit(X, y, sample_weight=weight)
+    lazy, _ = columns_apart(cluster_client, X)
+    same_models(HistGradientBoostingRegressor(max_iter=3).fit(lazy, y, sample_weight=weight), expected)
+    assert len(splits) == 1
+
+
+def test_ranks_that_were_asked_for(cluster_client, splits):
+    X, y = table()
+    expected = HistGradientBoostingRegressor(max_iter=3).fit(X, y)
+    lazy, _ = columns_apart(cluster_client, X)
+    with config_context(runtime="spmd"):
+        same_models(HistGradientBoostingRegressor(max_iter=3).fit(lazy, y), expected)
+    assert len(splits) == 1
+
+
+@pytest.mark.parametrize("widths", [(6, 6), (1,) * 12, (2, 9, 1)], ids=str)
+@pytest.mark.parametrize("turn", [0, 1])
+def test_panels_of_any_width(cluster_client, widths, turn, splits):
+    """All of a panel on one worker, or each band of it on another."""
+    X, y = table()
+    expected = HistGradientBoostingRegressor(max_iter=3).fit(X, y)
+    lazy, _ = columns_apart(cluster_client, X, widths=widths, turn=turn)
+    found = HistGradientBoostingRegressor(max_iter=3).fit(lazy, y)
+    same_models(found, expected)
+    assert len(splits) == 1
+
+
+def test_float32_unknown_lengths_and_empty_bands(cluster_client, splits):
+    X, y = table()
+    X = X.astype(np.float32)
+    expected = HistGradientBoostingRegressor(max_iter=3).fit(X, y)
+    for options in ({"unknown": True}, {"bands": (0, 1, 5999, 0)}):
+        lazy, _ = columns_apart(cluster_client, X, **options)
+        targets = da.from_array(y, chunks=(options.get("bands", (2000, 1500, 2500)),))
+        if "unknown" in options:
+            targets = targets[targets == targets]
+        same_models(HistGradientBoostingRegressor(max_iter=3).fit(lazy, targets), expected)
+    assert len(splits) == 2
+
+
+def test_a_warm_start_follows_trees_by_panels(cluster_client, splits):
+    X, y = table()
+    expected = HistGradientBoostingRegressor(max_iter=6).fit(X, y)
+    lazy, _ = columns_apart(cluster_client, X)
+    model = HistGradientBoostingRegressor(max_iter=3, warm_start=True).fit(X, y)
+    same_models(model.set_params(max_iter=6).fit(lazy, y), expected)
+    assert len(splits) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("turn", [0, 1])
+def test_a_killed_worker_does_not_change_a_bit(splits, turn, monkeypatch):
+    """Its panels are made again elsewhere, with y and weights beside them, and its rows follow the trees so far."""
+    X, y = table()
+    X, y = np.tile(X, (10, 1)), np.tile(y, 10)
+    expected = HistGradientBoostingRegressor(max_iter=100).fit(X, y)
+    start, begun = ClusterRanks._start, []
+
+    def start_and_kill(self, action):
+        start(self, action)
+        if not begun:
+            threading.Timer(0.7, os.kill, (victim, signal.SIGKILL)).start()
+        begun.append(action.step)
+
+    monkeypatch.setattr(ClusterRanks, "_start", start_and_kill)
+    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        lazy, _ = columns_apart(client, X, bands=(20_000,) * 3, turn=turn, strict=False)
+        victim = min(client.run(os.getpid).values())
+        found = HistGradientBoostingRegressor(max_iter=100).fit(lazy, y)
+        assert victim not in client.run(os.getpid).values()
+    assert len(begun) >= 2 and len(splits) == 1
+    same_models(found, expected)
