@@ -17,7 +17,8 @@ class ClassesOfTrees(ScoredByAccuracy):
     _kind = "classes"
 
     def _check_targets(self, summary):
-        pass
+        if isinstance(self.class_weight, dict):
+            class_weights(self.class_weight, summary)  # raises for classes that y does not hold, and bad factors
 
     def _prepare_targets(self, run, summary, found):
         found.classes_, found.n_classes_ = summary.classes, len(summary.classes)

@@ -141,10 +141,13 @@ class Shards:
 
     def each(self, work):
         """Call ``work(shard)`` for all shards; return the list of results."""
-        found = [None] * len(self._shards)
+        return self._over(self._shards, work)
+
+    def _over(self, shards, work):
+        found = [None] * len(shards)
 
         def visit(i):
-            found[i] = work(self._shards[i])
+            found[i] = work(shards[i])
 
         self._for_each(len(found), visit)
         return found
@@ -158,14 +161,7 @@ class Shards:
 
     def once(self, work):
         """Return the list of ``work(shard)`` of `counting` shards."""
-        own = self.counting()
-        found = [None] * len(own)
-
-        def visit(i):
-            found[i] = work(own[i])
-
-        self._for_each(len(found), visit)
-        return found
+        return self._over(self.counting(), work)
 
     def over_features(self, start, stop, n_nodes, work):
         """Call ``work(start, stop)`` on ranges of features; return the results in their order.

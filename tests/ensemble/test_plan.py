@@ -183,6 +183,8 @@ def test_other_losses_and_shapes_of_trees():
         (RandomForestClassifier(max_samples=4000), (X, Y)),
         (RandomForestClassifier(bootstrap=False, oob_score=True), (X, Y)),
         (RandomForestClassifier(max_features=0), (X, Y)),
+        (RandomForestClassifier(class_weight={7: 1}), (X, Y)),
+        (RandomForestClassifier(class_weight={0: -1.0}), (X, Y)),
         (RandomForestClassifier(), (X, Y, np.zeros(3000))),
         (RandomForestClassifier(), (np.where(X > 3, np.inf, X), Y)),
         (RandomForestRegressor(criterion="poisson"), (X, -1.0 - Y)),
