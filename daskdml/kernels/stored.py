@@ -1,20 +1,16 @@
-"""What a tree does with rows of which few values are stored: bins of CSR, histograms and divided leaves.
+"""Rows of which few values are stored, as codes of these: from CSR, by columns, and as dense rows again.
 
-Conventions beside those of `daskdml.kernels.growing`. ``codes[indptr[i] : indptr[i + 1]]`` are the places that the
-stored values of row i have in a histogram, in ascending order; values in the bin of zero are left out. So a row costs
-one addition per value that it stores; what these leave of a leaf's sums, feature by feature, lies in the bins of zero.
+``codes[indptr[i] : indptr[i + 1]]`` are the places that the stored values of row i have in a histogram (see
+`daskdml.kernels.growing`), in ascending order; values in the bin of zero are left out.
 """
 
-import functools
-
 import numpy as np
-from numba.extending import register_jitable
 
 from daskdml.kernels.binning import search
 from daskdml.kernels.compile import build, f8, i4, i8, matrix, types, vector
-from daskdml.kernels.growing import AHEAD, MISSING, packed_of, prefetch, row_of, unpack_bin
+from daskdml.kernels.growing import MISSING
 
-u1, u2, u4, u8 = types.uint8, types.uint16, types.uint32, types.uint64
+u1, u2, u4 = types.uint8, types.uint16, types.uint32
 
 
 def code_type(n_bins):
@@ -22,8 +18,14 @@ def code_type(n_bins):
     return np.dtype(np.uint16 if n_bins <= 1 << 16 else np.uint32)
 
 
-def _of(dtype):
+def type_of(dtype):
+    """Return numba's type of codes."""
     return u2 if dtype == np.uint16 else u4
+
+
+def index_of(dtype):
+    """Return numba's type of indptr of codes: uint32 where it reaches, of which twice as many are in the cache."""
+    return u4 if dtype == np.uint32 else i8
 
 
 def bin_stored(data, indices, indptr, edges, first, zero, codes, features, ends):
@@ -54,7 +56,8 @@ def bin_stored(data, indices, indptr, edges, first, zero, codes, features, ends)
     dtype = types.float32 if data.dtype == np.float32 else types.float64
     signature = i8(
         vector(dtype, read=True), vector(index[indices.itemsize], read=True), vector(index[indptr.itemsize], read=True),
-        matrix(dtype, read=True), vector(i8), vector(u1, read=True), vector(_of(codes.dtype)), vector(i4), vector(i8),
+        matrix(dtype, read=True), vector(i8), vector(u1, read=True), vector(type_of(codes.dtype)), vector(i4),
+        vector(i8),
     )  # fmt: skip
     return build(_bin_stored, signature)(data, indices, indptr, edges, first, zero, codes, features, ends)
 
@@ -64,7 +67,7 @@ def _bin_stored(data, indices, indptr, edges, first, zero, codes, features, ends
     ends[0] = 0
     for i in range(indptr.size - 1):
         before = np.int64(-1)
-        for j in range(indptr[i], indptr[i + 1]):
+        for j in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
             f, x = np.uint64(indices[j]), data[j]
             if np.int64(f) <= before:  # sums of packed numbers, and searches, would go wrong
                 return -1
@@ -103,135 +106,59 @@ def find_others(data, indices, known, n_known, places):
 
 def _find_others(data, indices, known, n_known, places):
     k, half = 0, known.shape[1] >> 1
-    for j in range(data.size):
+    for j in range(np.uint64(data.size)):
         f, x = np.uint64(indices[j]), np.float64(data[j])
         if n_known[f] < 0 or x != x:
             continue
         b = search(known, f, half, x)
         if np.int64(b) >= n_known[f] or known[f, b] != x:
-            places[k] = j
+            places[np.uint64(k)] = j
             k += 1
     return k
 
 
-def add_rows(codes, indptr, entries, start, stop, packed, first, zero, sums, most):
-    """Add a range of entries to a histogram.
+def by_columns(codes, indptr, first):
+    """Return codes by columns.
 
     Parameters
     ----------
     codes, indptr : see the module
-    entries : ndarray of uint64, shape (n,)
-    start, stop : int
-    packed : ndarray of int64, shape (first[-1],)
-        Scratch of zeros; zeros again afterwards.
     first : ndarray of int64, shape (p + 1,)
-    zero : ndarray of uint8, shape (p,)
-        The bins of zero.
-    sums : ndarray of int64, shape (3, first[-1])
-    most : int
-        Entries whose sums fit the packed fields.
+        Where the bins of each feature begin in a histogram.
+
+    Returns
+    -------
+    ends : ndarray of int64, shape (p + 1,)
+        Those of feature f stand at ``ends[f] : ends[f + 1]``.
+    rows : ndarray of uint32
+        Ascending in each column.
+    bins : ndarray of uint8
+        The last of a feature for missing values.
     """
-    _add_rows_kernel(codes.dtype)(codes, indptr, entries, start, stop, packed, first, zero, sums, most)
-
-
-@functools.cache
-def _add_rows_kernel(dtype):
+    ends = np.zeros(len(first), np.int64)
+    rows, bins = np.empty(len(codes), np.uint32), np.empty(len(codes), np.uint8)
+    feature_of = np.repeat(np.arange(len(first) - 1, dtype=np.int32), np.diff(first))
+    index = vector(index_of(indptr.dtype), read=True)
     signature = types.void(
-        vector(_of(dtype), read=True), vector(i8, read=True), vector(u8), i8, i8, vector(i8), vector(i8),
-        vector(u1, read=True), matrix(i8), i8,
-    )  # fmt: skip
-    return build(_add_all, signature)
+        vector(type_of(codes.dtype), read=True), index, vector(i8), vector(i4), vector(i8), vector(u4), vector(u1)
+    )
+    build(_by_columns, signature)(codes, indptr, first, feature_of, ends, rows, bins)
+    return ends, rows, bins
 
 
-def _add_all(codes, indptr, entries, start, stop, packed, first, zero, sums, most):
-    _add_and_flush(codes, indptr, entries, start, stop, packed, first, zero, sums, most)
-
-
-@register_jitable
-def _add_and_flush(codes, indptr, entries, start, stop, packed, first, zero, sums, most):
-    for begin in range(start, stop, most):
-        total = np.int64(0)
-        end = min(begin + most, stop)
-        last = end - AHEAD
-        for j in range(begin, end):
-            if j < last:
-                prefetch(codes, indptr[row_of(entries[np.uint64(j + AHEAD)])])
-            entry = entries[np.uint64(j)]
-            w, i = packed_of(entry), row_of(entry)
-            total += w
-            for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
-                packed[np.uint64(codes[k])] += w
-        # Fields of a packed sum are sums themselves: what all values of a feature leave of the total lies in zero.
-        for f in range(zero.size):
-            rest = total
-            for b in range(first[f], first[f + 1]):
-                rest -= packed[b]
-            packed[first[f] + zero[f]] += rest
-        for b in range(packed.size):
-            unpack_bin(packed[b], sums, b)
-            packed[b] = 0
-
-
-def split_leaves(
-    codes, indptr, entries, segments, splits, goes_right, adds, packed, first, zero, sums, spare, most
-):
-    """Divide leaves, and add the rows of one child of each to a histogram.
-
-    Parameters
-    ----------
-    codes, indptr, packed, first, zero, most : see `add_rows`
-    entries, segments, splits, goes_right, adds, sums, spare : see `daskdml.kernels.growing.split_leaves`
-    """
-    kernel = _split_leaves_kernel(codes.dtype)
-    kernel(codes, indptr, entries, segments, splits, goes_right, adds, packed, first, zero, sums, spare, most)
-
-
-@functools.cache
-def _split_leaves_kernel(dtype):
-    signature = types.void(
-        vector(_of(dtype), read=True), vector(i8, read=True), vector(u8), matrix(i8), matrix(i8), matrix(u1),
-        vector(i8), vector(i8), vector(i8), vector(u1, read=True), types.Array(i8, 3, "C"), vector(u8), i8,
-    )  # fmt: skip
-    return build(_split_leaves, signature)
-
-
-def _split_leaves(codes, indptr, entries, segments, splits, goes_right, adds, packed, first, zero, sums, spare, most):
-    for s in range(splits.shape[0]):
-        feature, node, left, right = splits[s, 0], splits[s, 1], splits[s, 2], splits[s, 3]
-        start, stop = segments[node, 0], segments[node, 1]
-        low, n_bins = np.uint64(first[feature]), np.uint64(first[feature + 1] - first[feature])
-        table = goes_right[s].copy()
-        table[n_bins - np.uint64(1)] = goes_right[s, MISSING]
-        of_zero, last = np.int64(table[zero[feature]]), stop - AHEAD
-        l, r = start, 0
-        for j in range(start, stop):
-            if j < last:
-                prefetch(codes, indptr[row_of(entries[np.uint64(j + AHEAD)])])
-            entry = entries[np.uint64(j)]
-            i = row_of(entry)
-            # The last code that is not behind the feature's, without a branch to guess.
-            at, n = np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)]) - np.uint64(indptr[i])
-            c = of_zero
-            if n:
-                while n > np.uint64(1):
-                    half = n >> np.uint64(1)
-                    at += half * np.uint64(np.uint64(codes[at + half]) < low + n_bins)
-                    n -= half
-                code = np.uint64(codes[at])
-                if low <= code < low + n_bins:
-                    c = np.int64(table[code - low])
-            entries[np.uint64(l)] = entry
-            spare[np.uint64(r)] = entry
-            l += 1 - c
-            r += c
-        for j in range(r):
-            entries[np.uint64(l + j)] = spare[np.uint64(j)]
-        if adds[s] == 0:
-            _add_and_flush(codes, indptr, entries, start, l, packed, first, zero, sums[s], most)
-        elif adds[s] == 1:
-            _add_and_flush(codes, indptr, entries, l, stop, packed, first, zero, sums[s], most)
-        segments[left, 0], segments[left, 1] = start, l
-        segments[right, 0], segments[right, 1] = l, stop
+def _by_columns(codes, indptr, first, feature_of, ends, rows, bins):
+    for k in range(codes.size):
+        ends[np.uint64(feature_of[np.uint64(codes[k])] + 1)] += 1
+    for f in range(ends.size - 1):
+        ends[f + 1] += ends[f]
+    places = ends.copy()
+    for i in range(indptr.size - 1):
+        for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + 1])):
+            code = np.uint64(codes[k])
+            f = np.uint64(feature_of[code])
+            at = np.uint64(places[f])
+            rows[at], bins[at] = i, code - np.uint64(first[f])
+            places[f] += 1
 
 
 def fill_rows(codes, indptr, start, first, feature_of, zero, wanted, out):
@@ -251,9 +178,10 @@ def fill_rows(codes, indptr, start, first, feature_of, zero, wanted, out):
         Features; of others nothing is promised.
     out : ndarray of uint8, shape (m, p)
     """
+    index = vector(index_of(indptr.dtype), read=True)
     signature = types.void(
-        vector(_of(codes.dtype), read=True), vector(i8, read=True), i8, vector(i8), vector(i4), vector(u1, read=True),
-        vector(i8), matrix(u1),
+        vector(type_of(codes.dtype), read=True), index, i8, vector(i8), vector(i4), vector(u1, read=True), vector(i8),
+        matrix(u1),
     )  # fmt: skip
     build(_fill_rows, signature)(codes, indptr, start, first, feature_of, zero, wanted, out)
 

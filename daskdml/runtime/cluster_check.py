@@ -53,8 +53,7 @@ def check_cluster(client, *, leave_out=False):
         new = sorted(set(threads) - settled)
         if not new:
             return _describe(threads, {address: known[address] for address in threads if known[address] is not None})
-        ask = functools.partial(client.run, _probe(), packages=PACKAGES, workers=new, on_error="return")
-        facts = patiently(client, ask)
+        facts = patiently(client, functools.partial(_ask, client, new))
         there = _threads(client)  # a worker may have gone while we asked
         facts = {address: found for address, found in facts.items() if address in there}
         if leave_out:
@@ -67,6 +66,13 @@ def check_cluster(client, *, leave_out=False):
             compare(_probe()(None, PACKAGES), facts)
         _checked.clear()
         _checked[client.id] = {**known, **facts}
+
+
+def _ask(client, addresses):
+    """Return the facts, or what went wrong, of those workers that are there."""
+    there = client.nthreads()
+    there = [address for address in addresses if address in there]
+    return client.run(_probe(), packages=PACKAGES, workers=there, on_error="return") if there else {}
 
 
 def _fitting(address, found):

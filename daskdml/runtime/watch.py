@@ -105,6 +105,9 @@ def check_scheduler(client, error=None):
 def patiently(client, ask, watch=None, on_look=None):
     """Return ``ask()``, a question to workers; those that are silent meanwhile are taken out: they never answer.
 
+    Whoever asks a worker that has just gone tries to connect to it for half a minute. So when one goes the question is
+    asked again, of those that are left.
+
     Parameters
     ----------
     client : distributed.Client
@@ -116,16 +119,17 @@ def patiently(client, ask, watch=None, on_look=None):
     """
     watch = watch or Watch(client, get_config()["timeout"])
     while True:
-        before, answer = watch.present(), Future()
+        before = present = watch.present()
+        answer = Future()
         threading.Thread(target=_answer, args=(ask, answer), daemon=True).start()
-        while not answer.done():
+        while not answer.done() and before <= present:
             try:
                 answer.exception(timeout=LOOK_SECONDS)
             except TimeoutError:
                 present = watch.present()
                 if on_look is not None:
                     on_look(present)
-        if isinstance(answer.exception(), OSError) and watch.present(now=True) != before:
+        if not answer.done() or (isinstance(answer.exception(), OSError) and watch.present(now=True) != before):
             continue
         return answer.result()
 

@@ -189,7 +189,7 @@ class Boosting(NamedTuple):
         if isinstance(X, Tiles):
             return TileRows(X, self.bins.first, self.panels, self.by_columns)
         if isinstance(X, Codes):
-            return StoredRows(X, self.bins.first, self.bins.zero)
+            return StoredRows(X, self.bins.first, self.bins.zero, self.by_columns)
         return DenseRows(X, self.bins.first, self.by_columns)
 
     def predict(self, shards, state):

@@ -451,6 +451,9 @@ class Grower:
                 nodes.append(child)
         split = {node.number for node in order}
         leaves = np.array([node.number for node in nodes if node.number not in split], np.int64)
+        started = time.perf_counter()
+        self.shards.settle(leaves)
+        self.shards.clock("histogram", started)
         return Growth(nodes, numbers, split, leaves, k)
 
 

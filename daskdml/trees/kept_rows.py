@@ -2,9 +2,12 @@
 
 import numpy as np
 
-from daskdml.kernels import binning, growing, stored
+from daskdml.kernels import binning, growing, stored, stored_leaves
 from daskdml.utils.memory import empty_rows
 
+_WALKED_A_SEARCH = 8  # values of a column that are gone through in the time in which a row of a list is searched
+_NODES = 64  # places at first
+_NO_COLUMNS = np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint8)
 _SLAB, _LEAST_SLAB = 1 << 20, 64  # bytes, and rows, of dense rows that predictions are made of at a time
 
 
@@ -23,7 +26,11 @@ class DenseRows:
     ----------
     n_packed : int
         Words of scratch that `add` and `split` ask for.
+    settles : bool
+        Whether leaves become ranges of entries not before `settle`.
     """
+
+    settles = False
 
     def __init__(self, bins, first, by_columns=True):
         p = len(first) - 1
@@ -106,27 +113,71 @@ class StoredRows:
     first : ndarray of int64, shape (p + 1,)
     zero : ndarray of uint8, shape (p,)
         The bins of zero.
+    by_columns : bool, default True
+        Whether codes are kept by columns too, five bytes a value and nine a row: large leaves are divided in time of
+        what a column stores then.
     """
 
-    def __init__(self, rows, first, zero):
-        self._codes, self._indptr = rows.codes, rows.indptr
+    settles = True
+
+    def __init__(self, rows, first, zero, by_columns=True):
+        self._codes, n = rows.codes, len(rows)
+        self._indptr = rows.indptr.astype(np.uint32) if len(rows.codes) < 1 << 32 else rows.indptr
         self._first, self._zero, self.n_packed = first, zero, int(first[-1])
+        self._windows, self._leaves, self._n_nodes = {}, None, 1
+        self._columns, self._least = _NO_COLUMNS, n + 1
+        if by_columns:
+            self._columns = stored.by_columns(self._codes, self._indptr, first)
+            self._least = 1 + len(self._codes) // (_WALKED_A_SEARCH * max(len(zero), 1))
+            self._slots, self._listed = np.empty(n, np.uint8), np.empty(n, np.uint64)
 
     def __len__(self):
         return len(self._indptr) - 1
 
     def add(self, entries, packed, sums, most):
-        """Add all rows to a histogram; see `daskdml.kernels.stored.add_rows`."""
-        stored.add_rows(
-            self._codes, self._indptr, entries, 0, len(self), packed, self._first, self._zero, sums, most
+        """Add all rows to a histogram: those of a new tree.
+
+        See `daskdml.kernels.stored_leaves.add_rows`.
+        """
+        self._begin(entries)
+        stored_leaves.add_rows(
+            self._codes, self._indptr, entries, 0, len(self), packed, self._first, self._zero, self._windows_of(most),
+            sums,
         )  # fmt: skip
 
-    def split(self, entries, segments, splits, goes_right, adds, packed, sums, spare, most):
-        """Divide leaves and add up a child of each; see `daskdml.kernels.stored.split_leaves`."""
-        stored.split_leaves(
-            self._codes, self._indptr, entries, segments, splits, goes_right, adds, packed, self._first, self._zero,
-            sums, spare, most,
+    def _begin(self, entries):
+        nodes, used = np.zeros((_NODES, 3), np.int64), np.zeros(2, np.int64)
+        if len(self) < self._least:  # a list
+            nodes[0, 1] = used[0] = len(self)
+            self._leaves = stored_leaves.Leaves(nodes, np.empty(0, np.uint8), entries, used)
+        else:
+            nodes[0], used[1], self._slots[:] = (-1, len(self), -1), 1, 0
+            self._leaves = stored_leaves.Leaves(nodes, self._slots, self._listed, used)
+        self._n_nodes = 1
+
+    def split(self, entries, _, splits, goes_right, adds, packed, sums, spare, most):
+        """Divide leaves and add up a child of each; see `daskdml.kernels.stored_leaves.split_leaves`."""
+        self._n_nodes = max(self._n_nodes, int(splits[:, 2:].max()) + 1)
+        if self._n_nodes > len(self._leaves.nodes):
+            nodes = np.zeros((2 * self._n_nodes, 3), np.int64)
+            nodes[: len(self._leaves.nodes)] = self._leaves.nodes
+            self._leaves = self._leaves._replace(nodes=nodes)
+        stored_leaves.split_leaves(
+            self._codes, self._indptr, self._columns, entries, self._leaves, splits, goes_right, adds, packed,
+            self._first, self._zero, self._windows_of(most), sums, spare, self._least,
         )  # fmt: skip
+
+    def settle(self, entries, segments, leaves, spare):
+        """Let the entries of each leaf of a tree be a range; see `daskdml.kernels.stored_leaves.settle`."""
+        if self._leaves.listed is entries:
+            segments[leaves] = self._leaves.nodes[leaves, :2]
+        else:
+            stored_leaves.settle(entries, self._leaves, self._n_nodes, leaves, segments, spare)
+
+    def _windows_of(self, most):
+        if most not in self._windows:
+            self._windows[most] = stored_leaves.find_windows(self._codes, self._indptr, self.n_packed, most)
+        return self._windows[most]
 
     def predict(self, model, raw):
         """Add all trees of an `Ensemble` to raw predictions."""
@@ -178,6 +229,8 @@ class TileRows:
     counts : bool
         Whether the rows count on this rank, in sums that several ranks could contribute to: it has the first panel.
     """
+
+    settles = False
 
     def __init__(self, tiles, first, panels, by_columns=True):
         self._n, self.panels, self._first, self.counts = len(tiles), panels, first, 0 in tiles.parts

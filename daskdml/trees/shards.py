@@ -72,8 +72,9 @@ def bytes_per_row(n_features, n_outputs, by_columns=True, n_stored=None):
     # y and an entry; raw predictions, gradients and hessians.
     beside = 4 + 8 + 16 * n_outputs
     if n_stored is not None:
-        # Codes and columns as they came, in one piece where memory is plentiful; where rows begin.
-        return math.ceil(n_stored * (4 + 4 + (8 if by_columns else 0))) + 8 * (1 + by_columns) + beside
+        # Codes and columns as they came; in one piece and by columns where memory is plentiful. Where rows begin, as it
+        # came and again; slots and lists.
+        return math.ceil(n_stored * (4 + 4 + (4 + 5) * by_columns)) + 8 + 4 + 9 * by_columns + beside
     # Bins, three times where memory is plentiful: as they came, in one piece and by columns.
     return row_bytes(n_features) * (1 + by_columns) + n_features * by_columns + beside
 
@@ -233,6 +234,16 @@ class Shards:
 
         self.each(work)
         return parts
+
+    def settle(self, leaves):
+        """Let the entries of each leaf of a tree that has been grown be a range of each shard."""
+
+        def work(shard):
+            with self._borrowed() as (_, _, spare):
+                shard.rows.settle(shard.entries, shard.segments, leaves, spare)
+
+        if any(shard.rows.settles for shard in self._shards):
+            self.each(work)
 
     def sum_leaves(self, k, leaves, scales):
         """Return the sums of gradients and hessians of leaves, ndarray of int64 of shape (m, 2)."""

@@ -8,7 +8,7 @@ from scipy import sparse
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from daskdml.testing import SimulatedCluster
-from daskdml.trees import Boosting
+from daskdml.trees import Boosting, boosting
 from daskdml.trees.binning import StoreRows
 
 N, P = 3000, 24
@@ -70,6 +70,16 @@ def test_same_trees_as_dense_rows(params, dtype, kept):
     assert sum(kept) == N
     same_models(a, b)
     np.testing.assert_array_equal(a.predict(X), b.predict(X.toarray()))
+
+
+def test_same_trees_without_columns(monkeypatch):
+    """As where memory is scarce: all leaves are lists."""
+    X, y = table()
+    made, kept = [], boosting.StoredRows
+    expected = HistGradientBoostingRegressor(max_iter=4, max_leaf_nodes=None, max_depth=7).fit(X, y)
+    monkeypatch.setattr(boosting, "StoredRows", lambda *args: made.append(kept(*args[:3], False)) or made[-1])
+    same_models(HistGradientBoostingRegressor(max_iter=4, max_leaf_nodes=None, max_depth=7).fit(X, y), expected)
+    assert len(made) == 1
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from daskdml.kernels import growing, stored
+from daskdml.kernels import growing, stored_leaves
 
 MISSING = 255
 
@@ -35,6 +35,10 @@ class Rows:
         known = [max([b + 1 for b in set(column.tolist()) if b < MISSING], default=1) for column in bins.T]
         self.first = np.cumsum([0, *(n + 1 for n in known)])
         self.packed = np.zeros(growing.PACKED_BINS * width, np.int64)
+
+    def entries(self):
+        """Return entries of rows in any order."""
+        return random_entries(self.n)
 
     def zeros(self, *shape):
         return np.zeros((*shape, 3, self.first[-1]), np.int64)
@@ -80,9 +84,10 @@ class Rows:
 
 
 class Stored(Rows):
-    """The same as codes, of another bin of zero for each feature."""
+    """The same as codes, of another bin of zero for each feature; every row stands twice."""
 
     def __init__(self, bins, dtype=np.uint16):
+        bins = np.concatenate([bins, bins[::-1]])
         super().__init__(bins)
         self.zero = (np.diff(self.first) // 2 % np.maximum(np.diff(self.first) - 1, 1)).astype(np.uint8)
         self.packed = np.zeros(self.first[-1], np.int64)
@@ -90,19 +95,33 @@ class Stored(Rows):
         is_kept = bins != self.zero
         self.codes, self.indptr = codes[is_kept].astype(dtype), np.cumsum([0, *is_kept.sum(axis=1)])
 
+    def entries(self):
+        """Return entries of half of the rows, in ascending order."""
+        rows = np.random.default_rng(0).permutation(self.n)[: self.n // 2]
+        return random_entries(len(rows), np.sort(rows))
+
+    def windows(self, most):
+        return stored_leaves.find_windows(self.codes, self.indptr, self.first[-1], most)
+
     def _add(self, entries, start, stop, sums, most):
-        stored.add_rows(
-            self.codes, self.indptr, entries, start, stop, self.packed, self.first, self.zero, sums, most
+        stored_leaves.add_rows(
+            self.codes, self.indptr, entries, start, stop, self.packed, self.first, self.zero, self.windows(most), sums
         )  # fmt: skip
 
     def _split(self, entries, segments, splits, goes_right, adds, sums, spare, most):
-        stored.split_leaves(
-            self.codes, self.indptr, entries, segments, splits, goes_right, adds, self.packed, self.first, self.zero,
-            sums, spare, most,
+        """Divide lists."""
+        nodes = np.column_stack([segments, np.zeros(len(segments), np.int64)])
+        leaves = stored_leaves.Leaves(nodes, np.empty(0, np.uint8), entries, np.array([len(entries), 0]))
+        columns = np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint8)
+        stored_leaves.split_leaves(
+            self.codes, self.indptr, columns, entries, leaves, splits, goes_right, adds, self.packed, self.first,
+            self.zero, self.windows(most), sums, spare, 1,
         )  # fmt: skip
+        segments[:] = nodes[:, :2]
 
 
-def random_entries(n, seed=0):
-    rng = np.random.default_rng(seed)
-    draws = rng.integers(0, 16, n), rng.permutation(n), rng.integers(-2048, 2049, n), rng.integers(0, 4097, n)
+def random_entries(n, rows=None):
+    rng = np.random.default_rng(0)
+    rows = rng.permutation(n) if rows is None else rows
+    draws = rng.integers(0, 16, n), rows, rng.integers(-2048, 2049, n), rng.integers(0, 4097, n)
     return np.array([pack(*row) for row in np.transpose(draws).tolist()], np.uint64)

@@ -108,7 +108,8 @@ def test_share_of_rows():
 @pytest.mark.parametrize("p", [1, 4, 5, 9])
 def test_histogram_of_a_range(kind, p):
     bins = np.random.default_rng(1).integers(0, 256, (2000, p))
-    rows, entries = kind(bins), random_entries(2000)
+    rows = kind(bins)
+    entries = rows.entries()
     for start, stop in ((0, 2000), (3, 18), (1000, 1000), (0, 16), (500, 1700)):
         found = rows.add(entries, start, stop, 100)
         np.testing.assert_array_equal(found, rows.histogram(entries[start:stop]))
@@ -192,7 +193,8 @@ def check_division(rows, entries, segments, splits, goes_right, adds, most=100):
 def test_one_leaf_is_divided(kind, add):
     """In the order it was in, whatever lies around it; rows that count 0 times go along."""
     rng = np.random.default_rng(0)
-    rows, entries = kind(rng.integers(0, 256, (500, 6))), random_entries(500)
+    rows = kind(rng.integers(0, 256, (500, 6)))
+    entries = rows.entries()
     for start, stop in ((0, 500), (100, 350), (7, 8), (20, 20)):
         segments = np.zeros((9, 2), np.int64)
         segments[4] = start, stop
@@ -203,7 +205,8 @@ def test_one_leaf_is_divided(kind, add):
 @kinds
 def test_several_leaves_are_divided(kind):
     rng = np.random.default_rng(0)
-    rows, entries = kind(rng.integers(0, 256, (900, 5))), random_entries(900)
+    rows = kind(rng.integers(0, 256, (900, 5)))
+    entries = rows.entries()
     segments = np.zeros((20, 2), np.int64)
     segments[[0, 1, 2, 3]] = (600, 900), (0, 250), (250, 251), (251, 600)
     splits = [(0, 3, 10, 11), (4, 0, 12, 13), (2, 2, 14, 15), (0, 1, 16, 17)]
@@ -215,7 +218,8 @@ def test_several_leaves_are_divided(kind):
 def test_leaves_longer_than_a_block(kind, add):
     n = 2 * growing._BLOCK + 1000
     rng = np.random.default_rng(0)
-    rows, entries = kind(rng.integers(0, 4, (n, 1))), random_entries(n)
+    rows = kind(rng.integers(0, 4, (n, 1)))
+    entries = rows.entries()
     goes_right = np.zeros((1, 256))
     goes_right[0, [1, 3]] = 1
     for stop in (growing._BLOCK + 5, growing._BLOCK + 6, n):

@@ -6,7 +6,7 @@ from scipy import sparse
 
 from daskdml.kernels import stored
 
-from .histograms import Stored, random_entries
+from .histograms import Stored
 
 EDGES = [[-1.5, 0.0, 2.0], [0.5], [], [-3.0, -2.0, -1.0, -0.5], [2.0**-10, 1.0, 1.5, 2.5, 3.0, 7.0, 8.0]]
 ODD = [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45]
@@ -80,7 +80,8 @@ def test_rows_out_of_order_are_told(indices):
 
 def test_codes_of_many_bins_are_wider():
     assert [stored.code_type(n) for n in (1, 65_536, 65_537)] == [np.uint16, np.uint16, np.uint32]
-    rows, entries = Stored(np.random.default_rng(0).integers(0, 256, (300, 5)), np.uint32), random_entries(300)
+    rows = Stored(np.random.default_rng(0).integers(0, 256, (300, 5)), np.uint32)
+    entries = rows.entries()
     np.testing.assert_array_equal(rows.add(entries, 10, 280, 50), rows.histogram(entries[10:280]))
     segments, goes_right = np.zeros((3, 2), np.int64), np.arange(256)[None] > 100
     segments[0] = 0, 300
@@ -91,7 +92,8 @@ def test_codes_of_many_bins_are_wider():
 
 
 def test_rows_without_codes():
-    rows, entries = Stored(np.full((50, 3), 0)), random_entries(50)
+    rows = Stored(np.full((50, 3), 0))
+    entries = rows.entries()
     assert not len(rows.codes)
     np.testing.assert_array_equal(rows.add(entries, 0, 50, 20), rows.histogram(entries))
     segments = np.zeros((3, 2), np.int64)

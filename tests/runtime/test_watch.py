@@ -47,6 +47,18 @@ def test_a_worker_that_never_answers_is_taken_out_and_the_others_asked_again():
     assert patiently(client, ask) == "fine" and asked == [["a", "b"], ["a"]]
 
 
+def test_nobody_waits_for_a_worker_that_has_gone():
+    """To connect to one is tried for half a minute."""
+    client, asked, never = Client("ab", silent="b"), [], threading.Event()
+
+    def ask():
+        asked.append(sorted(client.workers))
+        return "fine" if "b" not in client.workers else never.wait()
+
+    assert patiently(client, ask) == "fine" and asked == [["a", "b"], ["a"]]
+    never.set()
+
+
 @pytest.mark.parametrize("error", [ValueError("wrong"), OSError("wrong"), TimeoutError("wrong")])
 def test_an_error_that_is_no_death_is_raised(error):
     def ask():
