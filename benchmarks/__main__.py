@@ -23,7 +23,7 @@ BENCHMARKS = {
     "sparse": ("benchmarks.estimators.sparse:run", False),
     "boosting": ("benchmarks.estimators.boosting:run", False),
     "boosting_classes": ("benchmarks.estimators.boosting:run_classes", False),
-    "boosting_sparse": ("benchmarks.estimators.boosting:run_sparse", False),
+    "boosting_sparse": ("benchmarks.estimators.boosting_sparse:run", False),
     "boosting_compile": ("benchmarks.estimators.boosting:run_compile", False),
     "boosting_cluster": ("benchmarks.estimators.boosting:run_cluster", False),
     "forest": ("benchmarks.estimators.forest:run", False),

@@ -13,7 +13,7 @@ from benchmarks.estimators.boosting import FEATURES, LEAVES, make_rows, ours
 from benchmarks.report import Sheet
 from benchmarks.timing import threads
 from daskdml.testing import SimulatedCluster
-from daskdml.trees.grower import Steps
+from daskdml.trees.growth import Steps
 
 ALL_ROWS = 1_000_000_000
 WORKERS = (8, 64, 256)

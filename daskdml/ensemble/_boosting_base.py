@@ -17,6 +17,7 @@ from daskdml.ensemble._given import check_given, given_rows
 from daskdml.ensemble._lightgbm import write_model
 from daskdml.ensemble._planning import expect_boosting
 from daskdml.ensemble._scoring import Score
+from daskdml.ensemble._sklearn import make_twin
 from daskdml.fitting import HoldsTrees, Planned, fitting, one_dimensional, planning
 from daskdml.kernels.binning import row_bytes
 from daskdml.programs import BoostingProgram, FactsOfRows
@@ -92,7 +93,7 @@ class HistGradientBoosting(HoldsTrees, Planned, BaseEstimator):
         vars(self).pop("feature_names_in_", None)
         vars(self).update(vars(found))
         vars(self).update(vars(fit.features))
-        self.fit_report_ = fit.report
+        self.fit_report_, self._fitted_with_sw = fit.report, sample_weight is not None
         return self
 
     def _check_params(self):
@@ -318,6 +319,29 @@ class HistGradientBoosting(HoldsTrees, Planned, BaseEstimator):
             split = ~tree.is_leaf
             np.add.at(total, tree.feature[split], tree.gain[split] if kind == "gain" else 1.0)
         return total / total.sum() if total.any() else total
+
+    def to_sklearn(self):
+        """Return scikit-learn's own estimator with the same trees, parameters and predictions.
+
+        Returns
+        -------
+        estimator of scikit-learn
+            To predict, for its tools, and where daskdml is not installed; a fit of it begins anew, or should:
+            with ``warm_start=True`` its bins are not those of the trees. It has no `subsample` and no `rounding`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from daskdml.ensemble import HistGradientBoostingRegressor
+        >>> X = np.arange(100.0).reshape(-1, 1)
+        >>> model = HistGradientBoostingRegressor(max_iter=10).fit(X, X[:, 0] ** 2)
+        >>> bool(np.allclose(model.to_sklearn().predict(X), model.predict(X)))
+        True
+        """
+        from sklearn import ensemble
+
+        self._fitted()
+        return make_twin(self, getattr(ensemble, type(self).__name__))
 
     def to_lightgbm(self):
         """Return the model as text that LightGBM reads: ``lightgbm.Booster(model_str=text)``.

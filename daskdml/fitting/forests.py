@@ -135,7 +135,10 @@ class GrownTrees(HoldsTrees, Planned, BaseEstimator):
         )  # fmt: skip
         if self._stands_alone:
             found.max_features_ = recipe.max_features
-        fit.report.phases = {"bin": now - started, "grow": time.perf_counter() - now}
+        fit.report.phases = {"bin": now - started, **(state.seconds or {})}
+        fit.report.counts = {
+            "rounds": state.n_rounds, "bytes a round": state.bytes_sent / max(state.n_rounds, 1)
+        }  # fmt: skip
         if wants_oob:
             self._score_out_of_bag(*state.oob, found)
         fit.close(converged=True, stopped_because="", n_iter=len(state.trees))

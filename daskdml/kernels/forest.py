@@ -16,7 +16,7 @@ from numba.extending import register_jitable
 
 from daskdml.kernels import forest_splits as splits
 from daskdml.kernels.compile import build, f8, i8, matrix, types, vector
-from daskdml.kernels.growing import mix
+from daskdml.kernels.growing import mix, ticks
 
 _SUM_BITS = 60  # of the sums of targets
 _GROUP_BYTES = 1 << 18  # of histograms that are added up together
@@ -103,7 +103,7 @@ def _draws(first_row, key, chances, out):
         out[i] = times_drawn(first_row + np.uint64(i), key, chances)
 
 
-def grow(columns, facts, points, senses, rows, a, b, value, key, ints, floats):
+def grow(columns, facts, points, senses, rows, a, b, value, key, ints, floats, took=None):
     """Grow one tree.
 
     Parameters
@@ -126,6 +126,8 @@ def grow(columns, facts, points, senses, rows, a, b, value, key, ints, floats):
         ``MAX_LEAVES`` -1 for no limit; ``COUNTS`` whether rows are counted, where leaves must have a number of them);
         ``IS_WHOLE`` whether weights are whole numbers; ``A_STEP, B_STEP`` of ``a`` and ``b``, the former of classes
         only, ``LEAST_WEIGHT`` of a leaf as a share of all, ``LEAST_DECREASE`` of impurity by a split.
+    took : ndarray of int64, shape (2,), optional
+        Added to: the `daskdml.kernels.growing.ticks` of searching nodes, and of dividing them.
 
     Returns
     -------
@@ -141,7 +143,7 @@ def grow(columns, facts, points, senses, rows, a, b, value, key, ints, floats):
     kernel = _grow_kernel()
     return kernel(
         columns, facts, points, senses, rows, a, b, value, np.uint64(key), np.array(ints, np.int64),
-        np.array(floats, np.float64),
+        np.array(floats, np.float64), np.zeros(2, np.int64) if took is None else took,
     )  # fmt: skip
 
 
@@ -149,7 +151,7 @@ def grow(columns, facts, points, senses, rows, a, b, value, key, ints, floats):
 def _grow_kernel():
     signature = types.Tuple((matrix(i8), matrix(f8), matrix(i8)))(
         matrix(u1, read=True), vector(i8, read=True), matrix(f8, read=True), vector(i8, read=True), vector(u4),
-        vector(i8), vector(i8), vector(f8, read=True), u8, vector(i8), vector(f8),
+        vector(i8), vector(i8), vector(f8, read=True), u8, vector(i8), vector(f8), vector(i8),
     )  # fmt: skip
     return build(_grow, signature, rounds_as_written=True)
 
@@ -379,7 +381,7 @@ def _take_best(ready, n_ready, facts):
     return best
 
 
-def _grow(columns, n_bins, points, senses, rows, a, b, value, key, ints, floats):
+def _grow(columns, n_bins, points, senses, rows, a, b, value, key, ints, floats, took):
     m, k, max_leaves = rows.size, ints[splits.CHANNELS], ints[splits.MAX_LEAVES]
     scratch = _scratch(columns.shape[0], k, ints[splits.MAX_FEATURES])
     words, spare = (rows, a, b), (np.zeros(m, np.uint32), np.zeros(m, np.int64), np.zeros(m, np.int64))
@@ -397,19 +399,22 @@ def _grow(columns, n_bins, points, senses, rows, a, b, value, key, ints, floats)
         i = -1
         if n_todo > 0:
             # Depth first: what waits to be searched stays little.
-            n_todo -= 1
-            i = todo[n_todo, 0]
+            n_todo, i = n_todo - 1, todo[n_todo - 1, 0]
             if _is_leaf(nodes[i], totals[i], rows, value, ints, floats):
                 continue
-            bounds = (facts[i, splits.LOWER], facts[i, splits.UPPER])
+            bounds, before = (facts[i, splits.LOWER], facts[i, splits.UPPER]), ticks()
             _take_sums(i, words, value, nodes, facts, totals, ints, floats)
             splits.search(
                 columns, n_bins, points, senses, words, value, nodes[i], totals[i], np.uint64(keys[i, 0]), bounds, ints,
                 floats, scratch,
             )  # fmt: skip
-            if scratch[6][0] < 0 or not _settle(
+            now = ticks()
+            took[0] += now - before
+            is_divided = scratch[6][0] >= 0 and _settle(
                 i, columns, words, value, spare, nodes, facts, totals, lefts, whole, ints, floats, scratch
-            ):
+            )
+            took[1] += ticks() - now
+            if not is_divided:
                 continue
             if max_leaves >= 0:
                 if n_ready == ready.shape[0]:

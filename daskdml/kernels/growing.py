@@ -1,4 +1,4 @@
-"""What a tree does with the rows of one shard: quantise gradients, add up histograms, divide leaves, sum leaves.
+"""What a tree does with the rows of one shard: quantise gradients, add up histograms, divide and sum up leaves.
 
 Conventions. A shard is a contiguous range of rows, as ``words`` (rows of bins, four to a uint32) and ``columns`` (the
 same bins by features, of any strides). ``entries`` holds each row once, ordered by leaf, in one uint64::
@@ -18,12 +18,14 @@ Signatures are made once: to make one takes as long as to add up a thousand rows
 """
 
 import functools
+import platform
+import time
 
 import numpy as np
 from llvmlite import ir
 from numba.extending import intrinsic, overload, register_jitable
 
-from daskdml.kernels.compile import ADDRESS, TILE_ROWS, address, build, f4, f8, i8, matrix, tile_at, types, vector
+from daskdml.kernels.compile import build, f4, f8, i8, matrix, types, vector
 
 N_BINS = 256
 # Words of a feature in a packed histogram. With 256 bin b of every other feature would lie in the same set of the
@@ -62,101 +64,25 @@ def _prefetch_compiled(array, row):
     return lambda array, row: _prefetch_row(array, row)
 
 
-# Gradients ------------------------------------------------------------------------------------------------------------
+def ticks():
+    """Return a count that grows with time; 0 for ever where programs may not read the processor's."""
+    return time.perf_counter_ns()
 
 
-def gradients(raw, y, weight, loss, gradient, hessian):
-    """Write gradient and hessian of a loss at each row; return the largest of each, as absolute values, NaN if one is.
+@intrinsic
+def _read_ticks(context):
+    def emit(ctx, builder, sig, args):
+        if platform.machine() not in ("x86_64", "AMD64"):  # on others to read it may end the program
+            return ctx.get_constant(i8, 0)
+        function = builder.module.declare_intrinsic("llvm.readcyclecounter", (), ir.FunctionType(ir.IntType(64), []))
+        return builder.call(function, [])
 
-    Parameters
-    ----------
-    raw : ndarray of shape (n,) or (n, k), float64
-    y : ndarray of shape (n,), float32 or float64
-    weight : ndarray of shape (n,), float64, or (0,) for ones
-    loss : object with ``tile`` and ``params``
-    gradient, hessian : ndarrays of shape (k, n), float32
-        Of the second nothing is written where it has no rows.
-
-    Returns
-    -------
-    ndarray of shape (2,)
-
-    Notes
-    -----
-    Tiles are always full: machine code treats the last rows of a shorter one otherwise, and their last bits would
-    depend on where a shard begins.
-    """
-    kernel = _gradients_kernel(raw.ndim == 2, y.dtype)
-    return np.array(kernel(raw, y, weight, address(loss.tile), loss.params, gradient, hessian))
+    return i8(), emit
 
 
-@functools.cache
-def _gradients_kernel(multi, dtype):
-    signature = types.Tuple((f8, f8))(
-        matrix(f8) if multi else vector(f8), vector(_real(dtype), read=True), vector(f8, read=True), ADDRESS,
-        vector(f8), matrix(f4), matrix(f4),
-    )  # fmt: skip
-    return build(_gradients_multi if multi else _gradients, signature)
-
-
-def _real(dtype):
-    return f4 if dtype == np.float32 else f8
-
-
-def _gradients(raw, y, weight, tile, params, gradient, hessian):
-    n, call = raw.shape[0], tile_at(tile, raw)
-    r, t, w, g, h = (np.zeros(TILE_ROWS), np.zeros(TILE_ROWS), np.ones(TILE_ROWS), np.zeros(TILE_ROWS),
-                     np.zeros(TILE_ROWS))  # fmt: skip
-    most_g = most_h = 0.0
-    is_bad = False
-    for start in range(0, n, TILE_ROWS):
-        m = min(TILE_ROWS, n - start)
-        for i in range(m):
-            r[i] = raw[start + i]
-            t[i] = y[start + i]
-        if weight.size:
-            for i in range(m):
-                w[i] = weight[start + i]
-        call(r, t, w, g, h, params, 3)
-        for i in range(m):
-            gradient[0, start + i] = np.float32(g[i])
-            most_g = max(most_g, abs(g[i]))
-            is_bad |= g[i] != g[i]  # which max() does not see
-        if hessian.size:
-            for i in range(m):
-                hessian[0, start + i] = np.float32(h[i])
-                most_h = max(most_h, h[i])
-    return (np.nan if is_bad else most_g), most_h
-
-
-def _gradients_multi(raw, y, weight, tile, params, gradient, hessian):
-    n, k = raw.shape
-    call = tile_at(tile, raw)
-    r, t, w = np.zeros((TILE_ROWS, k)), np.zeros(TILE_ROWS), np.ones(TILE_ROWS)
-    g, h = np.zeros((TILE_ROWS, k)), np.zeros((TILE_ROWS, k))
-    most_g = most_h = 0.0
-    is_bad = False
-    for start in range(0, n, TILE_ROWS):
-        m = min(TILE_ROWS, n - start)
-        for i in range(m):
-            t[i] = y[start + i]
-            for c in range(k):
-                r[i, c] = raw[start + i, c]
-        if weight.size:
-            for i in range(m):
-                w[i] = weight[start + i]
-        call(r, t, w, g, h, params, 3)
-        for c in range(k):
-            for i in range(m):
-                # What softmax's tile writes as curvature is w p; the second derivative for a class is w p (1 - p).
-                second = h[i, c] * (1.0 - h[i, c] / w[i]) if w[i] > 0 else 0.0
-                gradient[c, start + i] = np.float32(g[i, c])
-                if hessian.size:
-                    hessian[c, start + i] = np.float32(second)
-                    most_h = max(most_h, second)
-                most_g = max(most_g, abs(g[i, c]))
-                is_bad |= g[i, c] != g[i, c]
-    return (np.nan if is_bad else most_g), most_h
+@overload(ticks)
+def _ticks_compiled():
+    return lambda: _read_ticks()
 
 
 # Entries --------------------------------------------------------------------------------------------------------------
@@ -233,11 +159,17 @@ def _fill_entries(gradient, hessian, times, first_row, key, g_scale, h_scale, sh
 
 
 @register_jitable
+def fields_of(entry):
+    """Return gradient, hessian and times of an entry."""
+    low = np.int32(np.uint32(entry & np.uint64(0xFFFFFFFF)))
+    return np.int64(low >> np.int32(16)), np.int64(low & np.int32(0xFFFF)), np.int64(entry >> np.uint64(60))
+
+
+@register_jitable
 def packed_of(entry):
     """Return what an entry adds to a packed bin."""
-    low = np.int32(np.uint32(entry & np.uint64(0xFFFFFFFF)))
-    g, h = np.int64(low >> np.int32(16)), np.int64(low & np.int32(0xFFFF))
-    return ((g << 38) + (h << 13) + 1) * np.int64(entry >> np.uint64(60))
+    g, h, times = fields_of(entry)
+    return ((g << 38) + (h << 13) + 1) * times
 
 
 @register_jitable
@@ -264,11 +196,18 @@ def _add_rows(words, entries, start, stop, packed):
 
 
 @register_jitable
-def unpack_bin(v, sums, place):
+def unpacked(v):
+    """Return the three sums that stand in a packed bin."""
+    return v >> 38, (v >> 13) & ((1 << FIELD_BITS) - 1), v & COUNT_MOST
+
+
+@register_jitable
+def _unpack_bin(v, sums, place):
     """Add what stands in a packed bin to three words."""
-    sums[0, place] += v >> 38
-    sums[1, place] += (v >> 13) & ((1 << FIELD_BITS) - 1)
-    sums[2, place] += v & COUNT_MOST
+    g, h, c = unpacked(v)
+    sums[0, place] += g
+    sums[1, place] += h
+    sums[2, place] += c
 
 
 @register_jitable
@@ -278,9 +217,9 @@ def _flush(packed, first, sums):
         part = packed[f * PACKED_BINS : f * PACKED_BINS + N_BINS]
         start, n = first[f], first[f + 1] - first[f] - 1
         for b in range(n):
-            unpack_bin(part[b], sums, start + b)
+            _unpack_bin(part[b], sums, start + b)
             part[b] = 0
-        unpack_bin(part[MISSING], sums, start + n)
+        _unpack_bin(part[MISSING], sums, start + n)
         part[MISSING] = 0
     for f in range(first.size - 1, packed.size // PACKED_BINS):  # what fills up the last word of a row
         packed[f * PACKED_BINS] = 0
@@ -324,7 +263,7 @@ def _add_all(words, entries, start, stop, packed, first, sums, most):
 
 
 def split_leaves(
-    words, columns, entries, segments, splits, goes_right, adds, packed, first, sums, spare, most
+    words, columns, entries, segments, splits, goes_right, adds, packed, first, sums, spare, most, took
 ):
     """Divide leaves, and add the rows of one child of each to a histogram.
 
@@ -345,26 +284,28 @@ def split_leaves(
     spare : ndarray of uint64
         Room for as many entries as the largest leaf has.
     most : int
+    took : ndarray of int64, shape (2,)
+        Added to: the `ticks` of dividing leaves, and of adding rows up.
     """
     kernel = _split_leaves_kernel("C" if columns.flags.c_contiguous else "A")
-    kernel(words, columns, entries, segments, splits, goes_right, adds, packed, first, sums, spare, most)
+    kernel(words, columns, entries, segments, splits, goes_right, adds, packed, first, sums, spare, most, took)
 
 
 @functools.cache
 def _split_leaves_kernel(layout):
     signature = types.void(
         matrix(u4, read=True), matrix(u1, layout, read=True), vector(u8), matrix(i8), matrix(i8), matrix(u1),
-        vector(i8), vector(i8), vector(i8), types.Array(i8, 3, "C"), vector(u8), i8,
+        vector(i8), vector(i8), vector(i8), types.Array(i8, 3, "C"), vector(u8), i8, vector(i8),
     )  # fmt: skip
     return build(_split_leaves, signature)
 
 
-def _split_leaves(words, columns, entries, segments, splits, goes_right, adds, packed, first, sums, spare, most):
+def _split_leaves(words, columns, entries, segments, splits, goes_right, adds, packed, first, sums, spare, most, took):
     for s in range(splits.shape[0]):
         feature, node, left, right = splits[s, 0], splits[s, 1], splits[s, 2], splits[s, 3]
         start, stop = segments[node, 0], segments[node, 1]
         column, table = columns[feature], goes_right[s]
-        l, r = start, 0
+        l, r, before = start, 0, ticks()
         for begin in range(start, stop, _BLOCK):
             l0, r0 = l, r
             for j in range(begin, min(begin + _BLOCK, stop)):
@@ -375,12 +316,17 @@ def _split_leaves(words, columns, entries, segments, splits, goes_right, adds, p
                 spare[np.uint64(r)] = entry
                 l += 1 - c
                 r += c
+            now = ticks()
+            took[0] += now - before
             if adds[s] == 0:
                 _add_and_flush(words, entries, l0, l, packed, first, sums[s], most)
             elif adds[s] == 1:
                 _add_and_flush(words, spare, r0, r, packed, first, sums[s], most)
+            before = ticks()
+            took[1] += before - now
         for j in range(r):
             entries[np.uint64(l + j)] = spare[np.uint64(j)]
+        took[0] += ticks() - before
         segments[left, 0], segments[left, 1] = start, l
         segments[right, 0], segments[right, 1] = l, stop
 
@@ -477,42 +423,3 @@ def _add_leaves(entries, segments, leaves, values, raw):
         value = values[k]
         for j in range(segments[leaves[k], 0], segments[leaves[k], 1]):
             raw[row_of(entries[np.uint64(j)])] += value
-
-
-# Losses ---------------------------------------------------------------------------------------------------------------
-
-
-def losses(raw, y, loss):
-    """Return the loss of each row at weight one.
-
-    Parameters
-    ----------
-    raw : ndarray of shape (n,) or (n, k), float64
-    y : ndarray of shape (n,), float32 or float64
-    loss : object with ``tile`` and ``params``
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-    """
-    multi = raw.ndim == 2
-    out = np.empty(len(y))
-    array = matrix(f8) if multi else vector(f8)
-    signature = types.void(array, vector(_real(y.dtype), read=True), ADDRESS, vector(f8), array, vector(f8))
-    shape = (TILE_ROWS, raw.shape[1]) if multi else TILE_ROWS
-    build(_losses, signature)(raw, y, address(loss.tile), loss.params, np.zeros(shape), out)
-    return out
-
-
-def _losses(raw, y, tile, params, spare, out):
-    call = tile_at(tile, raw)
-    r, t, w = np.zeros_like(spare), np.zeros(TILE_ROWS), np.ones(TILE_ROWS)
-    for start in range(0, y.size, TILE_ROWS):
-        m = min(TILE_ROWS, y.size - start)
-        for i in range(m):
-            r[i] = raw[start + i]
-            t[i] = y[start + i]
-        w[:] = 1.0
-        call(r, t, w, spare, spare, params, 4)  # writes what each row loses over its weight
-        for i in range(m):
-            out[start + i] = w[i]

@@ -23,7 +23,7 @@ import numpy as np
 from numba.extending import register_jitable
 
 from daskdml.kernels.compile import build, i8, matrix, types, vector
-from daskdml.kernels.growing import AHEAD, COUNT_MOST, FIELD_BITS, MISSING, packed_of, prefetch, row_of
+from daskdml.kernels.growing import AHEAD, MISSING, fields_of, packed_of, prefetch, row_of, ticks, unpacked
 from daskdml.kernels.stored import index_of, type_of
 
 LISTED = 255  # instead of a slot, of rows in lists
@@ -117,14 +117,19 @@ def _add(codes, indptr, entries, start, stop, packed, first, zero, windows, sums
                 prefetch(indptr, row_of(entries[np.uint64(min(j + 2 * AHEAD, end - 1))]))
             entry = entries[np.uint64(j)]
             w, i = packed_of(entry), row_of(entry)
-            times, low = np.int64(entry >> np.uint64(60)), np.int32(np.uint32(entry & np.uint64(0xFFFFFFFF)))
-            g += times * np.int64(low >> np.int32(16))
-            h += times * np.int64(low & np.int32(0xFFFF))
-            c += times
+            own_g, own_h, times = fields_of(entry)
+            g, h, c = g + times * own_g, h + times * own_h, c + times
             for k in range(np.uint64(indptr[i]), np.uint64(indptr[i + np.uint64(1)])):
                 packed[np.uint64(codes[k])] += w
         _flush(packed, first, zero, g, h, c, sums)
         begin = end
+
+
+@register_jitable
+def _add_timed(codes, indptr, entries, start, stop, packed, first, zero, windows, sums):
+    before = ticks()
+    _add(codes, indptr, entries, start, stop, packed, first, zero, windows, sums)
+    return ticks() - before
 
 
 @register_jitable
@@ -152,7 +157,7 @@ def _flush(packed, first, zero, g, h, c, sums):
         for b in range(first[f], first[f + 1]):
             v = packed[b]
             packed[b] = 0
-            own_g, own_h, own_c = v >> 38, (v >> 13) & ((1 << FIELD_BITS) - 1), v & COUNT_MOST
+            own_g, own_h, own_c = unpacked(v)
             sums[0, b] += own_g
             sums[1, b] += own_h
             sums[2, b] += own_c
@@ -187,8 +192,9 @@ class Leaves(NamedTuple):
 
 
 def split_leaves(
-    codes, indptr, columns, entries, leaves, splits, goes_right, adds, packed, first, zero, windows, sums, spare, least
-):
+    codes, indptr, columns, entries, leaves, splits, goes_right, adds, packed, first, zero, windows, sums, spare, least,
+    took,
+):  # fmt: skip
     """Divide leaves, and add the rows of one child of each to a histogram.
 
     Parameters
@@ -200,14 +206,14 @@ def split_leaves(
         In the order of rows.
     leaves : Leaves
         Written to.
-    splits, goes_right, adds, sums, spare : see `daskdml.kernels.growing.split_leaves`
+    splits, goes_right, adds, sums, spare, took : see `daskdml.kernels.growing.split_leaves`
     least : int
         A leaf of fewer rows is a list.
     """
     kernel = _split_leaves_kernel(codes.dtype, index_of(indptr.dtype))
     kernel(
         codes, indptr, *columns, entries, *leaves, splits, goes_right, adds, packed, first, zero, windows, sums, spare,
-        least,
+        least, took,
     )  # fmt: skip
 
 
@@ -216,15 +222,16 @@ def _split_leaves_kernel(dtype, index):
     signature = types.void(
         vector(type_of(dtype), read=True), vector(index, read=True), vector(i8), vector(u4), vector(u1), vector(u8),
         matrix(i8), vector(u1), vector(u8), vector(i8), matrix(i8), matrix(u1), vector(i8), vector(i8), vector(i8),
-        vector(u1, read=True), vector(i8), types.Array(i8, 3, "C"), vector(u8), i8,
+        vector(u1, read=True), vector(i8), types.Array(i8, 3, "C"), vector(u8), i8, vector(i8),
     )  # fmt: skip
     return build(_split_leaves, signature)
 
 
 def _split_leaves(
     codes, indptr, ends, rows, bins, entries, nodes, slots, listed, used, splits, goes_right, adds, packed, first,
-    zero, windows, sums, spare, least,
+    zero, windows, sums, spare, least, took,
 ):  # fmt: skip
+    begun, added = ticks(), took[1]
     for s in range(splits.shape[0]):
         feature, node, left, right = splits[s, 0], splits[s, 1], splits[s, 2], splits[s, 3]
         low, n_bins = first[feature], first[feature + 1] - first[feature]
@@ -240,7 +247,7 @@ def _split_leaves(
             nodes[right, 0], nodes[right, 1] = middle, stop
             if adding >= 0:
                 start, stop = nodes[adding, 0], nodes[adding, 1]
-                _add(codes, indptr, listed, start, stop, packed, first, zero, windows, sums[s])
+                took[1] += _add_timed(codes, indptr, listed, start, stop, packed, first, zero, windows, sums[s])
             continue
         slot, (leaving, staying) = -1 - start, ((left, right) if of_zero else (right, left))
         n = _find_leaving(rows, bins, ends[feature], ends[feature + 1], slots, slot, table, of_zero, spare)
@@ -259,7 +266,7 @@ def _split_leaves(
             listed[top : used[0]] = spare[:n]
             nodes[leaving, 0], nodes[leaving, 1] = top, used[0]
         if adding == leaving:
-            _add(codes, indptr, spare, 0, n, packed, first, zero, windows, sums[s])
+            took[1] += _add_timed(codes, indptr, spare, 0, n, packed, first, zero, windows, sums[s])
         n = stop - n
         if n < least:
             top = used[0]
@@ -269,12 +276,13 @@ def _split_leaves(
                 slots[row_of(listed[np.uint64(j)])] = LISTED
             nodes[staying, 0], nodes[staying, 1] = top, used[0]
             if adding == staying:
-                _add(codes, indptr, listed, top, used[0], packed, first, zero, windows, sums[s])
+                took[1] += _add_timed(codes, indptr, listed, top, used[0], packed, first, zero, windows, sums[s])
         else:
             nodes[staying, 0], nodes[staying, 1] = start, n
             if adding == staying:
                 _collect(entries, slots, slot, spare, 0, n)
-                _add(codes, indptr, spare, 0, n, packed, first, zero, windows, sums[s])
+                took[1] += _add_timed(codes, indptr, spare, 0, n, packed, first, zero, windows, sums[s])
+    took[0] += ticks() - begun - (took[1] - added)
 
 
 @register_jitable

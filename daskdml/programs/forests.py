@@ -1,6 +1,7 @@
 """A forest as a program: every rank is given all binned rows once, then grows its share of the trees of each step."""
 
 import functools
+import time
 
 import numpy as np
 
@@ -37,6 +38,28 @@ class _Held:
         self.blocks, self.whole = blocks, None
 
 
+class _Clock:
+    """What the phases of a step take, and what it sends."""
+
+    def __init__(self, state, comm):
+        self.seconds, self.comm = dict(state.seconds or {}), comm
+        self.rounds, self.bytes_sent, self.last = comm.rounds, comm.bytes_sent, time.perf_counter()
+
+    def charge(self, **shares):
+        """Add the time since the last call to phases, by their shares of it."""
+        now = time.perf_counter()
+        for phase, share in shares.items():
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + share * (now - self.last)
+        self.last = now
+
+    def note(self, state):
+        """Return a state with seconds, rounds and bytes."""
+        return state._replace(
+            seconds=self.seconds, n_rounds=state.n_rounds + self.comm.rounds - self.rounds,
+            bytes_sent=state.bytes_sent + self.comm.bytes_sent - self.bytes_sent,
+        )  # fmt: skip
+
+
 class ForestProgram(Program):
     """Grow trees on all ranks.
 
@@ -68,27 +91,34 @@ class ForestProgram(Program):
 
     def step(self, state, local, comm):
         forest, n_threads = self.forest, self.n_threads if self.n_jobs is None else min(self.n_jobs, self.n_threads)
-        each = functools.partial(for_each, n_threads=n_threads)
+        each, clock = functools.partial(for_each, n_threads=n_threads), _Clock(state, comm)
         if comm.vote(local.whole is None):
             local.whole = self._meet(local.blocks, comm, each)
+            clock.charge(reduce=1.0)
         if len(state.trees) >= forest.n_trees:
-            return state._replace(oob=self._out_of_bag(state.trees, local.whole, comm, each))
+            oob = self._out_of_bag(state.trees, local.whole, comm, each)
+            clock.charge(score=1.0)
+            return clock.note(state._replace(oob=oob))
         threads = [int(n[0]) for n in comm.allgather(np.array([n_threads]))]
         first, left = len(state.trees), forest.n_trees - len(state.trees)
         # As many for each thread, so that none waits long for the others; the last ones as evenly as can be.
         per_thread = min(TREES_PER_THREAD, -(-left // sum(threads)))
         edges = np.minimum(np.cumsum([0, *(n * per_thread for n in threads)]), left) + first
         numbers = range(edges[comm.rank], edges[comm.rank + 1])
-        grown = [None] * len(numbers)
+        grown, took = [None] * len(numbers), np.zeros((len(numbers), 2), np.int64)
 
         def work(i):
-            grown[i] = forest.grow(numbers[i], local.whole)
+            grown[i] = forest.grow(numbers[i], local.whole, took[i])
             comm.check()
 
         each(len(numbers), work)
+        took = np.maximum(took, 0)  # counters of two processors may differ
+        divided = took[:, 1].sum() / max(took.sum(), 1)
+        clock.charge(histogram=1 - divided, partition=divided)
         parts = comm.gather_values(tuple(grown))
         trees = comm.broadcast_value(None if parts is None else tuple(tree for part in parts for tree in part))
-        return state._replace(trees=(*state.trees, *trees))
+        clock.charge(reduce=1.0)
+        return clock.note(state._replace(trees=(*state.trees, *trees)))
 
     def _meet(self, blocks, comm, each):
         """Return the rows of all ranks."""

@@ -53,7 +53,7 @@ def check_cluster(client, *, leave_out=False):
         new = sorted(set(threads) - settled)
         if not new:
             return _describe(threads, {address: known[address] for address in threads if known[address] is not None})
-        facts = patiently(client, functools.partial(_ask, client, new))
+        facts = patiently(client, functools.partial(_ask, client, new), asks_again=True)
         there = _threads(client)  # a worker may have gone while we asked
         facts = {address: found for address, found in facts.items() if address in there}
         if leave_out:
@@ -124,7 +124,7 @@ def free_scratch(client):
         folder = dask_worker.local_directory
         return (socket.gethostname(), os.stat(folder).st_dev), shutil.disk_usage(folder).free
 
-    return sum(dict(patiently(client, lambda: client.run(ask)).values()).values())
+    return sum(dict(patiently(client, lambda: client.run(ask), asks_again=True).values()).values())
 
 
 def _probe():

@@ -102,11 +102,8 @@ def check_scheduler(client, error=None):
         raise SchedulerLost(_words(client)) from error
 
 
-def patiently(client, ask, watch=None, on_look=None):
+def patiently(client, ask, watch=None, on_look=None, *, asks_again=False):
     """Return ``ask()``, a question to workers; those that are silent meanwhile are taken out: they never answer.
-
-    Whoever asks a worker that has just gone tries to connect to it for half a minute. So when one goes the question is
-    asked again, of those that are left.
 
     Parameters
     ----------
@@ -116,13 +113,16 @@ def patiently(client, ask, watch=None, on_look=None):
     watch : Watch, optional
     on_look : callable of a set of addresses, optional
         Told which workers are there, now and then while the answer does not come; may raise.
+    asks_again : bool, default False
+        Whether to ask anew as soon as a worker goes, while the first answer is still to come: to connect to one that
+        has gone is tried for half a minute.
     """
     watch = watch or Watch(client, get_config()["timeout"])
     while True:
         before = present = watch.present()
         answer = Future()
         threading.Thread(target=_answer, args=(ask, answer), daemon=True).start()
-        while not answer.done() and before <= present:
+        while not answer.done() and not (asks_again and before - present):
             try:
                 answer.exception(timeout=LOOK_SECONDS)
             except TimeoutError:

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 
 from daskdml.kernels.compile import TILE_ROWS
-from daskdml.kernels.growing import losses
+from daskdml.kernels.loss_rows import losses
 from daskdml.kernels.pointwise import apply_loss
 
 

@@ -4,7 +4,7 @@ from daskdml.trees.binning import BinRows, Bins
 from daskdml.trees.boosting import Boosting, BoostingState
 from daskdml.trees.forest import Forest, ForestState, MeanOfTrees, Recipe, WholeRows
 from daskdml.trees.given_rows import GivenRows
-from daskdml.trees.grower import Settings
+from daskdml.trees.growth import Settings
 from daskdml.trees.predictor import Ensemble
 from daskdml.trees.shards import bytes_per_row, histogram_bytes
 from daskdml.trees.tree import Tree

@@ -2,16 +2,17 @@
 
 import time
 import weakref
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskdml.kernels import exact, growing
+from daskdml.kernels import exact, growing, loss_rows
 from daskdml.trees.given_rows import WatchedRows
-from daskdml.trees.grower import Grower, Steps
-from daskdml.trees.kept_rows import Codes, DenseRows, StoredRows, TileRows, Tiles, stacked
+from daskdml.trees.grower import Grower
+from daskdml.trees.growth import Steps
+from daskdml.trees.kept_rows import Codes, DenseRows, StoredRows, TileRows, Tiles
 from daskdml.trees.leaf_quantiles import leaf_quantiles
+from daskdml.trees.pieces import in_pieces, tiled
 from daskdml.trees.predictor import Ensemble
 from daskdml.trees.shards import Shard, Shards, TileShards, cut
 from daskdml.utils.portable import portable
@@ -69,7 +70,7 @@ class Boosting(NamedTuple):
     ----------
     loss : object
         See `daskdml.losses`.
-    settings : daskdml.trees.grower.Settings
+    settings : daskdml.trees.growth.Settings
     bins : daskdml.trees.binning.Bins
     has_missing : ndarray of bool, shape (p,)
         Which features miss values in some row.
@@ -151,7 +152,7 @@ class Boosting(NamedTuple):
         for_each : callable of (n_items, work)
         """
         is_tiled = self.panels is not None
-        pieces = _tiled(blocks, self.n_blocks, self.by_columns) if is_tiled else _in_pieces(blocks, self.by_columns)
+        pieces = tiled(blocks, self.n_blocks, self.by_columns) if is_tiled else in_pieces(blocks, self.by_columns)
         places = []
         for i, piece in enumerate(pieces):
             edges = cut(len(piece.X), n_threads if len(pieces) == 1 else 1)
@@ -491,7 +492,7 @@ def _add_up(parts):
 
 def _loss_sums(shard, loss, counts, has_validation):
     """Return exact sums: loss and weight of the rows trees are grown on, loss and weight of the others."""
-    values = growing.losses(shard.raw, shard.y, loss)
+    values = loss_rows.losses(shard.raw, shard.y, loss)
     weight = np.ones(len(shard)) if shard.given_weight is None else shard.given_weight
     if len(shard.weight):
         weight = shard.weight if not counts else weight * shard.weight
@@ -509,66 +510,3 @@ def _loss_sums(shard, loss, counts, has_validation):
 def is_held_out_of(shard):
     """Return which rows of a shard no tree is grown on, those without weight among them."""
     return shard.times == 0
-
-
-def _in_pieces(blocks, joins):
-    """Put blocks together: all of them, or only those that lie behind each other in memory.
-
-    A histogram of a leaf costs as much as two thousand rows once a piece.
-    """
-    pieces = []
-    for block in blocks:
-        last = pieces[-1] if pieces else None
-        if last is not None and (joins or _follows(last[-1], block)):
-            last.append(block)
-        else:
-            pieces.append([block])
-    return [_joined(piece) for piece in pieces]
-
-
-def _tiled(blocks, n_blocks, joins):
-    """Put blocks of panels together: those of rows of which the same panels are here."""
-    by_row, pieces = {}, {}
-    for block in blocks:
-        by_row.setdefault(block.start, {})[block.index // n_blocks] = block
-    for _, own in sorted(by_row.items()):
-        of_panels = pieces.setdefault(tuple(sorted(own)), [])
-        if of_panels and (joins or all(_follows(of_panels[-1][-1][j], block) for j, block in own.items())):
-            of_panels[-1].append(own)
-        else:
-            of_panels.append([own])
-    found = []
-    for numbers, of_panels in pieces.items():
-        for piece in of_panels:
-            found.append(_joined([own[numbers[0]] for own in piece]))
-            others = {j: _stacked([own[j] for own in piece]) for j in numbers[1:]}
-            found[-1].X = Tiles({numbers[0]: found[-1].X, **others})
-    return found
-
-
-def _follows(a, b):
-    if a.start + a.n_rows != b.start:
-        return False
-    a, b = (block.X.data if hasattr(block.X, "indptr") else block.X for block in (a, b))
-    return a.base is not None and a.base is b.base and a.ctypes.data + a.nbytes == b.ctypes.data
-
-
-def _joined(piece):
-    """Return blocks as one piece; spans are its rows that follow each other in the data."""
-    spans, n = [], 0
-    for block in piece:
-        m = block.n_rows
-        if spans and spans[-1][2] + n - spans[-1][0] == block.start:
-            spans[-1] = spans[-1][0], n + m, spans[-1][2]
-        else:
-            spans.append((n, n + m, block.start))
-        n += m
-    y = np.concatenate([block.y for block in piece])
-    weight = None if piece[0].weight is None else np.concatenate([block.weight for block in piece])
-    return SimpleNamespace(X=_stacked(piece), y=y, weight=weight, spans=spans)
-
-
-def _stacked(piece):
-    """Return X of blocks on top of each other."""
-    parts, is_whole = [block.X for block in piece], all(_follows(a, b) for a, b in zip(piece[:-1], piece[1:]))
-    return Codes.stacked(parts, is_whole) if hasattr(parts[0], "indptr") else stacked(parts, is_whole)

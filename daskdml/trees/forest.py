@@ -122,10 +122,16 @@ class ForestState(NamedTuple):
     trees : tuple of Tree
     oob : tuple of two ndarrays, or None
         Of each row: the mean of the trees that did not see it, (n, n_values), nan where there is none; and y.
+    seconds : dict of str to float
+        What phases have taken on the rank that says so.
+    n_rounds, bytes_sent : int
     """
 
     trees: tuple = ()
     oob: Any = None
+    seconds: Any = None
+    n_rounds: int = 0
+    bytes_sent: int = 0
 
 
 class Forest(NamedTuple):
@@ -181,13 +187,15 @@ class Forest(NamedTuple):
         room = _SUM_BITS - max(self.n_counted, 1).bit_length() - (0 if self.recipe.draws is None else 3)
         return 1.0 if is_whole else math.ldexp(1.0, min(room - math.frexp(most_weight)[1], 1000))
 
-    def grow(self, number, rows):
+    def grow(self, number, rows, took=None):
         """Return the tree of a number.
 
         Parameters
         ----------
         number : int
         rows : WholeRows
+        took : ndarray of int64, shape (2,), optional
+            See `daskdml.kernels.forest.grow`.
 
         Returns
         -------
@@ -215,8 +223,9 @@ class Forest(NamedTuple):
         senses = _NO_LABELS if recipe.monotonic_cst is None else recipe.monotonic_cst
         points = _points(self.bins) if recipe.is_random else np.empty((len(rows.columns), 0))
         nodes, facts, sums = forest.grow(
-            rows.columns, self.bins.n_bins, points, senses, chosen[:m], a[:m], b[:m], rows.value, key, ints, floats
-        )
+            rows.columns, self.bins.n_bins, points, senses, chosen[:m], a[:m], b[:m], rows.value, key, ints, floats,
+            took,
+        )  # fmt: skip
         return self._tree(nodes, facts, sums, scale)
 
     def _row_weights(self, rows, key, chances):

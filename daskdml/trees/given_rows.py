@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskdml.kernels import exact, growing
+from daskdml.kernels import exact, loss_rows
 from daskdml.trees.predictor import Ensemble
 from daskdml.utils.portable import portable
 
@@ -55,7 +55,7 @@ class WatchedRows:
     def sums(self, loss):
         """Return exact sums of loss and weight."""
         raw = self.raw[:, 0] if self.n_outputs == 1 else self.raw
-        values = growing.losses(np.ascontiguousarray(raw), self.y, loss) * self.weight
+        values = loss_rows.losses(np.ascontiguousarray(raw), self.y, loss) * self.weight
         if not np.isfinite(values).all():
             raise ValueError(
                 f"The {loss.name} loss of X_val is not finite: divide y and y_val, or the weights, by their size."

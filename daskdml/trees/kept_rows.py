@@ -1,12 +1,14 @@
 """How the rows of a shard keep their bins: all of them, or codes of those that CSR stores."""
 
+import time
+
 import numpy as np
 
 from daskdml.kernels import binning, growing, stored, stored_leaves
 from daskdml.utils.memory import empty_rows
 
 _WALKED_A_SEARCH = 8  # values of a column that are gone through in the time in which a row of a list is searched
-_NODES = 64  # places at first
+_NODES = 64  # places for leaves at first
 _NO_COLUMNS = np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint8)
 _SLAB, _LEAST_SLAB = 1 << 20, 64  # bytes, and rows, of dense rows that predictions are made of at a time
 
@@ -52,11 +54,11 @@ class DenseRows:
         """Add a range of entries to a histogram."""
         growing.add_rows(self._words, entries, start, stop, packed, self._first, sums, most)
 
-    def split(self, entries, segments, splits, goes_right, adds, packed, sums, spare, most):
+    def split(self, entries, segments, splits, goes_right, adds, packed, sums, spare, most, took):
         """Divide leaves and add up a child of each; see `daskdml.kernels.growing.split_leaves`."""
         growing.split_leaves(
             self._words, self._columns, entries, segments, splits, goes_right, adds, packed, self._first, sums, spare,
-            most,
+            most, took,
         )  # fmt: skip
 
     def mark(self, feature, entries, start, stop, goes_right, bits):
@@ -155,7 +157,7 @@ class StoredRows:
             self._leaves = stored_leaves.Leaves(nodes, self._slots, self._listed, used)
         self._n_nodes = 1
 
-    def split(self, entries, _, splits, goes_right, adds, packed, sums, spare, most):
+    def split(self, entries, _, splits, goes_right, adds, packed, sums, spare, most, took):
         """Divide leaves and add up a child of each; see `daskdml.kernels.stored_leaves.split_leaves`."""
         self._n_nodes = max(self._n_nodes, int(splits[:, 2:].max()) + 1)
         if self._n_nodes > len(self._leaves.nodes):
@@ -164,7 +166,7 @@ class StoredRows:
             self._leaves = self._leaves._replace(nodes=nodes)
         stored_leaves.split_leaves(
             self._codes, self._indptr, self._columns, entries, self._leaves, splits, goes_right, adds, packed,
-            self._first, self._zero, self._windows_of(most), sums, spare, self._least,
+            self._first, self._zero, self._windows_of(most), sums, spare, self._least, took,
         )  # fmt: skip
 
     def settle(self, entries, segments, leaves, spare):
@@ -264,18 +266,22 @@ class TileRows:
                     rows.mark(feature - self.panels[j].start, entries, *segments[node].tolist(), table, bits)
         return bits
 
-    def split(self, bits, entries, segments, splits, adds, packed, sums, spare, most):
+    def split(self, bits, entries, segments, splits, adds, packed, sums, spare, most, took):
         """Divide leaves as bits say, and add up a child of each."""
         nothing, tables = np.empty((0, 0), np.uint32), np.zeros((len(splits), 256), np.uint8)
         tables[:, 1] = 1
         by_bit = splits.copy()
         by_bit[:, 0] = 0
         none, first = np.full(len(adds), -1), np.zeros(1, np.int64)
+        started = time.perf_counter_ns()
         growing.split_leaves(
-            nothing, bits[None], entries, segments, by_bit, tables, none, packed, first, sums, spare, most
+            nothing, bits[None], entries, segments, by_bit, tables, none, packed, first, sums, spare, most,
+            np.zeros(2, np.int64),
         )  # fmt: skip
+        now = time.perf_counter_ns()
         for s in np.flatnonzero(adds >= 0):
             self._add(entries, *segments[splits[s, 2 + adds[s]]].tolist(), packed, sums[s], most)
+        took += now - started, time.perf_counter_ns() - now
 
     def walk(self, tree, nodes):
         """Return which rows go right from the nodes of a tree where they are, by features that are here; else 0.

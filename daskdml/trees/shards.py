@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from daskdml.kernels import growing
+from daskdml.kernels import growing, loss_rows
 from daskdml.kernels.binning import row_bytes
 
 LEAST_ROWS = 32_768  # of a shard: each costs a flush of its histogram per leaf, 5 microseconds
@@ -188,7 +188,7 @@ class Shards:
     def gradients(self, loss):
         """Write gradients and hessians of all rows; return the largest of each, ndarray of shape (2,)."""
         found = self.each(
-            lambda shard: growing.gradients(shard.raw, shard.y, shard.weight, loss, shard.gradient, shard.hessian)
+            lambda shard: loss_rows.gradients(shard.raw, shard.y, shard.weight, loss, shard.gradient, shard.hessian)
         )
         return np.max(found, axis=0, initial=0.0)
 
@@ -227,13 +227,27 @@ class Shards:
 
         def work(shard):
             shard.make_room(last)
+            took = np.zeros(2, np.int64)
             with self._borrowed() as (t, packed, spare):
                 shard.rows.split(
-                    shard.entries, shard.segments, splits, goes_right, adds, packed, parts[t], spare, most
+                    shard.entries, shard.segments, splits, goes_right, adds, packed, parts[t], spare, most, took
                 )  # fmt: skip
+            return took
 
-        self.each(work)
+        started = time.perf_counter()
+        self._charge_partition(self.each(work), started)
         return parts
+
+    def _charge_partition(self, took, started):
+        """Take from the time of histograms, which is measured around this, what it took to divide leaves."""
+        # Never less than nothing: counters of two processors may differ.
+        divided, added = np.maximum(took, 0).reshape(-1, 2).sum(axis=0)
+        seconds = (time.perf_counter() - started) * divided / max(divided + added, 1.0)
+        self._charge("partition", seconds)
+
+    def _charge(self, phase, seconds):
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
+        self.seconds["histogram"] = self.seconds.get("histogram", 0.0) - seconds
 
     def settle(self, leaves):
         """Let the entries of each leaf of a tree that has been grown be a range of each shard."""
@@ -303,17 +317,24 @@ class TileShards(Shards):
 
     def split(self, splits, goes_right, adds, most):
         parts, last = self._parts_for(len(splits)), int(splits[:, 2:].max())
-        bits = self._meet(self.each(lambda s: s.rows.mark(s.entries, s.segments, splits, goes_right)))
+        started = time.perf_counter()
+        bits = self.each(lambda s: s.rows.mark(s.entries, s.segments, splits, goes_right))
+        self._charge("partition", time.perf_counter() - started)
+        bits = self._meet(bits)
+
+        took = np.zeros((len(self._shards), 2), np.int64)
 
         def work(i):
             shard = self._shards[i]
             shard.make_room(last)
             with self._borrowed() as (t, packed, spare):
                 shard.rows.split(
-                    bits[i], shard.entries, shard.segments, splits, adds, packed, parts[t], spare, most
+                    bits[i], shard.entries, shard.segments, splits, adds, packed, parts[t], spare, most, took[i]
                 )  # fmt: skip
 
+        started = time.perf_counter()
         self._for_each(len(self._shards), work)
+        self._charge_partition(list(took), started)
         return parts
 
     def follow(self):
@@ -350,9 +371,8 @@ class TileShards(Shards):
         whole = np.unpackbits(self.comm.allreduce(np.packbits(whole).view(np.int64)).view(np.uint8))
         spans = [shard.spans for shard in self._shards]
         found = [np.concatenate([whole[first : first + b - a] for a, b, first in own]) for own in spans]
-        # The time of leaves that are divided, which is measured around this, counts as another phase.
-        elapsed = self.clock("reduce", started) - started
-        self.seconds["histogram"] = self.seconds.get("histogram", 0.0) - elapsed
+        # The time of histograms, which is measured around this, is another phase's.
+        self._charge("reduce", time.perf_counter() - started)
         return found
 
 

@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from daskdml.testing import SimulatedCluster
-from daskdml.trees import Boosting
+from daskdml.trees import Boosting, boosting
 from daskdml.trees.boosting import VALIDATION_STREAM
 from daskdml.trees.grower import Grower
 from daskdml.trees.shards import Shards
@@ -103,6 +103,16 @@ def test_other_losses_predict_what_scikit_learns_do(loss, weighted):
     values = ours._loss.arrays, np.ones(len(y)) if weight is None else weight
     mine, other = (values[0](raw, y, values[1], 0)[0] for raw in (ours._model.raw(X), theirs._raw_predict(X).ravel()))
     assert mine == pytest.approx(other, rel=0.01)
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_trees_of_means_of_logarithms_are_scikit_learns(loss):
+    X, raw = table(seed=3)
+    params = {"loss": loss, "max_iter": 2, "early_stopping": False, "max_leaf_nodes": 8}
+    ours = HistGradientBoostingRegressor(**params).fit(X, np.exp(raw))
+    theirs = reference.HistGradientBoostingRegressor(**params).fit(X, np.exp(raw))
+    same_trees(ours, theirs)
+    np.testing.assert_allclose(ours.predict(X), theirs.predict(X), rtol=1e-6)
 
 
 def test_quality_on_many_values():
@@ -348,18 +358,22 @@ def test_whole_weights_are_repeated_rows(loss):
 
 
 @pytest.mark.slow
-def test_weights_are_repeated_rows_on_average():
-    """With stochastic rounding: the mean difference of 20 pairs is within its error of zero."""
+@pytest.mark.parametrize("params", [{"rounding": "stochastic"}, {"subsample": 0.6}], ids=str)
+def test_weights_are_repeated_rows_on_average(params, monkeypatch):
+    """Of rows that are drawn or rounded by their numbers: mean differences of 20 pairs are within 4 errors of zero."""
+    monkeypatch.setattr(boosting, "MANY_BITS", 8)  # of 15 no rounding decides a split here
     X, y = table(n=1500)
     weight = np.random.default_rng(0).integers(0, 4, len(X))
-    again = np.repeat(np.arange(len(X)), weight)
-    differences = []
+    again, differences = np.repeat(np.arange(len(X)), weight), []
     for seed in range(20):
-        params = {"max_iter": 10, "rounding": "stochastic", "random_state": seed}
-        weighted = HistGradientBoostingClassifier(**params).fit(X, y > 0, sample_weight=weight)
-        repeated = HistGradientBoostingClassifier(**params).fit(X[again], y[again] > 0)
-        differences.append(np.mean(weighted.decision_function(X) - repeated.decision_function(X)))
-    assert abs(np.mean(differences)) < 4 * np.std(differences) / np.sqrt(20) + 1e-6
+        kind = HistGradientBoostingClassifier(max_iter=10, random_state=seed, **params)
+        weighted = kind.fit(X, y > 0, sample_weight=weight).decision_function(X)
+        repeated = kind.fit(X[again], y[again] > 0).decision_function(X)
+        apart = weighted - repeated
+        differences.append([apart.mean(), apart[y > 0].mean(), apart[X[:, 2] > 20].mean()])
+        assert np.abs(apart).max() > 0
+    mean, error = np.mean(differences, axis=0), np.std(differences, axis=0, ddof=1) / np.sqrt(20)
+    assert (np.abs(mean) < 4 * error + 1e-6).all()
 
 
 def test_bad_values_are_sentences():
@@ -389,7 +403,7 @@ def test_sparse_rows_whose_bins_have_no_room_are_refused(monkeypatch):
     monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: 10_000_000)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="rows of 5,000 features need 12 MB .* 44 bytes each and 12 MB beside"):
+        with pytest.raises(ValueError, match="rows of 5,000 features need 12 MB .* 48 bytes each and 12 MB beside"):
             with config_context(n_threads=1):
                 HistGradientBoostingClassifier(max_iter=1).fit(X, y)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
@@ -400,7 +414,7 @@ def test_sparse_rows_whose_bins_have_no_room_are_refused(monkeypatch):
 def test_report_tells_phases():
     X, y = table()
     report = HistGradientBoostingRegressor(max_iter=3).fit(X, y).fit_report_
-    assert {"bin", "gradient", "histogram", "split", "leaves"} <= set(report.phases)
+    assert {"bin", "gradient", "histogram", "partition", "split", "leaves"} <= set(report.phases)
     assert all(seconds >= 0 for seconds in report.phases.values())
     assert sum(report.phases.values()) <= report.seconds + report.compile_seconds
     assert report.n_iter == 3 and report.stopped_because == "max_iter"
@@ -416,6 +430,7 @@ def test_report_counts_rounds_and_bytes():
     rounds, n_bytes = report.counts["rounds"], report.counts["bytes a round"]
     histogram = 3 * 256 * X.shape[1] * 8
     assert 3 * 8 <= rounds <= 3 * 36
+    assert report.phases["reduce"] > 0
     assert 0.1 * histogram < n_bytes < 5 * histogram
 
 

@@ -20,7 +20,6 @@ class OfTrees:
 
     takes_missing = True
     takes_categories = True
-    has_twin = False
     wrong_parameters = WRONG
     most_pickled = 80_000  # 254 thresholds a feature, 31 leaves a tree
     # To the nearest integer: a row's number decides nothing then, so that rows may be repeated and shuffled.
@@ -76,3 +75,19 @@ def test_parameters_are_scikit_learns(kind):
     ours, theirs = kind().get_params(), getattr(ensemble, kind.__name__)().get_params()
     assert {name: ours[name] for name in theirs} == theirs
     assert set(ours) - set(theirs) == {"subsample", "rounding"}
+
+
+@pytest.mark.parametrize("kind", [HistGradientBoostingClassifier, HistGradientBoostingRegressor])
+def test_attributes_are_scikit_learns(kind):
+    import pandas as pd
+    from sklearn import ensemble
+
+    X = pd.DataFrame({"a": np.arange(60.0), "b": pd.Categorical(np.arange(60) % 3)})
+    parts = [one(max_iter=2, early_stopping=True).fit(X, np.arange(60) % 2) for one in (
+        kind, getattr(ensemble, kind.__name__)
+    )]  # fmt: skip
+    ours, theirs = ({name for name in dir(one) if name.endswith("_") and name[0] != "_"} for one in parts)
+    assert theirs <= ours
+    for name in ("is_categorical_", "do_early_stopping_", "n_iter_", "n_trees_per_iteration_", "n_features_in_"):
+        np.testing.assert_array_equal(*(getattr(one, name) for one in parts))
+    assert len(parts[0].train_score_) == len(parts[1].train_score_)

@@ -214,6 +214,67 @@ def test_out_of_bag_by_hand(kind):
         assert model.oob_score_ == pytest.approx(1 - ((y - means[:, 0]) ** 2).sum() / ((y - y.mean()) ** 2).sum())
 
 
+def test_out_of_bag_by_a_function():
+    X, y, _ = rows(600)
+    for kind, target, attribute in (
+        (RandomForestRegressor, y, "oob_prediction_"), (RandomForestClassifier, y > 0, "oob_decision_function_")
+    ):  # fmt: skip
+        asked = []
+
+        def score(truth, said):
+            asked.append((truth, said))
+            return 0.25
+
+        model = kind(n_estimators=30, oob_score=score, random_state=0, max_depth=6).fit(X, target)
+        ((truth, said),) = asked
+        assert model.oob_score_ == 0.25
+        np.testing.assert_array_equal(truth, target)
+        found = getattr(model, attribute)
+        np.testing.assert_array_equal(said, found if kind is RandomForestRegressor else found.argmax(axis=1))
+
+
+@pytest.mark.parametrize("kind", FORESTS)
+def test_jobs_change_no_bit(kind):
+    X, y, _ = rows(2000)
+    y = y > 0 if kind.__name__.endswith("Classifier") else y
+    said = [kind(n_estimators=5, random_state=0, n_jobs=n).fit(X, y).predict(X) for n in (None, 1, 2, -1)]
+    for other in said[1:]:
+        np.testing.assert_array_equal(other, said[0])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [RandomForestClassifier, RandomForestRegressor])
+def test_weights_are_repeated_rows_on_average(kind):
+    """Of rows that are drawn by their numbers: the mean differences of 20 pairs are within 4 errors of zero."""
+    X, y, _ = rows(800)
+    weight = np.random.default_rng(0).integers(0, 4, len(X))
+    again, differences = np.repeat(np.arange(len(X)), weight), []
+    target = y > 0 if kind is RandomForestClassifier else y
+    for seed in range(20):
+        model = kind(n_estimators=30, max_depth=3, random_state=seed)
+        weighted = model.fit(X, target, sample_weight=weight)
+        weighted = weighted.predict_proba(X)[:, 1] if kind is RandomForestClassifier else weighted.predict(X)
+        repeated = model.fit(X[again], target[again])
+        repeated = repeated.predict_proba(X)[:, 1] if kind is RandomForestClassifier else repeated.predict(X)
+        apart = weighted - repeated
+        differences.append([apart.mean(), apart[y > 0].mean()])
+        assert np.abs(apart).max() > 0
+    mean, error = np.mean(differences, axis=0), np.std(differences, axis=0, ddof=1) / np.sqrt(20)
+    assert (np.abs(mean) < 4 * error).all()
+
+
+def test_report_tells_phases_and_bytes():
+    X, y, _ = rows(600)
+    report = RandomForestRegressor(n_estimators=5, oob_score=True).fit(X, y).fit_report_
+    assert list(report.phases) == ["bin", "reduce", "histogram", "partition", "score"]
+    assert all(seconds >= 0 for seconds in report.phases.values())
+    assert sum(report.phases.values()) <= report.seconds + report.compile_seconds
+    assert report.counts["bytes a round"] == 0
+    report = SimulatedCluster(2, rows_per_block=128).fit(RandomForestRegressor(n_estimators=5), X, y).fit_report_
+    # Two ranks send each other half of the rows, a byte a value and a target, and their trees.
+    assert report.counts["rounds"] * report.counts["bytes a round"] > 300 * X.shape[1]
+
+
 def test_out_of_bag_of_few_trees_warns():
     X, y, _ = rows(300)
     with pytest.warns(UserWarning, match="OOB scores"):
@@ -244,11 +305,11 @@ def grown_numbers(fit, stops_at=None):
     """Return the numbers of the trees that a fit grows; it is interrupted before one of them."""
     grow, numbers = Forest.grow, []
 
-    def watch(self, number, rows):
+    def watch(self, number, *args):
         if number == stops_at:
             raise KeyError(number)
         numbers.append(number)
-        return grow(self, number, rows)
+        return grow(self, number, *args)
 
     with pytest.MonkeyPatch.context() as patch, config_context(n_threads=1):
         patch.setattr(Forest, "grow", watch)

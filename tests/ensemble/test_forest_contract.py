@@ -91,6 +91,21 @@ class TestForestRegressor(OfForests, RegressorContract):
     configurations = ({}, {"max_leaf_nodes": 12})
 
 
+class TestExtraTreesClassifier(OfForests, ClassifierContract):
+    kind = KINDS["ExtraTreesClassifier"]
+    single = ("predict",)
+    several = ("predict_proba", "predict_log_proba")
+    test_scikit_learns_checks = None
+    configurations = ({}, {"max_depth": 3}, {"class_weight": "balanced"})
+
+
+class TestExtraTreesRegressor(OfForests, RegressorContract):
+    kind = KINDS["ExtraTreesRegressor"]
+    multi_output = False
+    test_scikit_learns_checks = None
+    configurations = ({}, {"max_leaf_nodes": 12})
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_parameters_are_scikit_learns(name):
     from sklearn import ensemble, tree
@@ -111,3 +126,15 @@ def test_scikit_learns_checks(name):
         f"check_sample_weight_equivalence_on_{kind}_data": "rows are drawn" for kind in ("dense", "sparse")
     } if name.startswith("RandomForest") else {}
     check_estimator(KINDS[name](), expected_failed_checks=weights)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_attributes_are_scikit_learns(name):
+    from sklearn import ensemble, tree
+
+    theirs = getattr(ensemble if hasattr(ensemble, name) else tree, name)()
+    X, y = np.arange(60.0)[:, None], np.arange(60) % 2
+    params = {"n_estimators": 20, "bootstrap": True, "oob_score": True} if hasattr(theirs, "n_estimators") else {}
+    parts = [one.set_params(random_state=0, **params).fit(X, y) for one in (KINDS[name](), theirs)]
+    ours, theirs = ({a for a in dir(one) if a.endswith("_") and a[0] != "_"} for one in parts)
+    assert theirs <= ours

@@ -8,8 +8,10 @@ from scipy import sparse
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from daskdml.testing import SimulatedCluster
-from daskdml.trees import Boosting, boosting
+from daskdml.trees import Boosting, boosting, shards
 from daskdml.trees.binning import StoreRows
+
+from .boosted import same_models
 
 N, P = 3000, 24
 
@@ -26,15 +28,6 @@ def table(dtype=np.float32, share=0.15, seed=0):
     X.data[rng.random(X.nnz) < 0.01] = np.inf
     dense = np.nan_to_num(X.toarray(), posinf=3, neginf=-3)
     return X, dense @ rng.normal(size=P) + dense[:, 2] * dense[:, 9] + 0.3 * rng.normal(size=N)
-
-
-def same_models(a, b):
-    assert a.n_iter_ == b.n_iter_
-    np.testing.assert_array_equal(a.train_score_, b.train_score_)
-    np.testing.assert_array_equal(a.validation_score_, b.validation_score_)
-    for ours, theirs in zip(a._model.trees, b._model.trees):
-        for tree, other in zip(ours, theirs, strict=True):
-            assert all(np.array_equal(x, y) for x, y in zip(tree, other, strict=True))
 
 
 @pytest.fixture
@@ -80,6 +73,21 @@ def test_same_trees_without_columns(monkeypatch):
     monkeypatch.setattr(boosting, "StoredRows", lambda *args: made.append(kept(*args[:3], False)) or made[-1])
     same_models(HistGradientBoostingRegressor(max_iter=4, max_leaf_nodes=None, max_depth=7).fit(X, y), expected)
     assert len(made) == 1
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_shards_and_ranks_without_rows_of_a_leaf(n_threads, monkeypatch):
+    """Several shards a rank, ranks of few rows and of none; leaves that some of them have no row of."""
+    X, y = table()
+    X = sparse.vstack([X[:2000], sparse.csr_matrix((800, P), dtype=X.dtype), X[2800:]], format="csr")
+    params = {"max_iter": 4, "max_leaf_nodes": 60, "min_samples_leaf": 1}
+    expected = HistGradientBoostingRegressor(**params).fit(X.toarray(), y)
+    monkeypatch.setattr(shards, "LEAST_ROWS", 400)
+    with config_context(n_threads=n_threads):
+        same_models(HistGradientBoostingRegressor(**params).fit(X, y), expected)
+        for n_workers, n_rows in ((2, 700), (5, 500), (7, 800)):
+            cluster = SimulatedCluster(n_workers, rows_per_block=n_rows)
+            same_models(cluster.fit(HistGradientBoostingRegressor(**params), X, y), expected)
 
 
 @pytest.mark.parametrize("n_classes", [2, 4])

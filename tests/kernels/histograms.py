@@ -79,7 +79,7 @@ class Rows:
         columns = np.ascontiguousarray(self.rows[:, : self.p].T)
         growing.split_leaves(
             self.rows.view(np.uint32), columns, entries, segments, splits, goes_right, adds, self.packed, self.first,
-            sums, spare, most,
+            sums, spare, most, np.zeros(2, np.int64),
         )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ class Stored(Rows):
         columns = np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint8)
         stored_leaves.split_leaves(
             self.codes, self.indptr, columns, entries, leaves, splits, goes_right, adds, self.packed, self.first,
-            self.zero, self.windows(most), sums, spare, 1,
+            self.zero, self.windows(most), sums, spare, 1, np.zeros(2, np.int64),
         )  # fmt: skip
         segments[:] = nodes[:, :2]
 

@@ -1,4 +1,4 @@
-"""Entries, histograms, divided leaves and sums of leaves, against Python's integers."""
+"""Entries, histograms, divided leaves and sums of leaves, gradients and losses, against Python's integers."""
 
 import math
 from fractions import Fraction
@@ -6,9 +6,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from daskdml.kernels import growing
+from daskdml.kernels import growing, loss_rows
 from daskdml.losses import Absolute, Gamma, Logistic, Multinomial, Pinball, Poisson, Squared
-from daskdml.trees.grower import Steps
+from daskdml.trees.growth import Steps
 
 from .histograms import Rows, Stored, fields, random_entries, unpack
 
@@ -292,7 +292,7 @@ def targets_of(loss, n, seed=0):
 
 def gradients_of(loss, raw, y, weight):
     gradient, hessian = np.full((2, loss.n_outputs, len(raw)), 7, np.float32)
-    largest = growing.gradients(raw, y, np.empty(0) if weight is None else weight, loss, gradient, hessian)
+    largest = loss_rows.gradients(raw, y, np.empty(0) if weight is None else weight, loss, gradient, hessian)
     return gradient, hessian, largest
 
 
@@ -324,7 +324,7 @@ def test_no_hessians_are_written_where_they_have_no_rows(loss):
     raw, y = targets_of(loss, 700)
     gradient, behind = np.empty((loss.n_outputs, 700), np.float32), np.full(10_000, 7, np.float32)
     # What has no rows stands at the head of an array that shows what is written behind its end.
-    largest = growing.gradients(raw, y, np.empty(0), loss, gradient, behind[:0].reshape(loss.n_outputs, 0))
+    largest = loss_rows.gradients(raw, y, np.empty(0), loss, gradient, behind[:0].reshape(loss.n_outputs, 0))
     np.testing.assert_array_equal(gradient, gradients_of(loss, raw, y, None)[0])
     assert (behind == 7).all() and largest[1] == 0
 
@@ -348,7 +348,7 @@ def test_losses_are_those_of_each_row(loss, dtype):
     raw, y = targets_of(loss, 600)
     y = y.astype(dtype)
     expected = [loss.arrays(raw[i : i + 1], y[i : i + 1].astype(float), np.ones(1), 0)[0] for i in range(600)]
-    np.testing.assert_allclose(growing.losses(raw, y, loss), expected, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(loss_rows.losses(raw, y, loss), expected, rtol=1e-12, atol=1e-14)
     for a, b in ((0, 0), (1, 600), (255, 257), (256, 599)):
-        part = growing.losses(raw[a:b].copy(), y[a:b].copy(), loss)
-        assert part.tobytes() == growing.losses(raw, y, loss)[a:b].tobytes()
+        part = loss_rows.losses(raw[a:b].copy(), y[a:b].copy(), loss)
+        assert part.tobytes() == loss_rows.losses(raw, y, loss)[a:b].tobytes()

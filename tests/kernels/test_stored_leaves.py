@@ -50,7 +50,7 @@ def test_trees_of_slots_and_lists(share, least, n_used):
     leaves, windows = begin(rows, entries, least), rows.windows(40)
     leaves.used[1] += n_used - 1
     parents, n_nodes, rng = {}, 1, np.random.default_rng(1)
-    spare = np.empty(rows.n + 1, np.uint64)
+    spare, took = np.empty(rows.n + 1, np.uint64), np.zeros(2, np.int64)
     while n_nodes < 390:
         alive = [node for node in expected if node not in parents.values()]
         chosen = rng.permutation(alive)[: rng.integers(1, 4)].tolist()
@@ -61,7 +61,7 @@ def test_trees_of_slots_and_lists(share, least, n_used):
         ]
         stored_leaves.split_leaves(
             rows.codes, rows.indptr, columns, entries, leaves, np.array(splits), goes_right, adds, rows.packed,
-            rows.first, rows.zero, windows, sums, spare, least,
+            rows.first, rows.zero, windows, sums, spare, least, took,
         )  # fmt: skip
         assert not rows.packed.any()
         for s, (feature, node, *children) in enumerate(splits):
@@ -75,6 +75,7 @@ def test_trees_of_slots_and_lists(share, least, n_used):
             added = expected[children[adds[s]]] if adds[s] >= 0 else []
             np.testing.assert_array_equal(sums[s], rows.histogram(np.array(added, np.uint64)))
         n_nodes += 2 * len(chosen)
+    assert (took >= 0).all() and took.all() == took.any()  # both, or none where no clock can be read
     has_slots = len(leaves.slots) > 0
     assert has_slots == (least <= rows.n)
     assert leaves.used[1] <= stored_leaves.LISTED

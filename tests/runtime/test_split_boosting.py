@@ -14,28 +14,11 @@ from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from daskdml.runtime.split import SplitRun
 from daskdml.runtime.spmd.cluster import ClusterRanks
 
+from ..ensemble.boosted import same_models, table
 from .apart import columns_apart
 
 pytestmark = pytest.mark.cluster
 N, P = 6_000, 12
-
-
-def table(seed=0):
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(N, P))
-    X[:, 1] = np.round(X[:, 1])
-    X[:, 3] = np.round(X[:, 3], 1)
-    z = X[:, 0] * X[:, 5] + X[:, 3] + (X[:, 8] > 0.5) + 0.3 * rng.normal(size=N)
-    X[rng.random(X.shape) < 0.05] = np.nan
-    return X, z
-
-
-def same_models(a, b):
-    np.testing.assert_array_equal(a.train_score_, b.train_score_)
-    np.testing.assert_array_equal(a.validation_score_, b.validation_score_)
-    for ours, theirs in zip(a._model.trees, b._model.trees, strict=True):
-        for tree, other in zip(ours, theirs, strict=True):
-            assert all(np.array_equal(x, y) for x, y in zip(tree, other, strict=True))
 
 
 PARAMS = {
@@ -64,7 +47,7 @@ def splits(monkeypatch):
 @pytest.mark.parametrize("weighted", [False, True])
 def test_trees_are_those_of_whole_rows(cluster_client, kind, weighted, turn, splits):
     make, params = PARAMS[kind]
-    X, z = table()
+    X, z = table(N, P)
     y = np.digitize(z, [-0.5, 1.0]) if kind == "classes" else z
     weight = np.random.default_rng(1).integers(0, 3, N).astype(float) if weighted else None
     expected = make(max_iter=4, **params).fit(X, y, sample_weight=weight)
@@ -79,7 +62,7 @@ def test_trees_are_those_of_whole_rows(cluster_client, kind, weighted, turn, spl
 
 def test_of_equal_gains_the_lowest_feature_wins(cluster_client, splits):
     """Whichever rank has it: each has every other panel, and all columns come twice."""
-    X, y = table()
+    X, y = table(N, P)
     X = np.column_stack([X[:, :6], X[:, :6][:, ::-1]])
     expected = HistGradientBoostingRegressor(max_iter=3).fit(X, y)
     lazy, _ = columns_apart(cluster_client, X, widths=(3, 3, 3, 3))
@@ -93,7 +76,7 @@ def test_of_equal_gains_the_lowest_feature_wins(cluster_client, splits):
 def test_distinct_values_beyond_the_sample(cluster_client, weighted, splits, monkeypatch):
     """Rows without weight have no part in them."""
     monkeypatch.setattr("daskdml.trees.binning.SAMPLE_ROWS", 1000)
-    X, y = table()
+    X, y = table(N, P)
     weight = None
     if weighted:
         weight = np.random.default_rng(1).integers(0, 2, N).astype(float)
@@ -105,7 +88,7 @@ def test_distinct_values_beyond_the_sample(cluster_client, weighted, splits, mon
 
 
 def test_ranks_that_were_asked_for(cluster_client, splits):
-    X, y = table()
+    X, y = table(N, P)
     expected = HistGradientBoostingRegressor(max_iter=3).fit(X, y)
     lazy, _ = columns_apart(cluster_client, X)
     with config_context(runtime="spmd"):
@@ -117,7 +100,7 @@ def test_ranks_that_were_asked_for(cluster_client, splits):
 @pytest.mark.parametrize("turn", [0, 1])
 def test_panels_of_any_width(cluster_client, widths, turn, splits):
     """All of a panel on one worker, or each band of it on another."""
-    X, y = table()
+    X, y = table(N, P)
     expected = HistGradientBoostingRegressor(max_iter=3).fit(X, y)
     lazy, _ = columns_apart(cluster_client, X, widths=widths, turn=turn)
     found = HistGradientBoostingRegressor(max_iter=3).fit(lazy, y)
@@ -126,7 +109,7 @@ def test_panels_of_any_width(cluster_client, widths, turn, splits):
 
 
 def test_float32_unknown_lengths_and_empty_bands(cluster_client, splits):
-    X, y = table()
+    X, y = table(N, P)
     X = X.astype(np.float32)
     expected = HistGradientBoostingRegressor(max_iter=3).fit(X, y)
     for options in ({"unknown": True}, {"bands": (0, 1, 5999, 0)}):
@@ -139,7 +122,7 @@ def test_float32_unknown_lengths_and_empty_bands(cluster_client, splits):
 
 
 def test_a_warm_start_follows_trees_by_panels(cluster_client, splits):
-    X, y = table()
+    X, y = table(N, P)
     expected = HistGradientBoostingRegressor(max_iter=6).fit(X, y)
     lazy, _ = columns_apart(cluster_client, X)
     model = HistGradientBoostingRegressor(max_iter=3, warm_start=True).fit(X, y)
@@ -151,7 +134,7 @@ def test_a_warm_start_follows_trees_by_panels(cluster_client, splits):
 @pytest.mark.parametrize("turn", [0, 1])
 def test_a_killed_worker_does_not_change_a_bit(splits, turn, monkeypatch):
     """Its panels are made again elsewhere, with y and weights beside them, and its rows follow the trees so far."""
-    X, y = table()
+    X, y = table(N, P)
     X, y = np.tile(X, (10, 1)), np.tile(y, 10)
     expected = HistGradientBoostingRegressor(max_iter=100).fit(X, y)
     start, begun = ClusterRanks._start, []

@@ -55,7 +55,7 @@ def test_nobody_waits_for_a_worker_that_has_gone():
         asked.append(sorted(client.workers))
         return "fine" if "b" not in client.workers else never.wait()
 
-    assert patiently(client, ask) == "fine" and asked == [["a", "b"], ["a"]]
+    assert patiently(client, ask, asks_again=True) == "fine" and asked == [["a", "b"], ["a"]]
     never.set()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from daskdml.data import Block
 from daskdml.kernels import growing
 from daskdml.runtime.spmd import Meta, Program, run_threads
-from daskdml.trees.grower import Steps
+from daskdml.trees.growth import Steps
 from daskdml.trees.kept_rows import DenseRows
 from daskdml.trees.shards import Shard, Shards
 

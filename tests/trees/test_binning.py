@@ -17,7 +17,7 @@ from sklearn.ensemble._hist_gradient_boosting.binning import _find_binning_thres
 from daskdml import config_context, runtime
 from daskdml.data import Partitioned, as_matrix
 from daskdml.runtime.run import pilot_rows
-from daskdml.trees import binning
+from daskdml.trees import binning, thresholds
 from daskdml.trees.binning import BinRows, Bins, DistinctValues, Values, find_bins
 
 
@@ -64,17 +64,17 @@ def test_few_values_are_divided_where_scikit_learn_does(name):
     values = np.sort(FEW[name])
     rng = np.random.default_rng(2)
     column = rng.permutation(np.concatenate([values, rng.choice(values, 300), [np.nan] * 20]).astype(values.dtype))
-    found = binning.distinct(column, 255)
+    found = thresholds.distinct(column, 255)
     np.testing.assert_array_equal(found, values)
-    same_thresholds(binning.thresholds_between(found), _find_binning_thresholds(column, 255))
+    same_thresholds(thresholds.thresholds_between(found), _find_binning_thresholds(column, 255))
 
 
 def test_huge_values_are_divided_at_their_midpoints():
     """Whose sums overflow; no threshold is above 1e300."""
     pairs = itertools.pairwise(map(Fraction, FEW["huge"].tolist()))
     middle = [float(min((a + b) / 2, Fraction(1e300))) for a, b in pairs]
-    same_thresholds(binning.thresholds_between(FEW["huge"]), middle)
-    assert binning.thresholds_between(FEW["none"]).size == 0
+    same_thresholds(thresholds.thresholds_between(FEW["huge"]), middle)
+    assert thresholds.thresholds_between(FEW["none"]).size == 0
 
 
 @pytest.mark.filterwarnings("error")
@@ -82,14 +82,14 @@ def test_infinite_values_are_divided_from_finite_ones():
     for values, expected in (
         ([-np.inf, np.inf], [0.0]), ([-np.inf, 3.0, np.inf], [-np.inf, 1e300]), ([-np.inf, -1e308], [-np.inf]),
     ):  # fmt: skip
-        same_thresholds(binning.thresholds_between(values), expected)
+        same_thresholds(thresholds.thresholds_between(values), expected)
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("weight", [None, np.ones(900)])
 def test_quantiles_of_huge_values_are_what_they_are(weight):
     column = np.repeat([-1.5 * 2.0**1023, -(2.0**1023), 0.0], 300)
-    same_thresholds(binning.thresholds_of_sample(column, 3, weight), [-1.25 * 2.0**1023, -(2.0**1022)])
+    same_thresholds(thresholds.thresholds_of_sample(column, 3, weight), [-1.25 * 2.0**1023, -(2.0**1022)])
 
 
 @pytest.mark.parametrize("limit", [2, 5, 30])
@@ -99,7 +99,7 @@ def test_distinct(limit):
         values = np.arange(n, dtype=np.float32)
         for column in (values, np.concatenate([np.zeros(10 * limit), values, [np.nan] * 3 * limit])):
             n_values = len(set(column[~np.isnan(column)].tolist()))
-            found = binning.distinct(column, limit)
+            found = thresholds.distinct(column, limit)
             if n_values > limit:
                 assert found is None
             else:
@@ -116,7 +116,7 @@ def test_quantiles(n, max_bins, dtype):
     rng = np.random.default_rng(n)
     column = rng.normal(size=n).astype(dtype)
     given = rng.permutation(np.concatenate([column, [np.nan] * 7]).astype(dtype))
-    found = binning.thresholds_of_sample(given, max_bins)
+    found = thresholds.thresholds_of_sample(given, max_bins)
     same_thresholds(found, quantiles(column, max_bins))
     # Where the share falls on a row NumPy's float of it may lie to either side.
     between = [k for k in range(1, max_bins) if k * n % max_bins]
@@ -128,7 +128,7 @@ def test_quantiles(n, max_bins, dtype):
 def test_quantiles_of_values_that_repeat(max_bins):
     rng = np.random.default_rng(0)
     column = rng.integers(0, 70, 1000) ** 2.0
-    same_thresholds(binning.thresholds_of_sample(column, max_bins), quantiles(column, max_bins))
+    same_thresholds(thresholds.thresholds_of_sample(column, max_bins), quantiles(column, max_bins))
 
 
 @pytest.mark.parametrize("max_bins", [2, 10, 100])
@@ -139,28 +139,28 @@ def test_weights_are_repeated_rows(max_bins):
     column[weight == 0] = 1e10
     repeated = np.repeat(column, weight)
     expected = quantiles(repeated, max_bins)
-    same_thresholds(binning.thresholds_of_sample(repeated, max_bins), expected)
+    same_thresholds(thresholds.thresholds_of_sample(repeated, max_bins), expected)
     for unit in (1.0, 0.1, 1e-200, 3e200):
-        same_thresholds(binning.thresholds_of_sample(column, max_bins, weight * unit), expected)
+        same_thresholds(thresholds.thresholds_of_sample(column, max_bins, weight * unit), expected)
     column[5] = np.nan
     rest = np.arange(700) != 5
     same_thresholds(
-        binning.thresholds_of_sample(column, max_bins, weight.astype(float)),
-        binning.thresholds_of_sample(column[rest], max_bins, weight[rest].astype(float)),
+        thresholds.thresholds_of_sample(column, max_bins, weight.astype(float)),
+        thresholds.thresholds_of_sample(column[rest], max_bins, weight[rest].astype(float)),
     )
 
 
 def test_quantiles_by_any_weight():
     rng = np.random.default_rng(1)
     column, weight = rng.normal(size=400), rng.exponential(size=400)
-    same_thresholds(binning.thresholds_of_sample(column, 37, weight), quantiles(column, 37, weight))
+    same_thresholds(thresholds.thresholds_of_sample(column, 37, weight), quantiles(column, 37, weight))
 
 
 def test_nothing_but_missing_values():
     column = np.full(10, np.nan)
-    assert binning.thresholds_of_sample(column, 5).size == 0
-    assert binning.thresholds_of_sample(np.ones(3), 5, np.zeros(3)).size == 0
-    assert binning.distinct(column, 5).size == 0
+    assert thresholds.thresholds_of_sample(column, 5).size == 0
+    assert thresholds.thresholds_of_sample(np.ones(3), 5, np.zeros(3)).size == 0
+    assert thresholds.distinct(column, 5).size == 0
 
 
 # Distinct values of all rows ------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from daskdml.ensemble import HistGradientBoostingRegressor
 from daskdml.kernels import growing
 from daskdml.kernels.splitting import MIN_CATEGORY_SUPPORT
 from daskdml.trees import grower
-from daskdml.trees.grower import Grower, Settings
+from daskdml.trees.grower import Grower
+from daskdml.trees.growth import Settings
 from daskdml.trees.shards import NODES, cut
 
 from .tables import ALONE, MISSING, Table, on_ranks

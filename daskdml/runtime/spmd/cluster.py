@@ -60,7 +60,7 @@ def prepare(client):
     known, missing = _plugged.get(client.id, (None, ""))
     if known != addresses:
         patiently(client, lambda: client.register_plugin(Ranks()))
-        answers = patiently(client, lambda: client.run(what_is_missing, on_error="return"))
+        answers = patiently(client, lambda: client.run(what_is_missing, on_error="return"), asks_again=True)
         missing = ", ".join(sorted({text for text in answers.values() if isinstance(text, str)} - {""}))
         _plugged[client.id] = addresses, missing
     if missing:
