@@ -38,7 +38,8 @@ def _section(path):
         if row.repetitions > 1:
             value += f" ({row.low:.3g} to {row.high:.3g})"
         who = row.who if not row.note or math.isnan(row.value) else f"{row.who} ({row.note})"
-        lines.append(f"| {row.work} | {who} | {row.what} | {value} | {quality_of(row)} | {row.must_show} | {row.met} |")
+        cells = row.work, who, row.what, value, quality_of(row), row.must_show, row.met
+        lines.append(f"| {' | '.join(str(cell).replace('|', '&#124;') for cell in cells)} |")
     if path.with_suffix(".svg").exists():
         lines += ["", f"![{path.stem}](../benchmarks/results/{path.stem}.svg)"]
     return "\n".join(lines)

@@ -293,6 +293,8 @@ class Boosting(NamedTuple):
         low, high = growth.bounds()
         if self.loss.quantile is not None:
             values = leaf_quantiles(shards, comm, growth.leaves, self.loss.quantile, self.counts)
+            if self.settings.monotonic_cst is not None:
+                values = growth.monotone(values, self.settings.monotonic_cst)
         else:
             sums = shards.sum_leaves(growth.k, growth.leaves, steps.leaf_scales)
             sums = comm.allreduce(sums) if comm.size > 1 else sums

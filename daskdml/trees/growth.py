@@ -98,6 +98,34 @@ class Growth:
         leaves = [node for node in self._nodes if node.number not in self._split]
         return np.array([node.lower for node in leaves]), np.array([node.upper for node in leaves])
 
+    def monotone(self, values, senses):
+        """Return the values of leaves, clipped so that they keep monotonic constraints.
+
+        Where the sides of a constrained split meet, from the root down, lies the middle of the means of what is below
+        each side: as bounds of Newton steps are found, for values that are no such steps.
+
+        Parameters
+        ----------
+        values : ndarray of float64
+        senses : ndarray of int, shape (p,)
+            -1, 0 or 1.
+        """
+        nodes, n = self._nodes, len(self._nodes)
+        is_leaf = np.array([node.number not in self._split for node in nodes])
+        leaves, means, low, high = np.flatnonzero(is_leaf), np.zeros(n), np.full(n, -np.inf), np.full(n, np.inf)
+        means[leaves] = values
+        inner = [(i, *(self._numbers[child.number] for child in nodes[i].children)) for i in np.flatnonzero(~is_leaf)]
+        for i, left, right in reversed(inner):  # children stand behind their parents
+            of_left, of_both = nodes[left].totals[2], nodes[i].totals[2]
+            means[i] = means[right] + (means[left] - means[right]) * (of_left / of_both)
+        for i, left, right in inner:
+            low[[left, right]], high[[left, right]] = low[i], high[i]
+            sense = senses[nodes[i].found[0]]
+            if sense:
+                below, above = (left, right) if sense > 0 else (right, left)
+                high[below] = low[above] = min(max((means[left] + means[right]) / 2, low[i]), high[i])
+        return np.clip(values, low[leaves], high[leaves])
+
     def tree(self, values, steps, thresholds, learning_rate):
         """Return the `Tree`.
 

@@ -1,6 +1,7 @@
 """Forests on a cluster whose workers are killed keep the bits of a fit in process."""
 
 import os
+import random
 import signal
 import time
 
@@ -37,9 +38,11 @@ def expected():
     return bits(make().fit(*collections()))
 
 
-@pytest.mark.parametrize("at", [0, 10, 40])
-def test_killed_workers_do_not_change_a_bit(expected, at, monkeypatch, tmp_path, caplog):
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_workers_do_not_change_a_bit(expected, seed, monkeypatch, tmp_path, caplog):
     """Before trees are grown, or when so many are: a fit's own progress says when, no clock does."""
+    draw = random.Random(seed)
+    at, victim = draw.randrange(1, 60) if seed else 0, draw.randrange(3)
     with (
         LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
@@ -50,7 +53,7 @@ def test_killed_workers_do_not_change_a_bit(expected, at, monkeypatch, tmp_path,
         def kill():
             if not killed:
                 killed.append(time.monotonic())
-                os.kill(pids[1], signal.SIGKILL)
+                os.kill(pids[victim], signal.SIGKILL)
 
         def kill_after_bins(*args, **options):
             found = find_bins(*args, **options)

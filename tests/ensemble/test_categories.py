@@ -449,6 +449,17 @@ def test_workers(case, n_workers):
     assert bits(cluster.fit(make(), partitions(X, cuts(N)), y)) == expected
 
 
+@pytest.mark.parametrize("share", [0.2, 0.8])
+def test_deaths(case, share):
+    X, y, expected = case
+    quiet = SimulatedCluster(3, rows_per_block=1024, seconds_per_row=0.0)
+    assert bits(quiet.fit(make(), X, y)) == expected
+    kills = [(share * quiet.report.seconds, 1)]
+    cluster = SimulatedCluster(3, rows_per_block=1024, kills=kills, seconds_per_row=0.0)
+    assert bits(cluster.fit(make(), X, y)) == expected
+    assert cluster.report.generations == 2
+
+
 @pytest.mark.cluster
 @pytest.mark.parametrize("memory", ["pinned", "stream", "mmap"])
 def test_on_a_cluster(case, cluster_client, memory):

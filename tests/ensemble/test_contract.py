@@ -91,3 +91,11 @@ def test_attributes_are_scikit_learns(kind):
     for name in ("is_categorical_", "do_early_stopping_", "n_iter_", "n_trees_per_iteration_", "n_features_in_"):
         np.testing.assert_array_equal(*(getattr(one, name) for one in parts))
     assert len(parts[0].train_score_) == len(parts[1].train_score_)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [HistGradientBoostingClassifier, HistGradientBoostingRegressor])
+def test_scikit_learns_checks_of_defaults(kind):
+    from sklearn.utils.estimator_checks import check_estimator
+
+    check_estimator(kind())

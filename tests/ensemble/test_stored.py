@@ -90,6 +90,18 @@ def test_shards_and_ranks_without_rows_of_a_leaf(n_threads, monkeypatch):
             same_models(cluster.fit(HistGradientBoostingRegressor(**params), X, y), expected)
 
 
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_deaths(share):
+    X, y = table()
+    expected = HistGradientBoostingRegressor(max_iter=4).fit(X.toarray(), y)
+    quiet = SimulatedCluster(4, rows_per_block=256, seconds_per_row=0.0)
+    same_models(quiet.fit(HistGradientBoostingRegressor(max_iter=4), X, y), expected)
+    kills = [(share * quiet.report.seconds, 1)]
+    cluster = SimulatedCluster(4, rows_per_block=256, kills=kills, seconds_per_row=0.0)
+    same_models(cluster.fit(HistGradientBoostingRegressor(max_iter=4), X, y), expected)
+    assert cluster.report.generations == 2
+
+
 @pytest.mark.parametrize("n_classes", [2, 4])
 def test_classes_and_weights(n_classes, kept):
     X, y = table()

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from daskdml.kernels import splitting
+from daskdml.trees.growth import Steps
 
 N_BINS, MISSING = 256, 255
 EPSILON = Fraction(1e-15)  # beside l2 in each denominator
@@ -383,3 +384,31 @@ def test_settle(bins, n_threads):
     np.testing.assert_array_equal(sums, expected)
     given[:, [0, 1, 2, 4], :, own] = 0
     np.testing.assert_array_equal(parts, given)
+
+
+@pytest.mark.parametrize("bits", [12, 15])
+def test_sums_that_travel(bits):
+    """As many rows as 32 bits hold, all with the largest numbers of either sign, in histograms of three ranks; in 64
+    bits more."""
+    most = Steps.of((1.0, 1.0), 10**9, bits).most_narrow
+    for n_rows, dtype in ((most, np.uint32), (most + 1, np.int64), (10**9, np.int64)):
+        shares = [n_rows - 2 * (n_rows // 3), n_rows // 3, n_rows // 3]
+        for sign in (1, -1):
+            # Of the first child in one bin; of the second, whose histogram is not sent, in another.
+            own = [(sign * n * 2 ** (bits - 1), n * 2**bits, n) for n in shares]
+            total = np.zeros((1, 3, 2), dtype)
+            for sums in own:
+                parts = np.zeros((2, 2, 3, 2), np.int64)  # of two threads, each half
+                for plane, value in enumerate(sums):
+                    parts[:, 1, plane, 0] = value // 2, value - value // 2
+                out = np.empty((1, 3, 2), dtype)
+                splitting.take_sums(parts, np.array([1]), out)
+                assert not parts.any()
+                total += out
+            places = np.zeros((3, 3, 2), np.int64)
+            whole = [sum(values) for values in zip(*own)]
+            places[2, :, 0], places[2, :, 1] = whole, (5, 6, 7)  # the parent
+            splitting.settle_sums(total, np.array([(-1, -1, -1), (0, 1, 2)]), places, (0, 2))
+            assert places[0].T.tolist() == [whole, [0, 0, 0]]
+            assert places[1].T.tolist() == [[0, 0, 0], [5, 6, 7]]
+    assert (most + 1) * 2**bits == 2**32

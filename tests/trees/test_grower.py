@@ -345,6 +345,22 @@ def test_ranks(n_ranks, name, is_shared, monkeypatch):
     on_ranks(table, [0, 10, 20, 20, 500, 650, 700], n_ranks, grow)
 
 
+@pytest.mark.parametrize("is_narrow", [True, False])
+def test_sums_of_many_rows_travel_in_64_bits(is_narrow, monkeypatch):
+    """Of the root, of which nobody knows yet how often rows count, by 15 times the rows; of others by their counts."""
+    table, settings, nodes = case("drawn")
+    table.steps = table.steps._replace(most_narrow=15 * table.n - (not is_narrow))
+    take, sent = grower.splitting.take_sums, []
+    monkeypatch.setattr(grower.splitting, "take_sums", lambda *args: sent.append(args[2].dtype) or take(*args))
+
+    def grow(shards, comm):
+        growth = Grower(shards, comm, table.facts, settings).grow(0, table.key, table.steps, **table.draws)
+        same_tree(table, settings, growth, nodes)
+
+    on_ranks(table, [0, 350, 700], 2, grow)
+    assert set(sent[:2]) == {np.dtype(np.uint32 if is_narrow else np.int64)} and np.dtype(np.uint32) in sent
+
+
 @pytest.mark.parametrize("least", [0.0, 1e-3, 3.0, 30.0, np.inf])
 def test_what_was_foretold_changes_no_tree(least):
     """Leaves that are expected to gain too little are expanded when nothing else is left."""
