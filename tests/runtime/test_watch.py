@@ -53,7 +53,7 @@ def test_nobody_waits_for_a_worker_that_has_gone():
 
     def ask():
         asked.append(sorted(client.workers))
-        return "fine" if "b" not in client.workers else never.wait()
+        return "fine" if "b" not in client.workers else never.wait(20)  # False, if nobody asks again
 
     assert patiently(client, ask, asks_again=True) == "fine" and asked == [["a", "b"], ["a"]]
     never.set()
