@@ -34,6 +34,18 @@ def timed(work):
     return time.perf_counter() - start, result
 
 
+def microseconds(work, n, repetitions=5):
+    """Return the microseconds of one call of a function of no arguments: of each repetition the mean over n calls."""
+    work()
+    found = []
+    for _ in range(repetitions):
+        start = time.perf_counter()
+        for _ in range(n):
+            work()
+        found.append((time.perf_counter() - start) / n * 1e6)
+    return found
+
+
 def take_turns(works, repetitions):
     """Time each of several calls once a round, so that a slow minute of the machine is shared by all.
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.estimators.boosting import make_rows
 from benchmarks.report import Sheet
-from benchmarks.timing import THREADS, ratios, take_turns, threads, timed
+from benchmarks.timing import THREADS, microseconds, ratios, take_turns, threads, timed
 
 ROWS, TEST_ROWS, FEATURES, TREES, DEPTH, TRIED = 500_000, 200_000, 28, 100, 12, 5
 FEW_TREES = 10  # of scikit-learn, whose seconds grow by trees: 100 take more than three minutes
@@ -100,4 +100,15 @@ def run(rows=None, full=False):
         sheet.add(work, f"daskdml against {name}", "times faster", faster, must=(">=", least))
     behind = float(np.mean(scores["scikit-learn"]) - np.mean(scores["daskdml"]))
     sheet.add(work, "scikit-learn's AUC beyond daskdml's", "AUC", behind, must=("<=", 0.003))
+    _one_row(sheet, models, trees, X_test[:1])
     return sheet
+
+
+def _one_row(sheet, models, trees, row):
+    """Add the microseconds of one row's `predict`, ours beside scikit-learn's, on one thread."""
+    models["scikit-learn"].set_params(n_jobs=1)  # threads for one row would take several times as long
+    with threads(1):
+        for name, n in (("daskdml", 500), ("scikit-learn", 20)):
+            each = microseconds(functools.partial(models[name].predict, row), n)
+            work = f"predict of one row, {trees[name]} trees of depth {DEPTH}, 1 thread"
+            sheet.add(work, name, "microseconds", each)

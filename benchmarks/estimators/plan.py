@@ -37,7 +37,7 @@ def run(rows=None, full=False):
         table = make_table(spec)
         for n_threads in (1, 2):
             with threads(n_threads):
-                _compare(sheet, spec, table, "threads", 1, n_threads, repetitions)
+                compare(sheet, _model(spec), table, "threads", 1, n_threads, repetitions)
     runtimes = [name for name in ("tasks", "spmd") if _is_there(sheet, name)]
     for n_workers, n_threads in CLUSTERS:
         with _cluster(n_workers, n_threads) as client:
@@ -46,7 +46,7 @@ def run(rows=None, full=False):
                 client.gather(client.map(len, client.futures_of(persisted)))  # wait for them
                 for runtime in runtimes:
                     with threads(2), config_context(runtime=runtime):
-                        _compare(sheet, spec, persisted, runtime, n_workers, n_threads, repetitions)
+                        compare(sheet, _model(spec), persisted, runtime, n_workers, n_threads, repetitions)
     return sheet
 
 
@@ -72,11 +72,26 @@ def _is_there(sheet, runtime):
         return False
 
 
-def _compare(sheet, spec, table, runtime, n_workers, n_threads, repetitions):
-    """Add what is predicted for a fit, what it takes, and by how much they differ."""
+def _model(spec):
     from daskdml.linear_model import LogisticRegression, Ridge
 
-    model = (Ridge if spec.target == "regression" else LogisticRegression)()
+    return (Ridge if spec.target == "regression" else LogisticRegression)()
+
+
+def compare(sheet, model, table, runtime, n_workers, n_threads, repetitions, settings=""):
+    """Add what is predicted for a fit, what it takes, and by how much they differ.
+
+    Parameters
+    ----------
+    sheet : Sheet
+    model : estimator
+        One that has ``plan``.
+    table : tuple (X, y)
+    runtime : {"threads", "tasks", "spmd"}
+    n_workers, n_threads, repetitions : int
+    settings : str, default ""
+        The model's, to be named.
+    """
     place, predicted, foreseen = (runtime, n_workers, n_threads), [], []
 
     def plan():
@@ -89,7 +104,8 @@ def _compare(sheet, spec, table, runtime, n_workers, n_threads, repetitions):
     fit()
     foreseen.clear()
     seconds, _ = take_turns({"plan": plan, "fit": fit}, repetitions)
-    work = f"{type(model).__name__} {spec.rows:,} x {spec.features}"
+    n, p = table[0].shape
+    work = ", ".join(filter(None, [f"{type(model).__name__} {n:,} x {p}", settings]))
     where = f"{runtime}, {n_workers} x {n_threads}" if runtime != "threads" else f"{n_threads} threads"
     sheet.add(work, f"daskdml, {where}", "seconds", seconds["fit"])
     sheet.add(work, f"plan, {where}", "seconds", predicted)

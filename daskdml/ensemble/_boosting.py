@@ -95,9 +95,9 @@ class HistGradientBoostingClassifier(ScoredByAccuracy, HistGradientBoosting):
     -----
     The same trees, bit for bit, for any number of threads and workers and any chunks of the same rows: gradients are
     rounded to 12 bits, up or down by a hash of the row's number, and sums of integers have no order. The values of
-    leaves come from sums of some 40 bits. Two to four passes over X make the bins, one byte a value; they, and 28 bytes
-    a row (12 and 16 for each class of more than two), stay in memory, beside their transpose: what has no room is
-    refused before bins are made.
+    leaves come from sums of some 40 bits. Two to four passes over X make the bins, one byte a value, which stay in
+    memory, beside their transpose, or are files where they have no room. 28 bytes a row (12 and 16 for each class of
+    more than two) stay in memory: where these have no room the fit is refused before bins are made.
 
     Examples
     --------

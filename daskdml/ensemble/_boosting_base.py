@@ -14,22 +14,21 @@ from daskdml.data.codes import Coding, as_columns
 from daskdml.ensemble._categories import categorical_mask
 from daskdml.ensemble._constraints import interaction_groups, monotonic_senses
 from daskdml.ensemble._given import check_given, given_rows
+from daskdml.ensemble._keeping import check_room, replace_by_bins
 from daskdml.ensemble._lightgbm import write_model
 from daskdml.ensemble._planning import expect_boosting
 from daskdml.ensemble._scoring import Score
 from daskdml.ensemble._sklearn import make_twin
 from daskdml.fitting import HoldsTrees, Planned, fitting, one_dimensional, planning
-from daskdml.kernels.binning import row_bytes
 from daskdml.programs import BoostingProgram, FactsOfRows
 from daskdml.runtime.checkpoint import digest_of
-from daskdml.trees import Boosting, BoostingState, Ensemble, Settings, bytes_per_row, histogram_bytes
+from daskdml.trees import Boosting, BoostingState, Ensemble, Settings
 from daskdml.trees.binning import find_bins
 from daskdml.trees.boosting import FEW_ROWS, held_out_share
 from daskdml.utils.config import get_config
 from daskdml.utils.params import Interval, Options, check_params
 from daskdml.utils.random import as_seed
 
-COLUMNS_SHARE = 0.5  # of the memory: where rows need more, bins are kept once
 EARLY_STOPPING_ROWS = 10_000  # scikit-learn's: "auto" stops early above
 _REAL, _INT = numbers.Real, numbers.Integral
 _CONSTRAINTS = {
@@ -157,22 +156,14 @@ class HistGradientBoosting(HoldsTrees, Planned, BaseEstimator):
         encode, is_categorical, categories = side_by_side, np.zeros(p, bool), None
         if coding is not None:
             encode, is_categorical, categories = coding, coding.is_categorical, coding.codes
-        apart = 0  # what rows whose features several workers have take more
-        if run.panels is not None:
-            of_tiles = sum(row_bytes(columns.stop - columns.start) + 16 for columns in run.panels)
-            apart = (run.n_workers - 1) * bytes_per_row(0, loss.n_outputs) + 3 * (of_tiles - row_bytes(p))
-        if run.layout != "csr":
-            # Before anything is read for it.
-            run.check_room(bytes_per_row(p, loss.n_outputs, by_columns=False) + apart)
+        check_room(run, loss.n_outputs)
         started = time.perf_counter()
         if bins is None:
             bins = find_bins(run, self.max_bins, is_categorical, encode, seed, categories=categories)
         kept = bins.kept_as(encode, run.layout if run.panels is None else "dense")
-        beside = run.n_workers * histogram_bytes(bins.first[-1], self.max_leaf_nodes, run.threads_per_worker)
-        n_bytes = [apart + bytes_per_row(p, loss.n_outputs, twice, kept.n_stored) for twice in (False, True)]
-        run.check_room(n_bytes[0], beside)
-        by_columns = run.has_room(n_bytes[1], beside, COLUMNS_SHARE)
-        run.replace_rows(*kept)
+        by_columns = replace_by_bins(run, kept, bins.first[-1], loss.n_outputs, self.max_leaf_nodes)
+        if run.mode == "mmap":
+            fit.report.where += ", bins in files"
         if given is not None:
             given = self._given(given, fit.features, bins, coding, getattr(found, "classes_", None))
         by_class = self._class_weights(summary, run)

@@ -60,6 +60,7 @@ def expect_boosting(plan, loss, settings, max_bins, n_iter, coding, encode, seed
         DRIVER_ROUNDS, n_iter, work, WORK * p, n * row_seconds / n_iter,
         round(IN_VAIN * splits / n_reductions * 3 * 4 * bins.first[-1]), min(n, most), 1.0,
         solve_seconds=threshold_seconds + n_iter * grown.tree_seconds / TREES,
-        kept_row_bytes=bytes_per_row(p, loss.n_outputs, False, kept.n_stored), n_reductions=n_reductions,
-        runtimes=("threads", "spmd"),
+        kept_row_bytes=bytes_per_row(p, loss.n_outputs, False, kept.n_stored),
+        least_row_bytes=bytes_per_row(p, loss.n_outputs, False, kept.n_stored, in_files=True),
+        n_reductions=n_reductions, runtimes=("threads", "spmd"),
     )  # fmt: skip

@@ -77,6 +77,8 @@ class Expected(NamedTuple):
         Of what no thread can help with.
     kept_row_bytes : float or None
         Of what is made of a row and kept instead of it.
+    least_row_bytes : float or None
+        Of what stays in memory of that where the rest is files; None where it cannot be.
     n_reductions : float
         See `daskdml.runtime.costs.Load`.
     each_bytes, thread_bytes, met_bytes : int
@@ -98,6 +100,7 @@ class Expected(NamedTuple):
     pilot_seconds: float = 0.0
     solve_seconds: float = 0.0
     kept_row_bytes: float | None = None
+    least_row_bytes: float | None = None
     n_reductions: float = 0.0
     each_bytes: int = 0
     thread_bytes: int = 0
@@ -152,7 +155,8 @@ class Planning:
             pilot_bytes=round(found.pilot_rows * row_bytes),
             read_seconds=sample.read_seconds,
             held_by=sample.held_by,
-            kept_bytes=None if found.kept_row_bytes is None else round(found.kept_row_bytes * sample.n_samples),
+            kept_bytes=_times(found.kept_row_bytes, sample.n_samples),
+            least_bytes=_times(found.least_row_bytes, sample.n_samples),
             n_reductions=found.n_reductions,
             each_bytes=found.each_bytes,
             thread_bytes=found.thread_bytes,
@@ -171,6 +175,10 @@ class Planning:
             type(estimator).__name__, sample.n_samples, sample.n_features, sample.n_bytes,
             tuple(PlanRow(**row._asdict()) for row in rows),
         )  # fmt: skip
+
+
+def _times(row_bytes, n_rows):
+    return None if row_bytes is None else round(row_bytes * n_rows)
 
 
 @contextlib.contextmanager

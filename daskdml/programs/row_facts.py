@@ -6,6 +6,7 @@ import numpy as np
 
 from daskdml.trees.binning import MISSING
 from daskdml.trees.boosting import MOST_TIMES, is_held_out
+from daskdml.utils.memory import Pages
 
 
 class RowFacts(NamedTuple):
@@ -86,7 +87,8 @@ class FactsOfRows(NamedTuple):
 
     def _has_missing(self, X):
         if not hasattr(X, "indptr"):
-            return (X[:, : self.n_features] == MISSING).any(axis=0)
+            with Pages(X):
+                return (X[:, : self.n_features] == MISSING).any(axis=0)
         found = np.zeros(self.n_features, bool)
         found[X.indices[X.data == (self.first[1:] - 1)[X.indices]]] = True
         return found

@@ -29,6 +29,8 @@ class PlanRow(NamedTuple):
         Building kernels left out.
     fits : bool
         Whether the rows stay in memory; if not they are read again in every pass.
+    in_files : bool
+        Whether they are read again from files of what is made of them.
     """
 
     runtime: str
@@ -40,6 +42,7 @@ class PlanRow(NamedTuple):
     memory: int
     seconds: float
     fits: bool = True
+    in_files: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,14 @@ class Plan:
         kept = [row for row in self.rows if row.fits]
         best = _fewest_workers(kept or self.rows)
         size = format_bytes(self.data_bytes)
-        if best is here or (here.fits and here.seconds <= _WORTH * best.seconds):
+        if best is here or ((here.fits or here.in_files) and here.seconds <= _WORTH * best.seconds):
             return f"One process is faster: {size} of data."
         cluster = f"{best.n_workers} worker{'s' * (best.n_workers > 1)} on a cluster"
         if kept and not here.fits:
             return f"{cluster}: {size} do not fit into this process."
         taken = f"{format_seconds(best.seconds)} against {format_seconds(here.seconds)} in this process"
         verb = "are" if best.n_workers > 1 else "is"
-        again = "" if kept else f"; {size} fit nowhere and are read again in every pass"
+        again = "" if kept or best.in_files else f"; {size} fit nowhere and are read again in every pass"
         return f"{cluster} {verb} faster: {taken}{again}."
 
     def __str__(self):
@@ -142,7 +145,7 @@ def _cells(rows):
             f"{row.rounds:.0f}",
             f"{row.passes:.1f}",
             format_bytes(row.bytes_sent),
-            format_bytes(row.memory) + ("" if row.fits else " (read again)"),
+            format_bytes(row.memory) + ("" if row.fits else " (and files)" if row.in_files else " (read again)"),
             format_seconds(row.seconds),
         ]
         for row in rows

@@ -118,11 +118,12 @@ def free_scratch(client):
 
     def ask(dask_worker):
         import os
-        import shutil
         import socket
 
+        from daskdml.runtime.memory import free_on_disk
+
         folder = dask_worker.local_directory
-        return (socket.gethostname(), os.stat(folder).st_dev), shutil.disk_usage(folder).free
+        return (socket.gethostname(), os.stat(folder).st_dev), free_on_disk(folder)
 
     return sum(dict(patiently(client, lambda: client.run(ask), asks_again=True).values()).values())
 

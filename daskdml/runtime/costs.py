@@ -13,6 +13,7 @@ from typing import NamedTuple
 from daskdml.comm import TOPOLOGIES, blocks, choose_topology
 
 from .memory import SHARE
+from .room import MOST_HERE, MOST_THERE
 
 RUNTIMES = ("threads", "tasks", "spmd")
 # Measured on two cores (AMD EPYC, family 25, model 17), tasks with a LocalCluster of two workers.
@@ -21,6 +22,7 @@ ROUND_SECONDS = {"threads": 1e-4, "tasks": 0.03, "spmd": 2e-3}
 LAUNCH_SECONDS = {"threads": 0.0, "tasks": 0.04, "spmd": 0.1}  # placing no bytes takes 0.03, starting ranks 0.03 to 0.1
 LATENCY = 1e-3  # seconds of an empty message between workers
 BANDWIDTH = 3e8  # bytes a second of a long one
+FILES = 0.5  # of the seconds that passes over rows in files take more, while the system's cache has room for them
 SENDING = 4e8  # bytes a second at which rows of this process go to workers
 THREAD_SHARE = 0.5  # of one thread that each further one adds: two took 1.2 to 2.1 times less (benchmarks one_pass)
 PASS_BYTES = 1e10  # bytes of X a second that one thread walks, where no kernel was timed (benchmarks one_pass)
@@ -56,6 +58,8 @@ class Load(NamedTuple):
     kept_bytes : int or None
         Of what is made of all rows and kept instead of them, without which there is no fit; None where rows are kept
         themselves, or read again.
+    least_bytes : int or None
+        Of what stays in memory where the rest of ``kept_bytes`` is files; None where it cannot be.
     n_reductions : float
         All-reduces of ``partial_bytes`` each in a pass; 0 for one along the tree of blocks.
     each_bytes : int
@@ -78,6 +82,7 @@ class Load(NamedTuple):
     read_seconds: float = 0.0
     held_by: str = "source"
     kept_bytes: int | None = None
+    least_bytes: int | None = None
     n_reductions: float = 0.0
     each_bytes: int = 0
     thread_bytes: int = 0
@@ -100,6 +105,8 @@ class Prediction(NamedTuple):
     seconds : float
     fits : bool
         Whether the rows stay in memory; if not they are read again in every pass.
+    in_files : bool
+        Whether they are read again from files of what is made of them.
     """
 
     runtime: str
@@ -111,6 +118,7 @@ class Prediction(NamedTuple):
     memory: int
     seconds: float
     fits: bool
+    in_files: bool = False
 
 
 def predict(
@@ -149,11 +157,11 @@ def predict(
     n_workers = 1 if here else n_workers
     is_here_already = here and load.held_by == "process"
     if load.kept_bytes is None:
-        rows = math.ceil(load.data_bytes / n_workers)
+        rows, in_files = math.ceil(load.data_bytes / n_workers), False
         fits = is_here_already or rows <= SHARE * memory_limit
     else:
-        kept = math.ceil(load.kept_bytes / n_workers) + load.each_bytes + n_threads * load.thread_bytes
-        rows, fits = kept + load.data_bytes * is_here_already, kept <= memory_limit
+        rows, fits, in_files = _kept(load, n_workers, n_threads, memory_limit, MOST_HERE if here else MOST_THERE)
+        rows += load.data_bytes * is_here_already
     slots, reads_once = slots_of(n_workers, n_threads, load.n_blocks, thread_share), fits or load.kept_bytes is not None
     placing = _placing_seconds(load, here, slots, bandwidth) * (1 if reads_once else load.n_passes)
     met = load.met_bytes * (n_workers - 1) / n_workers
@@ -164,17 +172,28 @@ def predict(
         + placing
         + arriving
         + load.solve_seconds
-        + passes_seconds(load, runtime, n_workers, slots, latency=latency, bandwidth=bandwidth)
+        + passes_seconds(load, runtime, n_workers, slots, latency=latency, bandwidth=bandwidth) * (1 + FILES * in_files)
     )
-    if not fits and load.kept_bytes is not None:
+    if not fits and not in_files and load.kept_bytes is not None:
         seconds = math.inf  # such a fit is refused
     sent = 0.0
     if not here:
         _, sent = _reduction(load, runtime, n_workers, latency, bandwidth)
         sent = load.n_passes * sent + load.pilot_bytes / n_workers + met
-    memory = (rows if fits else 0) + n_threads * load.partial_bytes + (load.pilot_bytes if here else 0)
+    memory = (rows if fits or in_files else 0) + n_threads * load.partial_bytes + (load.pilot_bytes if here else 0)
     passes = load.n_passes + load.pilot_passes
-    return Prediction(runtime, n_workers, n_threads, load.n_rounds, passes, round(sent), round(memory), seconds, fits)
+    memory, sent = round(memory), round(sent)
+    return Prediction(runtime, n_workers, n_threads, load.n_rounds, passes, sent, memory, seconds, fits, in_files)
+
+
+def _kept(load, n_workers, n_threads, memory_limit, most):
+    """Return the bytes that a process keeps of what is made of its rows, and whether all is in memory, or is files."""
+    beside = load.each_bytes + n_threads * load.thread_bytes
+    kept = math.ceil(load.kept_bytes / n_workers) + beside
+    if load.least_bytes is None or kept <= most * memory_limit:
+        return kept, kept <= memory_limit, False
+    least = math.ceil(load.least_bytes / n_workers) + beside
+    return least, False, least <= memory_limit
 
 
 def passes_seconds(load, runtime, n_workers, slots, *, latency=LATENCY, bandwidth=BANDWIDTH):

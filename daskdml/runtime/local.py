@@ -6,9 +6,10 @@ import time
 import uuid
 from contextvars import ContextVar
 
+from daskdml.utils.config import get_config
 from daskdml.utils.fold import Fold
 
-from .memory import process_limit
+from .memory import free_scratch, process_limit, scratch_folder
 from .run import Run
 from .threads import for_each
 
@@ -52,8 +53,12 @@ class LocalRun(Run):
         chunks = [None] * self.n_chunks
         each = functools.partial(for_each, n_threads=self.n_threads)
 
+        if replace.to_files:
+            replace = replace._replace(folder=scratch_folder(get_config()["scratch_dir"]))
+
         def visit(i, chunk):
-            chunks[i] = replace(chunk, each if self.n_chunks == 1 else None)
+            made = replace(chunk, each if self.n_chunks == 1 else None)
+            chunks[i] = made.open() if replace.to_files else made  # what is mapped stays without its name
 
         start = time.perf_counter()
         self._each_chunk(range(self.n_chunks), visit)
@@ -63,6 +68,9 @@ class LocalRun(Run):
 
     def _room(self, on_each):
         return process_limit(), "this process", "fit on a cluster whose workers have more memory"
+
+    def _free_scratch(self):
+        return free_scratch(scratch_folder(get_config()["scratch_dir"]))
 
     def warm(self, fn):
         start = time.perf_counter()

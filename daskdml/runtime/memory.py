@@ -48,9 +48,19 @@ def choose_mode(n_bytes, limit, free_scratch):
 
 
 def free_scratch(folder):
-    """Return the free bytes a folder offers to mapped blocks; none where the address space is limited."""
+    """Return the free bytes a folder offers to mapped blocks; few where the address space is limited."""
     limits = _resource_limits()
-    return min(shutil.disk_usage(folder).free, limits.get("RLIMIT_AS", float("inf")) * SHARE)
+    return min(free_on_disk(folder), limits.get("RLIMIT_AS", float("inf")) * SHARE)
+
+
+def free_on_disk(folder):
+    """Return the free bytes of a folder's disk; none where it lies in memory itself."""
+    import psutil
+
+    folder = os.path.realpath(folder)
+    mounts = [m for m in psutil.disk_partitions(all=True) if os.path.commonpath([m.mountpoint, folder]) == m.mountpoint]
+    kind = max(mounts, key=lambda mount: len(mount.mountpoint), default=None)
+    return 0 if kind is not None and kind.fstype in ("tmpfs", "ramfs") else shutil.disk_usage(folder).free
 
 
 def scratch_folder(asked):

@@ -10,6 +10,7 @@ from daskdml.utils.config import get_config
 
 from .cluster_check import check_cluster
 from .graphs import OURS
+from .mapped import MappedChunk
 from .replacing import ReplaceRows, apply_steps, itself
 from .waiting import ALLOWED_DEATHS, WorkerLost, cancelling, gather, raise_first, too_many_deaths, wait_for
 from .watch import Watch
@@ -186,7 +187,7 @@ class Placed:
         with cancelling(self.client) as started:
             moved = []
             for address, numbers in moves.items():
-                movable = [i for i in numbers if any(_keeps_in_memory(step) for step in self._recipes[i][2])]
+                movable = [i for i in numbers if _keeps_in_memory(self._recipes[i][2])]
                 for i in movable:
                     key = f"{OURS}moved-{uuid.uuid4().hex}"
                     moved.append((i, self.client.submit(itself, self.futures[i], key=key, workers=[address])))
@@ -247,8 +248,14 @@ class Placed:
         return _ranges(lost, self.workers)
 
 
-def _keeps_in_memory(step):
-    return step is itself or isinstance(step, ReplaceRows)
+def _keeps_in_memory(steps):
+    """Tell whether what steps of a recipe make lies in memory: the last of them that says so decides."""
+    for step in reversed(steps):
+        if isinstance(step, ReplaceRows):
+            return not step.to_files
+        if step is itself or step is MappedChunk:
+            return step is itself
+    return False
 
 
 def assign(held, lost, threads, sizes, limits=None, most=UNEVEN):

@@ -30,6 +30,10 @@ class ReplaceRows(NamedTuple):
         "csr" where ``fn`` returns that, else "dense".
     target_functions : tuple of callables
         Applied to y first.
+    to_files : bool
+        Whether the new chunk is a `MappedChunk`.
+    folder : str or None
+        See `MappedChunk`.
     """
 
     fn: Any
@@ -38,6 +42,8 @@ class ReplaceRows(NamedTuple):
     rows_per_block: int
     layout: str = "dense"
     target_functions: tuple = ()
+    to_files: bool = False
+    folder: Any = None
 
     def __call__(self, chunk, each=None):
         """Return the new chunk; ``each(n_items, work)`` may call ``work(i)`` for all items on several threads."""
@@ -45,24 +51,37 @@ class ReplaceRows(NamedTuple):
             chunk = chunk.open()
         for fn in self.target_functions:
             chunk = with_targets(chunk, fn)
-        is_sparse, blocks = self.layout == "csr", chunk.blocks(0, 0, self.rows_per_block)
-        out = [None] * len(blocks) if is_sparse else empty_rows(len(chunk), self.n_columns, self.dtype)
+        blocks, each = chunk.blocks(0, 0, self.rows_per_block), each or _one_by_one
+        if self.layout == "csr" and self.to_files:
+            parts = (self.fn(block.X) for block in blocks)
+            return MappedChunk.with_parts(chunk, self.n_columns, self.dtype, parts, self.folder)
+        if self.layout == "csr":
+            out = [None] * len(blocks)
+            each(len(blocks), lambda i: out.__setitem__(i, self.fn(blocks[i].X)))
+            return type(chunk)(_stacked(out, self.n_columns, self.dtype), chunk.y, chunk.weight)
 
-        def work(i):
-            rows = self.fn(blocks[i].X)
-            if is_sparse:
-                out[i] = rows
-            else:
-                out[blocks[i].start : blocks[i].start + blocks[i].n_rows] = rows
+        def fill(out):
+            each(len(blocks), lambda i: out.write(blocks[i].start, self.fn(blocks[i].X)))
 
-        if each is None:
-            for i in range(len(blocks)):
-                work(i)
-        else:
-            each(len(blocks), work)
-        if is_sparse:
-            out = _stacked(out, self.n_columns, self.dtype)
+        if self.to_files:
+            return MappedChunk.with_rows(chunk, self.n_columns, self.dtype, fill, self.folder)
+        out = empty_rows(len(chunk), self.n_columns, self.dtype)
+        fill(_Rows(out))
         return type(chunk)(out, chunk.y, chunk.weight)
+
+
+class _Rows(NamedTuple):
+    """Rows in memory that are written to as those of a `daskdml.utils.memory.RowsFile`."""
+
+    rows: Any
+
+    def write(self, start, rows):
+        self.rows[start : start + len(rows)] = rows
+
+
+def _one_by_one(n_items, work):
+    for i in range(n_items):
+        work(i)
 
 
 def _stacked(parts, n_columns, dtype):

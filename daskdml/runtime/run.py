@@ -1,6 +1,5 @@
 """What a fit sees of its rows: passes over blocks, wherever the blocks are."""
 
-import math
 import operator
 import time
 
@@ -9,18 +8,19 @@ import numpy as np
 from daskdml.data import count_blocks
 from daskdml.utils.config import get_config
 from daskdml.utils.fold import Fold
+from daskdml.utils.memory import bytes_of_row
 from daskdml.utils.portable import pack
 from daskdml.utils.random import row_hash
 
 from .checkpoint import Checkpoint, combine_digests, rows_digest
 from .journal import Journal
-from .memory import format_bytes
 from .replacing import ReplaceRows
+from .room import HasRoom
 
 PILOT_STREAM = 1
 
 
-class Run:
+class Run(HasRoom):
     """The rows of one fit, placed; made by `daskdml.runtime.open`.
 
     Attributes
@@ -161,8 +161,8 @@ class Run:
         """
         raise NotImplementedError
 
-    def replace_rows(self, fn, n_columns, dtype, n_stored=None):
-        """Replace X by ``fn(X)`` for all later passes, which stays in memory; the rows of X are let go.
+    def replace_rows(self, fn, n_columns, dtype, n_stored=None, *, mode="pinned"):
+        """Replace X by ``fn(X)`` for all later passes; the rows of X are let go.
 
         Parameters
         ----------
@@ -173,52 +173,27 @@ class Run:
         dtype : numpy dtype
         n_stored : float, optional
             Values that a row stores in the mean, where ``fn`` returns CSR matrices.
+        mode : {"pinned", "mmap"}, default "pinned"
+            Whether the new rows stay in memory or are files, of which pages are read when they are needed.
 
         Raises
         ------
         ValueError
-            If the new rows do not fit into memory; see `check_room`.
+            If the new rows are to stay in memory and do not fit; see `check_room` and `mode_of`.
+        OSError
+            If they are to be files and the disk is full.
 
         Notes
         -----
         One pass over X. Where chunks stream, each is let go before the next is read.
         """
         dtype, layout = np.dtype(dtype), "dense" if n_stored is None else "csr"
-        row_bytes = n_columns * dtype.itemsize if n_stored is None else math.ceil(n_stored * (dtype.itemsize + 4)) + 8
-        self.check_room(row_bytes)
+        if mode == "pinned":
+            self.check_room(bytes_of_row(n_columns, dtype, n_stored))
         start, before = time.perf_counter(), self.busy_seconds
-        self._replace_rows(ReplaceRows(fn, n_columns, dtype, self.rows_per_block, layout))
+        self._replace_rows(ReplaceRows(fn, n_columns, dtype, self.rows_per_block, layout, to_files=mode == "mmap"))
         self._finish_pass(start, before, True)
-        self.dtype, self.layout, self.mode = dtype, layout, "pinned"
-
-    def check_room(self, row_bytes, beside=0, on_each=False):
-        """Refuse rows that no memory can hold, before any of them is made.
-
-        Parameters
-        ----------
-        row_bytes : int
-            That each row will take, with all that belongs to it.
-        beside : int, default 0
-            Bytes that are needed however many rows there are.
-        on_each : bool, default False
-            Whether each worker must hold all rows.
-
-        Raises
-        ------
-        ValueError
-        """
-        limit, holder, advice = self._room(on_each)
-        if not self.has_room(row_bytes, beside, on_each=on_each):
-            n_bytes = self.n_samples * row_bytes + beside
-            raise ValueError(
-                f"{self.n_samples:,} rows of {self.n_features:,} features need {format_bytes(n_bytes)} of memory here, "
-                f"{row_bytes:,} bytes each and {format_bytes(beside)} beside them, but "
-                f"{holder} may hold {format_bytes(limit)}; leave out features or rows, or {advice}."
-            )
-
-    def has_room(self, row_bytes, beside=0, share=1.0, on_each=False):
-        """Tell whether rows fit into a share of the memory; see `check_room`."""
-        return self.n_samples * row_bytes + beside <= share * self._room(on_each)[0]
+        self.dtype, self.layout, self.mode = dtype, layout, mode
 
     def warm(self, fn):
         """Call ``fn()`` once in every process that computes blocks, to compile kernels; seconds go to "compile"."""
@@ -363,10 +338,6 @@ class Run:
     # What a runtime supplies -----------------------------------------------------------------------------------------
 
     _one_pass = False
-
-    def _room(self, on_each):
-        """Return the bytes that may still be held, on each or on all workers, by whom, and how to have more."""
-        raise NotImplementedError
 
     def _fold(self, fn, combine):
         """Return the fold of ``fn(block)``."""

@@ -169,6 +169,9 @@ class SplitRun(TasksRun):
         """Slices of the columns, one a panel."""
         return tuple(self._columns)
 
+    def _free_scratch(self):
+        return 0  # panels stay in memory
+
     def transform_targets(self, fn):
         super().transform_targets(fn)
         self._functions += (fn,)

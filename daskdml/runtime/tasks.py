@@ -16,6 +16,7 @@ from .mapped import MappedChunk
 from .memory import SHARE, choose_mode, format_bytes, format_count
 from .placing import Placed, sets_of
 from .replacing import itself, with_targets
+from .room import MOST_THERE
 from .run import Run, unnumbered
 from .stopping import StopUnwanted
 from .threads import n_cores
@@ -139,7 +140,7 @@ class TasksRun(Run):
         What streams.
     """
 
-    runtime = "tasks"
+    runtime, most_pinned = "tasks", MOST_THERE
 
     def __init__(self, client, data, workers, placed, *, mode, n_bytes, one_pass, sources=None):
         super().__init__(data, mode=mode, n_workers=len(workers), n_chunks=data.n_chunks, lengths=data.known_lengths)
@@ -177,7 +178,9 @@ class TasksRun(Run):
             replace = replace._replace(target_functions=self._target_functions)
             self._placed = Placed(self._client, self._sources, self._workers, replace)
             self._sources, self._target_functions = None, ()
-        self.mode = "pinned"
+        self.mode = "mmap" if replace.to_files else "pinned"
+        if replace.to_files:
+            self._chunk_bytes = 0
         self.take_bytes(sum(self._map_chunks(n_bytes_of, [()] * self.n_chunks)))
 
     def _room(self, on_each):
@@ -186,6 +189,9 @@ class TasksRun(Run):
             return min(limits), "the smallest worker", "give the workers more memory"
         limit = sum(limits)
         return limit, format_count(len(self._workers), "worker"), "add workers"
+
+    def _free_scratch(self):
+        return free_scratch(self._client)
 
     def warm(self, fn):
         start = time.perf_counter()

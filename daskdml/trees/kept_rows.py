@@ -5,11 +5,12 @@ import time
 import numpy as np
 
 from daskdml.kernels import binning, growing, stored, stored_leaves
-from daskdml.utils.memory import empty_rows
+from daskdml.utils.memory import Pages, empty_rows
 
 _WALKED_A_SEARCH = 8  # values of a column that are gone through in the time in which a row of a list is searched
 _NODES = 64  # places for leaves at first
 _NO_COLUMNS = np.empty(0, np.int64), np.empty(0, np.uint32), np.empty(0, np.uint8)
+_PIECE, _LEAST_PIECE = 32 << 20, 1 << 16  # bytes of columns that are in memory at a time, and rows
 _SLAB, _LEAST_SLAB = 1 << 20, 64  # bytes, and rows, of dense rows that predictions are made of at a time
 
 
@@ -22,7 +23,8 @@ class DenseRows:
     first : ndarray of int64, shape (p + 1,)
         Where the bins of each feature begin in a histogram.
     by_columns : bool, default True
-        Whether bins are kept by columns too, by which leaves are divided twice as fast or more.
+        Whether bins are kept by columns too, by which leaves are divided twice as fast or more. Always where they are
+        files.
 
     Attributes
     ----------
@@ -37,11 +39,23 @@ class DenseRows:
     def __init__(self, bins, first, by_columns=True):
         p = len(first) - 1
         self.bins, self._first, self._words = bins, first, bins.view(np.uint32)
-        self._columns = bins.T[:p]
-        if by_columns:
+        self._columns, self._pages = bins.T[:p], Pages(bins)
+        if self._pages.are_mapped:
+            self._columns = self._pages.beside((p, len(bins)), np.uint8, self._write_columns)
+        elif by_columns:
             self._columns = np.empty((p, len(bins)), np.uint8)
             binning.transpose(bins, self._columns)
-        self.n_packed = -(-p // 4) * 4 * growing.PACKED_BINS
+        self.n_packed, self._pages_by_column = -(-p // 4) * 4 * growing.PACKED_BINS, Pages(self._columns)
+
+    def _write_columns(self, file):
+        p, n = self._columns.shape
+        step = max(_PIECE // max(p, 1), _LEAST_PIECE)
+        for start in range(0, n, step):
+            piece = np.empty((p, min(step, n - start)), np.uint8)
+            with self._pages:
+                binning.transpose(self.bins[start : start + step], piece)
+            for f in range(p):
+                file.write(f, piece[f : f + 1], start)
 
     def __len__(self):
         return len(self.bins)
@@ -52,14 +66,16 @@ class DenseRows:
 
     def add_range(self, entries, start, stop, packed, sums, most):
         """Add a range of entries to a histogram."""
-        growing.add_rows(self._words, entries, start, stop, packed, self._first, sums, most)
+        with self._pages:
+            growing.add_rows(self._words, entries, start, stop, packed, self._first, sums, most)
 
     def split(self, entries, segments, splits, goes_right, adds, packed, sums, spare, most, took):
         """Divide leaves and add up a child of each; see `daskdml.kernels.growing.split_leaves`."""
-        growing.split_leaves(
-            self._words, self._columns, entries, segments, splits, goes_right, adds, packed, self._first, sums, spare,
-            most, took,
-        )  # fmt: skip
+        with self._pages, self._pages_by_column:
+            growing.split_leaves(
+                self._words, self._columns, entries, segments, splits, goes_right, adds, packed, self._first, sums,
+                spare, most, took,
+            )  # fmt: skip
 
     def mark(self, feature, entries, start, stop, goes_right, bits):
         """Write which rows of a range of entries go right; see `daskdml.kernels.growing.mark_rows`."""
@@ -67,7 +83,8 @@ class DenseRows:
 
     def predict(self, model, raw):
         """Add all trees of an `Ensemble` to raw predictions."""
-        model.add_binned(self.bins, raw)
+        with self._pages:
+            model.add_binned(self.bins, raw)
 
 
 class Codes:
@@ -126,7 +143,7 @@ class StoredRows:
         self._codes, n = rows.codes, len(rows)
         self._indptr = rows.indptr.astype(np.uint32) if len(rows.codes) < 1 << 32 else rows.indptr
         self._first, self._zero, self.n_packed = first, zero, int(first[-1])
-        self._windows, self._leaves, self._n_nodes = {}, None, 1
+        self._windows, self._leaves, self._n_nodes, self._pages = {}, None, 1, Pages(rows.codes)
         self._columns, self._least = _NO_COLUMNS, n + 1
         if by_columns:
             self._columns = stored.by_columns(self._codes, self._indptr, first)
@@ -142,10 +159,11 @@ class StoredRows:
         See `daskdml.kernels.stored_leaves.add_rows`.
         """
         self._begin(entries)
-        stored_leaves.add_rows(
-            self._codes, self._indptr, entries, 0, len(self), packed, self._first, self._zero, self._windows_of(most),
-            sums,
-        )  # fmt: skip
+        with self._pages:
+            stored_leaves.add_rows(
+                self._codes, self._indptr, entries, 0, len(self), packed, self._first, self._zero,
+                self._windows_of(most), sums,
+            )  # fmt: skip
 
     def _begin(self, entries):
         nodes, used = np.zeros((_NODES, 3), np.int64), np.zeros(2, np.int64)
@@ -164,10 +182,11 @@ class StoredRows:
             nodes = np.zeros((2 * self._n_nodes, 3), np.int64)
             nodes[: len(self._leaves.nodes)] = self._leaves.nodes
             self._leaves = self._leaves._replace(nodes=nodes)
-        stored_leaves.split_leaves(
-            self._codes, self._indptr, self._columns, entries, self._leaves, splits, goes_right, adds, packed,
-            self._first, self._zero, self._windows_of(most), sums, spare, self._least, took,
-        )  # fmt: skip
+        with self._pages:
+            stored_leaves.split_leaves(
+                self._codes, self._indptr, self._columns, entries, self._leaves, splits, goes_right, adds, packed,
+                self._first, self._zero, self._windows_of(most), sums, spare, self._least, took,
+            )  # fmt: skip
 
     def settle(self, entries, segments, leaves, spare):
         """Let the entries of each leaf of a tree be a range; see `daskdml.kernels.stored_leaves.settle`."""
@@ -188,7 +207,8 @@ class StoredRows:
         step = max(_SLAB // max(p, 1), _LEAST_SLAB)
         for start in range(0, len(self), step):
             dense = np.empty((min(step, len(self) - start), p), np.uint8)
-            stored.fill_rows(self._codes, self._indptr, start, self._first, feature_of, self._zero, wanted, dense)
+            with self._pages:
+                stored.fill_rows(self._codes, self._indptr, start, self._first, feature_of, self._zero, wanted, dense)
             model.add_binned(dense, raw[start : start + len(dense)])
 
 

@@ -67,14 +67,28 @@ class Shard:
         return self.gradient[k], self.hessian[k]
 
 
-def bytes_per_row(n_features, n_outputs, by_columns=True, n_stored=None):
-    """Return the bytes that a row takes in a `Shard`, of which so many values are stored where it is kept as codes."""
+def bytes_per_row(n_features, n_outputs, by_columns=True, n_stored=None, in_files=False):
+    """Return the bytes of memory that a row takes in a `Shard`.
+
+    Parameters
+    ----------
+    n_features, n_outputs : int
+    by_columns : bool, default True
+        Whether bins are kept by columns too.
+    n_stored : float or None, default None
+        Values that a row stores, where it is kept as codes.
+    in_files : bool, default False
+        Whether bins, or codes, are files.
+    """
     # y and an entry; raw predictions, gradients and hessians.
     beside = 4 + 8 + 16 * n_outputs
     if n_stored is not None:
         # Codes and columns as they came; in one piece and by columns where memory is plentiful. Where rows begin, as it
         # came and again; slots and lists.
-        return math.ceil(n_stored * (4 + 4 + (4 + 5) * by_columns)) + 8 + 4 + 9 * by_columns + beside
+        stored = 0 if in_files else math.ceil(n_stored * (4 + 4 + (4 + 5) * by_columns))
+        return stored + 8 + 4 + 9 * by_columns + beside
+    if in_files:
+        return beside
     # Bins, three times where memory is plentiful: as they came, in one piece and by columns.
     return row_bytes(n_features) * (1 + by_columns) + n_features * by_columns + beside
 

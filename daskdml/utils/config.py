@@ -55,7 +55,8 @@ def set_config(**options):
         faster, one task per worker and pass ("tasks") or one task per worker and fit, between which sums travel
         ("spmd"). "debug" is a plain Python loop that pdb can step through.
     memory : {"auto", "pinned", "mmap", "stream"}
-        How blocks wait between passes: in memory, as files in scratch space, or read again from their source.
+        How blocks wait between passes: in memory, as files in scratch space, or read again from their source. Bins of
+        boosting: as files for "mmap", in memory for "pinned", else as there is room.
     n_threads : int or None
         Threads of the in-process pool; None is one per core this process may use.
     scratch_dir : str or None

@@ -1,6 +1,11 @@
-"""Arrays that begin where they should, and such whose memory is used again once nobody refers to them."""
+"""Arrays that begin where they should, that map files, and whose memory is used again once nobody refers to them."""
 
+import errno
 import math
+import mmap
+import os
+import tempfile
+import threading
 import weakref
 
 import numpy as np
@@ -16,6 +21,157 @@ def empty_rows(n, n_columns, dtype):
     memory = np.empty(n_bytes + _LINE, np.uint8)
     start = -memory.ctypes.data % _LINE
     return memory[start : start + n_bytes].view(dtype).reshape(n, n_columns)
+
+
+def bytes_of_row(n_columns, dtype, n_stored=None):
+    """Return the bytes of a row in memory or a file, dense or CSR with so many values.
+
+    Examples
+    --------
+    >>> bytes_of_row(28, np.uint8), bytes_of_row(28, np.uint16, 7.0)
+    (28, 50)
+    """
+    size = np.dtype(dtype).itemsize
+    return n_columns * size if n_stored is None else math.ceil(n_stored * (size + 4)) + 8
+
+
+class RowsFile:
+    """Writes rows of an array into an open file, from any thread.
+
+    In large pieces, and not through a mapping: the system keeps such a file in large pages, of which a thousand small
+    ones come back at once (to let go of the pages of 28 MB and read them took 0.8 ms and not 2.4).
+
+    Parameters
+    ----------
+    file : binary file
+        Room for all of it is reserved: a full disk would show later, as a signal that kills.
+    shape : tuple of two ints
+    dtype : numpy dtype
+
+    Raises
+    ------
+    OSError
+        If the disk has no room.
+    """
+
+    def __init__(self, file, shape, dtype):
+        self._file, self._dtype, self._width, self._lock = file, np.dtype(dtype), shape[1], threading.Lock()
+        n_bytes = shape[0] * shape[1] * self._dtype.itemsize
+        try:
+            if hasattr(os, "posix_fallocate") and n_bytes:
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            else:
+                file.truncate(n_bytes)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"A file of {n_bytes:,} bytes for rows that memory has no room for cannot be made ({error.strerror}); "
+                "make room in the scratch space, or name another folder: config_context(scratch_dir=...) in process, "
+                "the option local_directory of Dask workers",
+            ) from error
+
+    def write(self, start, rows, first=0):
+        """Write rows from one on, an ndarray; parts of rows, from column ``first`` on, one row at a time."""
+        if rows.shape[1] + first > self._width or (len(rows) > 1 and rows.shape[1] != self._width):
+            raise ValueError(f"Rows of shape {rows.shape} at column {first} do not fit into rows of {self._width}.")
+        left = np.ascontiguousarray(rows, self._dtype).reshape(-1).view(np.uint8)
+        at = (start * self._width + first) * self._dtype.itemsize
+        while len(left):
+            n = self._put(left, at)
+            left, at = left[n:], at + n
+
+    def _put(self, data, at):
+        if hasattr(os, "pwrite"):
+            return os.pwrite(self._file.fileno(), data, at)
+        with self._lock:  # Windows has none
+            self._file.seek(at)
+            return self._file.write(data)
+
+
+def mapped(path_or_file, dtype, shape, offset=0, order="C"):
+    """Return the read-only view of a file; where this process may open no more files, it asks for more."""
+    try:
+        return np.memmap(path_or_file, dtype, "r", offset, shape, order)
+    except OSError as error:
+        if error.errno != errno.EMFILE or not _may_open_more():
+            raise
+    return np.memmap(path_or_file, dtype, "r", offset, shape, order)
+
+
+def _may_open_more():
+    """Let this process open as many files as the system allows it to; return whether these are more than before."""
+    try:
+        import resource
+    except ImportError:  # not a POSIX system
+        return False
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return True
+
+
+class Pages:
+    """The pages of the file that an array maps, if it maps one: they are let go of once they have been read.
+
+    Mapped pages count as memory of a process while they are there, and Dask's nanny kills a worker that has too many of
+    them, although the system could have them back at any time.
+
+    Parameters
+    ----------
+    array : ndarray
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> X = np.memmap(tempfile.TemporaryFile(), np.uint8, "w+", shape=(1000, 28))
+    >>> with Pages(X):
+    ...     int(X.sum())
+    0
+    """
+
+    def __init__(self, array):
+        self._mapping, self._folder, owner = None, None, array
+        while owner is not None and self._mapping is None:
+            if isinstance(owner, np.memmap) and owner.filename is not None:
+                self._folder = os.path.dirname(os.path.abspath(owner.filename))
+            owner = getattr(owner, "base", None)
+            self._mapping = owner if isinstance(owner, mmap.mmap) else None
+        if self._mapping is not None:
+            # Whole pages of this array: other threads read others of the file.
+            start = array.ctypes.data - np.frombuffer(self._mapping, np.uint8).ctypes.data
+            first, stop = -(-start // mmap.PAGESIZE), (start + array.nbytes) // mmap.PAGESIZE
+            self._range = first * mmap.PAGESIZE, max(stop - first, 0) * mmap.PAGESIZE
+
+    @property
+    def are_mapped(self):
+        """Whether there are any."""
+        return self._mapping is not None
+
+    def beside(self, shape, dtype, fill):
+        """Return an array in a file without a name, where the other one's is.
+
+        Parameters
+        ----------
+        shape : tuple of int
+        dtype : numpy dtype
+        fill : callable of a `RowsFile`
+            Writes all rows.
+        """
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        with tempfile.TemporaryFile(dir=self._folder) as file:
+            fill(RowsFile(file, shape, dtype))
+            file.flush()
+            return mapped(file, dtype, shape)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self._mapping is not None and self._range[1] and hasattr(mmap, "MADV_DONTNEED"):  # Windows has none
+            # They stay in the system's cache while nobody else needs the room.
+            self._mapping.madvise(mmap.MADV_DONTNEED, *self._range)
 
 
 class _Lease:

@@ -127,6 +127,34 @@ def test_limits_are_left_open_at_other_sizes():
     assert sheet.rows[0].met == "-"
 
 
+def test_absent_data_are_said_to_be(monkeypatch, tmp_path):
+    from benchmarks.estimators import boosting_adult
+
+    monkeypatch.setattr(boosting_adult, "DATA", tmp_path)
+    (row,) = boosting_adult.run().rows
+    assert row.what == "not measured" and "skipped: no adult.data.gz and no adult.test.gz" in row.note
+
+
+def test_first_fit_of_csr_rows_keeps_codes_of_stored_values():
+    from scipy import sparse
+
+    from benchmarks.estimators.boosting import _CSR
+    from daskdml.trees.binning import LEAST_SPARSITY
+
+    X = eval(_CSR.format(rows=5000), {"sparse": sparse, "np": np, "rng": np.random.default_rng(0)})
+    assert X.format == "csr" and X.nnz / X.shape[0] * LEAST_SPARSITY < X.shape[1]
+
+
+def test_simulated_collectives_are_noted():
+    from benchmarks.engine import boosting_scaling
+    from benchmarks.report import Sheet
+
+    sheet = Sheet("x", at_size=False)
+    boosting_scaling._simulated(sheet, 3, 1e-4, 1.25e9, 1e-7, 5000)
+    assert sheet.rows[0].note == "histograms: reduce-scatter by features of 64 bits, 100%"
+    assert "by the rate of 5,000 rows a worker" in sheet.rows[2].note
+
+
 def test_page_follows_the_csvs(tmp_path):
     from benchmarks.pages import PAGE, is_stale, write_tables
     from benchmarks.report import Sheet

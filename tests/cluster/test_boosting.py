@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -13,33 +14,71 @@ import pytest
 from distributed import Client, LocalCluster, wait
 
 from daskdml import config_context
-from daskdml.ensemble import HistGradientBoostingClassifier
+from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from daskdml.runtime.spmd.cluster import ClusterRanks
 from daskdml.trees.binning import find_bins
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 N, P = 60_000, 8
 MAX_ITER = 80
+SMALL_N, SMALL_ITER = 12_000, 30  # enough rows for some to be held out for validation
+
+
+KINDS = {
+    "classes": (HistGradientBoostingClassifier, {}),
+    "quantile": (HistGradientBoostingRegressor, {"loss": "quantile", "quantile": 0.3}),
+    "absolute error": (HistGradientBoostingRegressor, {"loss": "absolute_error"}),
+    "draws": (HistGradientBoostingRegressor, {"subsample": 0.7, "max_features": 0.5}),
+    "constraints": (HistGradientBoostingRegressor, {"monotonic_cst": [0, 1, 1, -1] + [0] * 4}),
+}
+
+
+def rows_and_numbers(n):
+    X = da.random.default_rng(0).normal(size=(n, P), chunks=(n // 12, P))
+    noise = da.random.default_rng(1).logistic(size=n, chunks=n // 15)
+    return X, X[:, 0] * X[:, 1] + X[:, 2] + noise
 
 
 def collections():
-    X = da.random.default_rng(0).normal(size=(N, P), chunks=(5000, P))
-    noise = da.random.default_rng(1).logistic(size=N, chunks=4000)
-    return X, (X[:, 0] * X[:, 1] + X[:, 2] + noise > 0).astype(int)
+    X, z = rows_and_numbers(N)
+    return X, (z > 0).astype(int)
 
 
 def bits(model):
     parts = [part for iteration in model._model.trees for tree in iteration for part in tree]
-    return b"".join(np.ascontiguousarray(part).tobytes() for part in [*parts, model.validation_score_])
+    parts += [model._model.baseline, model.train_score_, model.validation_score_]
+    return b"".join(np.ascontiguousarray(part).tobytes() for part in parts)
 
 
 def make():
     return HistGradientBoostingClassifier(max_iter=MAX_ITER, random_state=0, n_iter_no_change=MAX_ITER)
 
 
+def fit():
+    return make().fit(*collections())
+
+
+def fit_kind(kind):
+    """Fit a small model of one of the kinds, of three classes or of numbers."""
+    make_model, params = KINDS[kind]
+    X, y = rows_and_numbers(SMALL_N)
+    if kind == "classes":
+        y = da.digitize(y, [-0.7, 0.7])
+    return make_model(max_iter=SMALL_ITER, random_state=0, n_iter_no_change=SMALL_ITER, **params).fit(X, y)
+
+
 @pytest.fixture(scope="module")
 def expected():
-    return bits(make().fit(*collections()))
+    return bits(fit())
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def kind_and_bits(request):
+    """Return the name of a kind, and the bits of its fit in process."""
+    model = fit_kind(request.param)
+    assert model.n_iter_ == SMALL_ITER == len(model.validation_score_) - 1
+    assert {len(trees) for trees in model._model.trees} == {3 if request.param == "classes" else 1}
+    return request.param, bits(model)
 
 
 class Killer:
@@ -48,59 +87,112 @@ class Killer:
     Parameters
     ----------
     pids : list of int
+        The last one dies first.
+    step : int
+        The first death comes as soon as `follow` is told that the fit has come so far.
     later : list of float
         Seconds after the first death at which others come.
+    again : list of float
+        Seconds after `regrouped` is told that those left have begun anew at which others come.
     """
 
-    def __init__(self, pids, later):
-        self.pids, self.later, self.timers, self.killed = list(pids), later, [], []
+    def __init__(self, pids, step, later=(), again=()):
+        self.pids, self.step, self.later, self.again = list(pids), step, list(later), list(again)
+        self.n_deaths, self.timers, self.killed = 1 + len(self.later) + len(self.again), [], []
 
     def kill(self):
         os.kill(self.pids.pop(), signal.SIGKILL)
         self.killed.append(time.monotonic())
 
-    def begin(self):
-        if not self.killed:
+    def follow(self, step):
+        if not self.killed and step >= self.step:
             self.kill()
-            self.timers = [threading.Timer(seconds, self.kill) for seconds in self.later]
-            for timer in self.timers:
-                timer.start()
+            self._kill_in(self.later)
+
+    def regrouped(self):
+        if self.killed:
+            self._kill_in(self.again)
+
+    def end(self):
+        """Check that all deaths came before the fit's end, which is now."""
+        ended = time.monotonic()
+        for timer in self.timers:
+            timer.cancel()
+        assert len(self.killed) == self.n_deaths and max(self.killed) < ended, "the fit ended before its workers did"
+
+    def _kill_in(self, seconds):
+        new = [threading.Timer(one, self.kill) for one in seconds]
+        seconds.clear()
+        for timer in new:
+            timer.start()
+        self.timers += new
+
+
+@pytest.fixture
+def fit_and_kill(monkeypatch, tmp_path, caplog):
+    """Return a function that fits a model while workers die: step 0 is that bins are known, others count trees.
+
+    It sees to it that they did die, and that the others went on from where they were.
+    """
+
+    def fit_and_kill(fit, mode, draw, step, later=(), again=()):
+        start = ClusterRanks._start
+        with (
+            LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
+            Client(cluster) as client,
+            config_context(memory=mode, checkpoint=str(tmp_path), checkpoint_every=0.01),
+        ):
+            pids = sorted(client.run(os.getpid).values())
+            killer = Killer(draw.sample(pids, 3), step, later, again)
+
+            def kill_after_bins(*args, **options):
+                found = find_bins(*args, **options)
+                killer.follow(0)
+                return found
+
+            def kill_after_trees(self, step, state):
+                killer.follow(step)
+
+            def kill_again(self, action):
+                start(self, action)
+                killer.regrouped()
+
+            if step == 0:
+                monkeypatch.setattr("daskdml.ensemble._boosting_base.find_bins", kill_after_bins)
+            else:
+                monkeypatch.setattr("daskdml.runtime.checkpoint.Checkpoint.write_or_warn", kill_after_trees)
+            monkeypatch.setattr(ClusterRanks, "_start", kill_again)
+            with caplog.at_level("INFO", logger="daskdml"):
+                found = fit()
+            killer.end()
+        if step > 0:
+            assert "group 2 of" in caplog.text
+            _, *begun = map(int, re.findall(r"ranks begins at step (\d+)", caplog.text))
+            assert step <= begun[0] < found.n_iter_  # groups that a new worker joins may begin when all is done
+            assert len(begun) > len(again)
+        assert "3 workers" in found.fit_report_.where
+        return found
+
+    return fit_and_kill
 
 
 @pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("mode", ["pinned", "stream"])
-def test_killed_workers_do_not_change_a_bit(expected, mode, seed, monkeypatch, tmp_path, caplog):
+@pytest.mark.parametrize("mode", ["pinned", "mmap", "stream"])
+def test_killed_workers_do_not_change_a_bit(expected, mode, seed, fit_and_kill):
     """Before rows are replaced by their bins, or between trees; a second one later, or while the new group forms."""
     draw = random.Random(seed)
     at, later = draw.randrange(1, MAX_ITER // 3), [draw.uniform(0, 1)] * (seed % 2)
-    with (
-        LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
-        Client(cluster) as client,
-        config_context(memory=mode, checkpoint=str(tmp_path), checkpoint_every=0.01),
-    ):
-        killer = Killer(client.run(os.getpid).values(), later)
+    found = fit_and_kill(fit, mode, draw, 0 if seed < 2 else at, later=later)
+    assert bits(found) == expected
 
-        def kill_after_bins(*args, **options):
-            found = find_bins(*args, **options)
-            killer.begin()
-            return found
 
-        def kill_after_trees(self, step, state):
-            if step >= at:
-                killer.begin()
-
-        if seed < 2:
-            monkeypatch.setattr("daskdml.ensemble._boosting_base.find_bins", kill_after_bins)
-        else:
-            monkeypatch.setattr("daskdml.runtime.checkpoint.Checkpoint.write_or_warn", kill_after_trees)
-        with caplog.at_level("INFO", logger="daskdml"):
-            found = make().fit(*collections())
-        ended = time.monotonic()
-        for timer in killer.timers:
-            timer.cancel()
-    assert len(killer.killed) == 1 + len(later) and max(killer.killed) < ended, "the fit ended before its workers did"
-    assert seed < 2 or "group 2 of" in caplog.text
-    assert "3 workers" in found.fit_report_.where
+@pytest.mark.parametrize("n_deaths", [1, 2])
+def test_killed_workers_do_not_change_a_bit_of_any_kind(kind_and_bits, n_deaths, fit_and_kill):
+    """Three classes, leaves that are quantiles, draws, constraints; a second one dies soon after the others go on."""
+    kind, expected = kind_and_bits
+    draw = random.Random(f"{kind} {n_deaths}")
+    at, again = draw.randrange(1, SMALL_ITER // 3), [draw.uniform(0, 0.1)] * (n_deaths - 1)
+    found = fit_and_kill(lambda: fit_kind(kind), "pinned", draw, at, again=again)
     assert bits(found) == expected
 
 

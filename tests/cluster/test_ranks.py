@@ -9,6 +9,7 @@ import sys
 import textwrap
 import threading
 import time
+from types import SimpleNamespace
 
 import cloudpickle
 import dask.array as da
@@ -352,6 +353,34 @@ def test_a_report_that_never_comes_holds_up_no_other():
     ranks._returns(1, "a")(Answer(lambda: release.wait() and report))
     ranks._returns(1, "b")(Answer(lambda: report))
     assert ranks._events.get(timeout=10) == driver.Returned(1, "b", report.outcome)
+    release.set()
+
+
+def test_a_worker_that_died_while_it_was_asked_for_a_state_does_not_keep_others_from_being_asked():
+    """To connect to it is tried for half a minute."""
+    asked, release, there = [], threading.Event(), {"a", "b"}
+
+    def ask(function, run_id, workers, on_error):
+        asked.extend(workers)
+        if workers == ["a"]:
+            release.wait()
+            return {}
+        return {"b": (1, 7, "state 7")}
+
+    placed = SimpleNamespace(watch=SimpleNamespace(present=lambda: there))
+    ranks = spmd_cluster.ClusterRanks(SimpleNamespace(run=ask), placed, None, [], [], 0.0, save_every=0.0)
+    told = []
+    ranks.driver = SimpleNamespace(workers=there, step=0, on=lambda event: told.append(event) or [])
+    ranks._alone_since = ranks._saved_at = time.monotonic() - 1
+    ranks._addresses = {"a": 0, "b": 1}
+    ranks._wait()
+    until(lambda: asked == ["a"])
+    ranks._wait()
+    assert asked == ["a"] and not told
+    there.remove("a")
+    ranks._wait()
+    until(lambda: ranks._wait() or told)
+    assert asked[:2] == ["a", "b"] and told[0] == driver.Saved(1, 7, "state 7")
     release.set()
 
 

@@ -437,7 +437,7 @@ def test_sparse_rows_whose_bins_have_no_room_are_refused(monkeypatch):
     monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: 10_000_000)
     tracemalloc.start()
     try:
-        with pytest.raises(ValueError, match="rows of 5,000 features need 12 MB .* 48 bytes each and 12 MB beside"):
+        with pytest.raises(ValueError, match="rows of 5,000 features need 12 MB .* 40 bytes each and 12 MB beside"):
             with config_context(n_threads=1):
                 HistGradientBoostingClassifier(max_iter=1).fit(X, y)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000

@@ -140,10 +140,14 @@ def test_weights_do_not_change_what_trees_are_expected_to_send(weight):
 
 
 def test_rows_that_cannot_be_held_have_no_plan_there(monkeypatch):
-    monkeypatch.setattr("daskdml.runtime.sampling.process_limit", lambda: 100_000)
-    rows = HistGradientBoostingClassifier().plan(da.from_array(X, chunks=500), da.from_array(Y, chunks=500)).rows
-    assert not rows[0].fits and rows[0].seconds == math.inf
-    assert rows[-1].fits and rows[-1].seconds < math.inf
+    given = da.from_array(X, chunks=500), da.from_array(Y, chunks=500)
+    plans = []
+    for limit in (120_000, 100_000, 80_000):  # 3,000 rows of 8 bytes that may be files, and of 28 that may not
+        monkeypatch.setattr("daskdml.runtime.sampling.process_limit", lambda n=limit: n)
+        plans.append(HistGradientBoostingClassifier().plan(*given).rows)
+    assert [rows[0].fits for rows in plans] == [True, False, False] and all(rows[-1].fits for rows in plans)
+    assert [rows[0].seconds < math.inf for rows in plans] == [True, True, False]
+    assert plans[0][0].memory - plans[1][0].memory == 3000 * 8
     rows = RandomForestClassifier().plan(da.from_array(X, chunks=500), da.from_array(Y, chunks=500)).rows
     assert not any(row.fits for row in rows) and rows[-1].seconds == math.inf  # each worker needs room for all rows
 

@@ -6,6 +6,7 @@ import pytest
 
 from daskdml import config_context
 from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from daskdml.runtime.local import LocalRun
 from daskdml.testing import SimulatedCluster
 from daskdml.trees import Boosting
 
@@ -107,10 +108,33 @@ def test_deaths(case, monkeypatch):
     assert max(begun) == 2
 
 
+@pytest.mark.parametrize("n_workers", [None, 1, 4])
+def test_bins_that_have_no_room_are_files(case, n_workers, monkeypatch):
+    """In this process, and of several ranks of which one dies."""
+    fit, expected = case
+    monkeypatch.setattr(LocalRun, "most_pinned", 0.0)
+    if n_workers is not None:  # simulated ones ask for rows in memory
+        monkeypatch.setattr(LocalRun, "mode_of", lambda self, *args: "mmap")
+    where = []
+
+    def on(model, X, y, weight):
+        if n_workers is None:
+            model.fit(X, y, weight)
+        else:
+            kills = [(0.002, 1)] * (n_workers > 1)
+            cluster = SimulatedCluster(n_workers, rows_per_block=1024, kills=kills)
+            model = cluster.fit(model, X, y, sample_weight=weight)
+        where.append(model.fit_report_.where)
+        return model
+
+    assert fit(how=on) == expected
+    assert where[0].endswith(", bins in files")
+
+
 def test_memory_for_columns(case, monkeypatch):
     """Where memory is short bins are kept once; leaves are divided the same."""
     fit, expected = case
-    from daskdml.ensemble import _boosting_base
+    from daskdml.ensemble import _keeping
 
-    monkeypatch.setattr(_boosting_base, "COLUMNS_SHARE", 0.0)
+    monkeypatch.setattr(_keeping, "COLUMNS_SHARE", 0.0)
     assert fit() == expected

@@ -19,6 +19,7 @@ from scipy import sparse
 
 from daskdml import config_context, runtime
 from daskdml.data import Partitioned, rows_per_block
+from daskdml.runtime.mapped import maps_file
 from daskdml.utils.random import row_hash
 
 from . import blocks
@@ -214,6 +215,63 @@ def test_the_first_bad_row_is_named(value, text, as_sparse):
 def test_finite_rows_are_not_accused(rows):
     with runtime.open(Partitioned.from_any(*rows)) as run:
         assert run.locate_nonfinite() is None
+
+
+@pytest.mark.parametrize(
+    "asked, limit, scratch, expected",
+    [
+        ("auto", 77_778, 10**9, "pinned"),
+        ("auto", 77_777, 10**9, "mmap"),  # 70,000 are more than nine tenths of it
+        ("auto", 77_777, 51_999, "pinned"),  # 1.3 times the files have no room
+        ("auto", 69_999, 51_999, "need 52 kB of scratch space, or 70 kB of memory"),
+        ("auto", 30_000, 52_000, "mmap"),
+        ("auto", 29_999, 10**9, "need 30 kB of memory here"),
+        ("stream", 69_999, 10**9, "mmap"),
+        ("pinned", 70_000, 10**9, "pinned"),
+        ("pinned", 69_999, 10**9, "need 70 kB of memory here"),
+        ("mmap", 10**9, 52_000, "mmap"),
+        ("mmap", 10**9, 51_999, "need 52 kB of scratch space"),
+        ("mmap", 29_999, 10**9, "need 30 kB of memory here"),
+    ],
+)
+def test_new_rows_are_kept_where_there_is_room(asked, limit, scratch, expected, monkeypatch):
+    monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: limit)
+    monkeypatch.setattr("daskdml.runtime.local.free_scratch", lambda folder: scratch)
+    with config_context(memory=asked), runtime.open(Partitioned.from_any(np.ones((1000, 2)))) as run:
+        if expected in ("pinned", "mmap"):
+            assert run.mode_of(60, 20, 40, beside=10_000) == expected
+        else:
+            with pytest.raises(ValueError, match=f"1,000 rows of 2 features {expected}"):
+                run.mode_of(60, 20, 40, beside=10_000)
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+@pytest.mark.parametrize("memory", ["pinned", "mmap", "stream"])
+def test_rows_made_anew_in_files(memory, is_sparse, rows, tmp_path):
+    """They are what they would be in memory; y and weights stay; no file is left."""
+    X, y = rows[0], rows[1]
+
+    def fn(X):
+        made = np.floor(X[:, :2]).astype(np.int8).view(np.uint8)
+        return sparse.csr_matrix(made) if is_sparse else made
+
+    def seen(block):
+        X = block.X.toarray() if is_sparse else block.X
+        return int((X.astype(np.int64) * np.array([1, 1000])).sum()), float(np.sum(block.y.astype(float)))
+
+    found = []
+    for mode in ("pinned", "mmap"):
+        data = Partitioned.from_any(da.from_array(X, chunks=(1700, -1)), da.from_array(y, chunks=1300))
+        with config_context(memory=memory, scratch_dir=str(tmp_path)), runtime.open(data) as run:
+            run.transform_targets(np.negative)
+            run.replace_rows(fn, 2, np.uint8, 2.0 if is_sparse else None, mode=mode)
+            assert run.mode == mode and run.layout == ("csr" if is_sparse else "dense")
+            if not is_sparse:
+                assert all(maps_file(block.X) == (mode == "mmap") for block in run._blocks)
+            found.append(run.map(seen))
+        assert not list(tmp_path.iterdir())
+    assert found[0] == found[1]
+    assert sum(part[1] for part in found[0]) == pytest.approx(-float(np.sum(y)))
 
 
 def test_rows_that_have_no_room_are_not_made(monkeypatch):

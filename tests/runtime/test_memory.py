@@ -3,11 +3,12 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from daskdml.runtime.memory import choose_mode, format_bytes, format_count, process_limit, scratch_folder
+from daskdml.runtime.memory import choose_mode, format_bytes, format_count, free_on_disk, process_limit, scratch_folder
 
 from . import blocks
 
@@ -134,3 +135,13 @@ def test_scratch_folder_that_cannot_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda folder, mode: False)  # root may write anywhere
     with pytest.raises(ValueError, match="scratch_dir names .*, which cannot be written to; give it another folder"):
         scratch_folder(tmp_path)
+
+
+def test_a_folder_in_memory_has_no_scratch_space(monkeypatch, tmp_path):
+    mounts = [SimpleNamespace(mountpoint=str(path), fstype=kind) for path, kind in ((tmp_path, "tmpfs"), ("/", "ext4"))]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda all: mounts)
+    (tmp_path / "scratch").mkdir()
+    assert free_on_disk(tmp_path / "scratch") == free_on_disk(tmp_path) == 0
+    assert free_on_disk(tmp_path.parent) > 0
+    mounts.append(SimpleNamespace(mountpoint=str(tmp_path / "scratch"), fstype="xfs"))
+    assert free_on_disk(tmp_path / "scratch") > 0 and free_on_disk(tmp_path) == 0

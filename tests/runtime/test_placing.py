@@ -7,7 +7,9 @@ from types import SimpleNamespace
 import pytest
 
 from daskdml.runtime.cluster_check import Worker
-from daskdml.runtime.placing import UNEVEN, NoRoom, assign
+from daskdml.runtime.mapped import MappedChunk
+from daskdml.runtime.placing import UNEVEN, NoRoom, _keeps_in_memory, assign
+from daskdml.runtime.replacing import ReplaceRows, itself
 from daskdml.runtime.spmd.cluster import ClusterRanks, _no_room
 
 
@@ -109,3 +111,19 @@ def test_any_plan_keeps_what_it_promises(seed):
         # Above its share by more than a chunk only what was so before, or where others have no room.
         if limits is None and load[a] > before[a]:
             assert load[a] <= max(UNEVEN * share, share + 40)
+
+
+@pytest.mark.parametrize(
+    "steps, is_moved",
+    [
+        ((itself,), True),
+        ((MappedChunk,), False),
+        ((itself, "targets"), True),
+        ((MappedChunk, "targets"), False),
+        ((MappedChunk, "targets", ReplaceRows(None, 1, None, 1)), True),
+        ((itself, ReplaceRows(None, 1, None, 1, to_files=True)), False),
+        ((itself, ReplaceRows(None, 1, None, 1, to_files=True), "targets"), False),
+    ],
+)
+def test_what_lies_in_memory_is_moved_and_files_are_made_again(steps, is_moved):
+    assert _keeps_in_memory(steps) == is_moved

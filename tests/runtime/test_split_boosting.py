@@ -1,8 +1,7 @@
 """Boosting of rows whose column panels lie on different workers: X stays there, and trees are those of whole rows."""
 
 import os
-import signal
-import threading
+import random
 
 import dask.array as da
 import numpy as np
@@ -14,11 +13,13 @@ from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from daskdml.runtime.split import SplitRun
 from daskdml.runtime.spmd.cluster import ClusterRanks
 
+from ..cluster.test_boosting import Killer
 from ..ensemble.boosted import same_models, table
 from .apart import columns_apart
 
 pytestmark = pytest.mark.cluster
 N, P = 6_000, 12
+MAX_ITER = 60
 
 
 PARAMS = {
@@ -130,26 +131,50 @@ def test_a_warm_start_follows_trees_by_panels(cluster_client, splits):
     assert len(splits) == 1
 
 
+@pytest.fixture(scope="module")
+def many_rows():
+    """Return more rows, and the model that boosts them in process."""
+    X, y = table(N, P)
+    X, y = np.tile(X, (5, 1)), np.tile(y, 5)
+    return X, y, HistGradientBoostingRegressor(max_iter=MAX_ITER).fit(X, y)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("turn", [0, 1])
-def test_a_killed_worker_does_not_change_a_bit(splits, turn, monkeypatch):
-    """Its panels are made again elsewhere, with y and weights beside them, and its rows follow the trees so far."""
-    X, y = table(N, P)
-    X, y = np.tile(X, (10, 1)), np.tile(y, 10)
-    expected = HistGradientBoostingRegressor(max_iter=100).fit(X, y)
-    start, begun = ClusterRanks._start, []
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_workers_do_not_change_a_bit(many_rows, splits, seed, turn, monkeypatch):
+    """Their panels are made again elsewhere, with y and weights beside them, and their rows follow the trees so far.
+
+    A seed says which workers die, in which iteration, and how soon after the others go on a second one does, if so.
+    """
+    X, y, expected = many_rows
+    draw = random.Random(seed)
+    at, again = draw.randrange(1, MAX_ITER // 2), [draw.uniform(0, 0.3)] * (seed % 2)
+    start, tell, begun = ClusterRanks._start, ClusterRanks._tell, []
 
     def start_and_kill(self, action):
         start(self, action)
-        if not begun:
-            threading.Timer(0.7, os.kill, (victim, signal.SIGKILL)).start()
         begun.append(action.step)
+        killer.regrouped()
+
+    def tell_and_kill(self, event):
+        tell(self, event)
+        if self._ended is None:
+            killer.follow(self.driver.step)
 
     monkeypatch.setattr(ClusterRanks, "_start", start_and_kill)
-    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
-        lazy, _ = columns_apart(client, X, bands=(20_000,) * 3, turn=turn, strict=False)
-        victim = min(client.run(os.getpid).values())
-        found = HistGradientBoostingRegressor(max_iter=100).fit(lazy, y)
-        assert victim not in client.run(os.getpid).values()
-    assert len(begun) >= 2 and len(splits) == 1
+    monkeypatch.setattr(ClusterRanks, "_tell", tell_and_kill)
+    with (
+        LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+        config_context(checkpoint_every=0.01),  # how often trees are brought here
+    ):
+        lazy, _ = columns_apart(client, X, bands=(10_000,) * 3, turn=turn, strict=False)
+        pids = sorted(client.run(os.getpid).values())
+        killer = Killer(draw.sample(pids, 3), at, again=again)
+        found = HistGradientBoostingRegressor(max_iter=MAX_ITER).fit(lazy, y)
+        killer.end()
+        assert not (set(pids) - set(killer.pids)) & set(client.run(os.getpid, on_error="ignore").values())
+    assert len(splits) == 1 and len(begun) > killer.n_deaths
+    assert at <= begun[1] < MAX_ITER
     same_models(found, expected)

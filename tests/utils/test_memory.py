@@ -1,13 +1,17 @@
 """Memory that is used again is never memory that somebody still refers to."""
 
+import errno
 import gc
+import os
 import queue
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
 
-from daskdml.utils.memory import LEAST_BYTES, MOST_BYTES, MOST_HELD, Recycled, empty_rows
+from daskdml.utils.memory import LEAST_BYTES, MOST_BYTES, MOST_HELD, Pages, Recycled, RowsFile, empty_rows
 
 N = LEAST_BYTES  # items, of 8 bytes
 
@@ -101,3 +105,107 @@ def test_copies_are_copies():
 def test_rows_begin_at_a_line_of_the_cache(n, p):
     rows = empty_rows(n, p, np.uint8)
     assert rows.shape == (n, p) and (n == 0 or where(rows) % 64 == 0)
+
+
+MB = 1 << 20
+
+
+def resident():
+    with open("/proc/self/smaps_rollup") as file:
+        return sum(int(line.split()[1]) << 10 for line in file if line.startswith("Rss:"))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_pages_of_a_file_are_let_go_of_and_come_again(tmp_path):
+    X = np.memmap(tmp_path / "X", np.uint8, "w+", shape=(64 * MB // 32, 32))
+    X[:] = np.arange(len(X))[:, None] % 251
+    half, before = X[: len(X) // 2], resident()
+    with Pages(half):
+        assert resident() > before - MB
+    assert before - resident() == pytest.approx(32 * MB, abs=MB)  # those of the other half stay: others read them
+    with Pages(X.view(np.ndarray)[7:]):
+        pass
+    assert before - resident() == pytest.approx(64 * MB, abs=MB)
+    assert (X == np.arange(len(X))[:, None] % 251).all()
+
+
+@pytest.mark.parametrize("view", [slice(3, 3), slice(0, 0), slice(100, 100), slice(5, 7)])
+def test_pages_of_few_or_no_bytes(tmp_path, view):
+    X = np.memmap(tmp_path / "X", np.uint8, "w+", shape=100)
+    with Pages(X[view]) as pages:
+        assert pages.are_mapped
+
+
+def test_an_array_of_no_file_has_no_pages():
+    with Pages(np.zeros(3)) as pages:
+        assert not pages.are_mapped
+
+
+def test_an_array_beside_a_file_is_one_too_and_leaves_no_name(tmp_path):
+    pages = Pages(np.memmap(tmp_path / "X", np.uint8, "w+", shape=100))
+    rows = np.random.default_rng(0).normal(size=(1000, 700)).astype(np.float32)
+
+    def fill(file):
+        for start in (300, 0, 999):  # in any order, of any strides
+            file.write(start, rows[start : start + 300 if start < 900 else None])
+        file.write(600, np.asfortranarray(rows[600:999]))
+        file.write(5, rows[5:5])
+
+    beside = pages.beside(rows.shape, np.float32, fill)
+    assert Pages(beside).are_mapped and [path.name for path in tmp_path.iterdir()] == ["X"]
+    with Pages(beside):
+        pass
+    assert (beside == rows).all() and pages.beside((0, 5), np.uint8, None).shape == (0, 5)
+
+
+def test_a_full_disk_is_told_when_a_file_is_made(tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with open(tmp_path / "X", "wb") as file:
+        with pytest.raises(OSError, match=r"8,000,000 bytes .*No space left.* local_directory") as caught:
+            RowsFile(file, (1000, 1000), np.float64)
+    assert caught.value.errno == errno.ENOSPC
+
+
+def test_rows_become_the_dtype_of_their_file_and_others_are_refused(tmp_path):
+    with open(tmp_path / "X", "w+b") as file:
+        rows = RowsFile(file, (4, 3), np.uint8)
+        rows.write(0, np.arange(6).reshape(2, 3))
+        rows.write(3, np.array([[7.0, 8.0]]), first=1)
+        for shape, first in (((1, 4), 0), ((1, 3), 1), ((2, 2), 0)):
+            with pytest.raises(ValueError, match="do not fit into rows of 3"):
+                rows.write(0, np.zeros(shape, np.uint8), first)
+    assert (np.fromfile(tmp_path / "X", np.uint8) == [0, 1, 2, 3, 4, 5, 0, 0, 0, 0, 7, 8]).all()
+
+
+def test_without_pwrite(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "pwrite", raising=False)
+    with open(tmp_path / "X", "w+b") as file:
+        rows = RowsFile(file, (3, 2), np.uint8)
+        rows.write(2, np.full((1, 2), 5))
+        rows.write(0, np.full((2, 2), 3))
+    assert (np.fromfile(tmp_path / "X", np.uint8) == [3, 3, 3, 3, 5, 5]).all()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="sets limits")
+def test_more_files_than_a_process_may_open_at_first(tmp_path):
+    program = """
+import resource, sys
+import numpy as np
+from daskdml.utils.memory import mapped
+
+np.zeros(100, np.uint8).tofile(sys.argv[1])
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (60, hard))
+arrays = [mapped(sys.argv[1], np.uint8, (100,)) for _ in range(200)]
+assert not sum(array.sum() for array in arrays)
+resource.setrlimit(resource.RLIMIT_NOFILE, (210, 210))
+try:
+    arrays += [mapped(sys.argv[1], np.uint8, (100,)) for _ in range(200)]
+except OSError as error:
+    print(error.errno)
+"""
+    found = subprocess.run([sys.executable, "-c", program, str(tmp_path / "X")], capture_output=True, text=True)
+    assert found.stdout.strip() == str(errno.EMFILE), found.stderr

@@ -10,6 +10,7 @@ import time
 import uuid
 import warnings
 from contextlib import suppress
+from types import SimpleNamespace
 
 from distributed import CancelledError, KilledWorker
 
@@ -126,7 +127,7 @@ class ClusterRanks:
         self.run_id = uuid.uuid4().hex
         self.driver, self.recoveries, self._ended_at = None, [], None
         self._events = queue.SimpleQueue()
-        self._futures, self._addresses, self._ended, self._is_saving = [], {}, None, False
+        self._futures, self._addresses, self._ended, self._saving = [], {}, None, None
         self._scheduler = None
 
     def run(self, program, step=0, state=None):
@@ -187,9 +188,11 @@ class ClusterRanks:
                 f"The cluster has had no worker for {WAIT_FOR_WORKER:.0f} seconds, at step {self.driver.step}; start "
                 "some, and go on from a checkpoint with config_context(checkpoint=..., resume=True)."
             )
-        if now - self._saved_at > self.save_every and not self._is_saving:
-            self._saved_at, self._is_saving = now, True
-            threading.Thread(target=self._save, daemon=True).start()
+        # Who asks a worker that has died is told so after half a minute: another thread asks another worker.
+        is_saving = self._saving is not None and self._saving.asked in (None, *present)
+        if now - self._saved_at > self.save_every and not is_saving:
+            self._saved_at, self._saving = now, SimpleNamespace(asked=None)
+            threading.Thread(target=self._save, args=(self._saving,), daemon=True).start()
 
     def _tell(self, event):
         if self._ended is None:
@@ -197,10 +200,11 @@ class ClusterRanks:
             if isinstance(event, say.Saved) and self.on_saved is not None:
                 self.on_saved(self.driver.step, self.driver.state)
 
-    def _save(self):
+    def _save(self, saving):
         """Bring the newest state here; in a thread of its own, for a stopped worker never answers."""
         try:
             for address in self._present():
+                saving.asked = address
                 found = self.client.run(latest_step, self.run_id, workers=[address], on_error="ignore").get(address)
                 if found is not None:
                     self._events.put(say.Saved(*found))
@@ -208,7 +212,8 @@ class ClusterRanks:
         except Exception:
             pass  # no state this time: the fit goes on without, and tries again
         finally:
-            self._is_saving = False
+            if self._saving is saving:
+                self._saving = None
 
     # Actions ---------------------------------------------------------------------------------------------------------
 
