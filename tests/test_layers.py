@@ -31,7 +31,7 @@ LAYERS = {
     "penalties": ("kernels utils", "numpy numba"),
     "objectives": ("losses penalties kernels utils", "numpy scipy"),
     "solvers": ("utils", "numpy scipy"),
-    "compress": ("kernels utils", "numpy"),
+    "compress": ("kernels utils", "numpy sklearn"),  # BaseEstimator alone
     "comm": ("utils", "numpy"),
     "data": ("utils", "numpy scipy pandas narwhals pyarrow dask distributed"),
     "runtime": (

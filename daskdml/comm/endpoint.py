@@ -31,10 +31,12 @@ class Endpoint:
     ----------
     codec : codec, optional
         Makes packets; None sends arrays as they are.
+    state : object, optional
+        Of the codec.
     """
 
-    def __init__(self, codec=None):
-        self.codec, self.state = codec or _RAW, None
+    def __init__(self, codec=None, state=None):
+        self.codec, self.state = codec or _RAW, state
 
     def __call__(self, move):
         """Return the packet of a Send, Seal or Pass, the value of an Open."""

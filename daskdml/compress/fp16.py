@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from daskdml.compress.codec import Codec
 from daskdml.compress.packet import Packet
 
 
-class FP16:
+class FP16(Codec):
     """Round to half precision, relative to the largest entry.
 
     ``decode(encode(x)) = s * half(x / s)`` with s the power of two next above ``max |x|``: an entry is off by at most
@@ -24,8 +25,6 @@ class FP16:
 
     name = "fp16"
     reduce_kind = "sum"
-    exact = False
-    unbiased = False
 
     def encode(self, x, state=None):
         """Return (packet, state).

@@ -1,9 +1,10 @@
 """No compression."""
 
+from daskdml.compress.codec import Codec
 from daskdml.compress.packet import Packet
 
 
-class Identity:
+class Identity(Codec):
     """Send arrays as they are: ``decode(encode(x)) = x``, to the bit.
 
     Examples

@@ -187,7 +187,8 @@ class CodecContract:
     def test_facts(self):
         """The attributes that topologies and strategies ask for."""
         codec = self.make()
-        assert codec.reduce_kind in ("sum", "gather")
+        assert codec.reduce_kind in ("sum", "gather", "linear")
+        assert (codec.reduce_kind == "linear") == hasattr(codec, "rounds") or hasattr(codec, "codec")
         assert isinstance(codec.exact, bool) and isinstance(codec.unbiased, bool)
         assert codec.unbiased or not codec.exact
 

@@ -1,9 +1,14 @@
-"""Codecs keep the contract."""
+"""Codecs keep the contract, and what each of them promises by itself."""
 
 import numpy as np
+import pytest
+from sklearn.base import clone
 
-from daskdml.compress import FP16, Identity
+from daskdml.compress import FP16, QSGD, ErrorFeedback, Identity, OneBit, PowerSGD, RandomK, TopK
 from daskdml.testing import CodecContract
+
+ALL = [Identity(), FP16(), QSGD(), QSGD(bits=4), QSGD(bits=2, bucket=7), OneBit(), TopK(0.1), RandomK(0.1), PowerSGD(1)]
+LOSSY = ALL[1:]
 
 
 class TestIdentity(CodecContract):
@@ -22,5 +27,250 @@ class TestFP16(CodecContract):
         return np.abs(x) / 2048 + np.max(np.abs(x), initial=0.0) / 2**24
 
 
-def test_fp16_takes_a_quarter_of_the_bytes():
-    assert FP16().encode(np.ones(1000))[0].nbytes == 2008
+class TestQSGD(CodecContract):
+    def make(self):
+        return QSGD()
+
+    def bound(self, x):
+        return np.full(x.shape, np.max(np.abs(x), initial=0.0) / 127 * 1.0001)
+
+
+class TestQSGD4(CodecContract):
+    def make(self):
+        return QSGD(bits=4, bucket=5)
+
+    def bound(self, x):
+        flat = np.abs(x).reshape(-1)
+        buckets = [flat[i : i + 5].max() / 7 * 1.0001 for i in range(0, flat.size, 5)]
+        return np.repeat(buckets, 5)[: flat.size].reshape(x.shape) + np.max(flat, initial=0.0) * 1e-38
+
+
+class TestOneBit(CodecContract):
+    def make(self):
+        return OneBit()
+
+    def bound(self, x):
+        # A level lies between the numbers that it stands for.
+        return np.full(x.shape, np.max(np.abs(x), initial=0.0) * 1.0001)
+
+
+class TestTopK(CodecContract):
+    def make(self):
+        return TopK(ratio=0.3)
+
+    def bound(self, x):
+        sizes = np.sort(np.abs(x), axis=None)[::-1]
+        k = -(-3 * x.size // 10)
+        return np.where(np.abs(x) > sizes[k - 1], 0, np.abs(x)) if x.size else x
+
+
+class TestRandomK(CodecContract):
+    def make(self):
+        return RandomK(ratio=0.3)
+
+    def bound(self, x):
+        return np.abs(x)
+
+
+class TestPowerSGD(CodecContract):
+    def make(self):
+        return PowerSGD(rank=1)
+
+    def bound(self, x):
+        if x.ndim < 2:
+            return np.zeros_like(x)
+        largest = np.max(np.abs(x))
+        return np.full(x.shape, largest * np.sqrt(((x / largest) ** 2).sum()) * 1.0001)
+
+
+class TestErrorFeedback(CodecContract):
+    def make(self):
+        return ErrorFeedback(TopK(ratio=0.3))
+
+    bound = TestTopK.bound
+
+
+def gradients(n, shape=(23, 11), seed=0):
+    rng = np.random.default_rng(seed)
+    return [(rng.normal(size=shape) * 10.0 ** rng.integers(-2, 2, shape[1])).astype(np.float32) for _ in range(n)]
+
+
+@pytest.mark.parametrize("codec", LOSSY, ids=str)
+def test_with_feedback_nothing_is_lost(codec):
+    """What was decoded and the residual add up to what was encoded."""
+    codec, state, sent, given = ErrorFeedback(codec), None, 0.0, 0.0
+    for x in gradients(40):
+        packet, state = codec.encode(x, state)
+        sent, given = sent + codec.decode(packet).astype(np.float64), given + x.astype(np.float64)
+    np.testing.assert_allclose(sent + state.residual, given, rtol=1e-5, atol=1e-4)
+    assert np.abs(state.residual).max() < 25 * np.abs(gradients(1)[0]).max()
+
+
+@pytest.mark.parametrize("codec", [c for c in ALL if c.unbiased], ids=str)
+def test_unbiased_codecs_are_right_in_the_mean(codec):
+    x, state, draws = gradients(1)[0], codec.start(seed=3), []
+    for _ in range(1000):
+        packet, state = codec.encode(x, state)
+        draws.append(codec.decode(packet).astype(np.float64))
+    error, steps = np.std(draws, axis=0) / np.sqrt(1000), np.zeros(x.size)
+    if isinstance(codec, QSGD):
+        buckets = [np.abs(x.reshape(-1)[i : i + codec.bucket]).max() for i in range(0, x.size, codec.bucket)]
+        steps = np.repeat(buckets, codec.bucket)[: x.size] / (2 ** (codec.bits - 1) - 1)
+        assert error.max() > 0
+    # What is drawn a few times in a thousand, or never, is not normal: ten draws more or less are allowed for.
+    slack = 0.01 * steps.reshape(x.shape) + 1e-6 * np.abs(x)
+    assert (np.abs(np.mean(draws, axis=0) - x) <= 5 * error + slack).all()
+
+
+@pytest.mark.parametrize("codec", LOSSY, ids=str)
+def test_a_row_of_zeros_stays_one(codec):
+    """Sign(0) is no direction."""
+    x = gradients(1)[0]
+    x[4] = 0.0
+    state = None
+    for _ in range(5):
+        packet, state = codec.encode(x, state)
+        assert np.abs(codec.decode(packet)[4]).max() < 1e-5 and np.isfinite(codec.decode(packet)).all()
+
+
+@pytest.mark.parametrize("codec", ALL, ids=str)
+def test_states_are_not_changed_and_draws_differ(codec):
+    x = gradients(1)[0]
+    for seed in (0, 1):
+        state = codec.start(seed)
+        once, after = codec.encode(x, state)
+        again, _ = codec.encode(x, state)
+        assert all(a.tobytes() == b.tobytes() for a, b in zip(once.arrays, again.arrays, strict=True))
+        if isinstance(codec, (QSGD, RandomK)):
+            later, _ = codec.encode(x, after)
+            other, _ = codec.encode(x, codec.start(seed + 1))
+            assert later.arrays[0].tobytes() != once.arrays[0].tobytes() != other.arrays[0].tobytes()
+
+
+@pytest.mark.parametrize(
+    "codec, times",
+    [(FP16(), 1.99), (QSGD(), 3.9), (QSGD(bits=4), 7.7), (OneBit(), 20), (TopK(0.01), 66), (RandomK(0.01), 99),
+     (PowerSGD(2), 54)],
+    ids=str,
+)  # fmt: skip
+def test_payload_of_a_layer_784_x_128(codec, times):
+    x = np.random.default_rng(0).normal(size=(784, 128)).astype(np.float32)
+    assert x.nbytes / codec.encode(x)[0].nbytes >= times
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("n", [0, 1, 3, 4, 5, 1000])
+def test_all_codes_of_few_bits(bits, n):
+    from daskdml.compress.qsgd import pack, unpack
+
+    most = 2 ** (bits - 1) - 1
+    codes = np.random.default_rng(0).integers(-most, most + 1, n).astype(np.int8)
+    packed = pack(codes, bits)
+    assert packed.nbytes == -(-n * bits // 8) and (unpack(packed, bits, n) == codes).all()
+
+
+def test_top_k_of_ties_takes_the_first_and_no_zeros():
+    x = np.array([0.0, 2.0, -2.0, 2.0, 0.0, 2.0])
+    assert (TopK(0.5).decode(TopK(0.5).encode(x)[0]) == [0, 2, -2, 2, 0, 0]).all()
+    assert (TopK(1.0).decode(TopK(1.0).encode(x)[0]) == x).all()
+    assert TopK(0.5).encode(np.zeros(6))[0].nbytes == 0
+    assert np.count_nonzero(TopK(1e-9).decode(TopK(1e-9).encode(x)[0])) == 1
+
+
+def test_far_apart_places():
+    x = np.zeros(200_000)
+    x[[3, 199_999]] = 1.0, -2.0
+    packet = TopK(1e-5).encode(x)[0]
+    assert packet.arrays[0].dtype == np.uint32 and (TopK(1e-5).decode(packet) == x).all()
+
+
+def test_random_places_come_round():
+    """Of k parts of the array one number each, and in the end all of them."""
+    codec, x = RandomK(0.25), np.arange(1.0, 11.0)
+    state, seen = codec.start(7), np.zeros(10)
+    for _ in range(60):
+        packet, state = codec.encode(x, state)
+        found = codec.decode(packet)
+        assert [np.count_nonzero(part) for part in (found[:3], found[3:6], found[6:])] == [1, 1, 1]
+        assert (found[found != 0] == x[found != 0]).all()
+        seen += found != 0
+    assert (seen > 0).all()
+
+
+def add_up(codec, arrays, states):
+    """Carry out the rounds of several ranks; return (totals, own parts, states)."""
+    ranks = [codec.rounds(x, state) for x, state in zip(arrays, states)]
+    parts, results = [next(rank) for rank in ranks], []
+    while not results:
+        total = sum(parts)
+        parts = []
+        for rank in ranks:
+            try:
+                parts.append(rank.send(total))
+            except StopIteration as end:
+                results.append(end.value)
+    return tuple(zip(*results))
+
+
+@pytest.mark.parametrize(
+    "codec", [RandomK(0.1), PowerSGD(2), ErrorFeedback(RandomK(0.1)), ErrorFeedback(PowerSGD(2))], ids=str
+)
+@pytest.mark.parametrize("n_ranks", [1, 3])
+def test_codes_of_ranks_add_up(codec, n_ranks):
+    """Ranks agree on a sum, which is that of what each of them sent; with feedback nothing is lost."""
+    states, sent, given = [codec.start(3)] * n_ranks, 0.0, 0.0
+    for k in range(20):
+        arrays = [x.astype(np.float64) for x in gradients(n_ranks, seed=k)]
+        totals, own, states = add_up(codec, arrays, states)
+        for total in totals:
+            assert total.tobytes() == totals[0].tobytes()
+        np.testing.assert_allclose(totals[0], sum(own), rtol=1e-9, atol=1e-9)
+        sent, given = sent + totals[0], given + sum(arrays)
+    if isinstance(codec, ErrorFeedback):
+        np.testing.assert_allclose(sent + sum(state.residual for state in states), given, rtol=1e-9, atol=1e-9)
+
+
+def test_a_matrix_of_low_rank_is_sent_whole_after_a_step():
+    rng = np.random.default_rng(0)
+    M = rng.normal(size=(30, 2)) @ rng.normal(size=(2, 20))
+    packet, _ = PowerSGD(2).encode(M)
+    np.testing.assert_allclose(PowerSGD(2).decode(packet), M, atol=1e-10)
+
+
+def test_power_iteration_goes_on():
+    """With the same matrix again and again the best matrix of its rank is found."""
+    M = np.random.default_rng(0).normal(size=(30, 20))
+    u, s, v = np.linalg.svd(M)
+    codec, state = PowerSGD(2), None
+    for _ in range(300):
+        packet, state = codec.encode(M, state)
+    np.testing.assert_allclose(codec.decode(packet), (u[:, :2] * s[:2]) @ v[:2], atol=1e-6)
+
+
+def test_codecs_are_estimators():
+    codec = ErrorFeedback(TopK(ratio=0.5))
+    other = clone(codec).set_params(codec__ratio=0.25)
+    assert other.codec.ratio == 0.25 and codec.codec.ratio == 0.5 and "codec__ratio" in codec.get_params()
+
+
+@pytest.mark.parametrize(
+    "codec, message",
+    [
+        (TopK(0.0), r"'ratio' parameter of TopK must be a float in the range \(0.0, 1.0\]. Got 0.0"),
+        (RandomK(1.5), "'ratio' parameter of RandomK"),
+        (QSGD(bits=3), "'bits' parameter of QSGD must be one of 2, 4, 8. Got 3"),
+        (QSGD(bucket=0), "'bucket' parameter of QSGD"),
+        (PowerSGD(rank=0), "'rank' parameter of PowerSGD"),
+        (ErrorFeedback(TopK(2)), "'ratio' parameter of TopK"),
+    ],
+    ids=str,
+)
+def test_bad_parameters(codec, message):
+    with pytest.raises(ValueError, match=message):
+        codec.start()
+
+
+def test_after_numbers_that_are_none_feedback_begins_anew():
+    codec, state = ErrorFeedback(TopK(0.5)), None
+    packet, state = codec.encode(np.array([1.0, np.nan, 3.0, 4.0]), state)
+    assert np.isnan(codec.decode(packet)[1]) and (state.residual == 0).all()

@@ -251,6 +251,46 @@ class Comm:
         started = self._start(what, collectives.allreduce, x, empty=self._recycled.empty, **options)
         return started.finish() if wait else started
 
+    def allreduce_codes(self, x, codec, state=None, topology=None):
+        """Return the sum of what a codec makes of the arrays of all ranks, and the codec's next state on this rank.
+
+        Parameters
+        ----------
+        x : ndarray of float
+            Of the same shape and dtype on every rank.
+        codec : codec of daskdml.compress
+            Of kind "sum" it is what `allreduce` takes, and its state never changes; of kind "gather" every rank gets
+            the packets of all, decodes them, and adds up in the order of ranks; of kind "linear" codes are added up.
+        state : object, optional
+            What ``codec.start(seed)`` or the last call returned on this rank; None for the first array.
+        topology : str, optional
+            See `allreduce`; "gather" has none to choose.
+
+        Returns
+        -------
+        total : ndarray
+            The same bits on every rank.
+        state : object
+        """
+        state = codec.start() if state is None else state
+        if codec.reduce_kind == "sum":
+            return self.allreduce(x, topology=topology, compression=codec), state
+        if codec.reduce_kind == "gather":
+            endpoint, x = Endpoint(codec, state), self._numbers(x, "sum", True)
+            what = f"allreduce_codes of {x.dtype} {x.shape}, {codec.name}"
+            first, *others = self._call(what, collectives.allgather, x, endpoint=endpoint)
+            for other in others:
+                first += other
+            return first, endpoint.state
+        rounds, total = codec.rounds(x, state), None
+        while True:
+            try:
+                part = rounds.send(total)
+            except StopIteration as end:
+                total, _, state = end.value
+                return total, state
+            total = self.allreduce(part, topology=topology)
+
     def allreduce_blocks(self, values):
         """Return the sum of one vector per block, folded along the tree over block numbers: bits of the blocks alone.
 

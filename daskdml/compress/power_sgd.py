@@ -1,0 +1,110 @@
+"""A matrix of low rank."""
+
+import numbers
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskdml.compress.codec import Codec, largest_of
+from daskdml.utils.params import Interval
+from daskdml.utils.random import uniform
+
+STREAM = 33
+
+
+class Basis(NamedTuple):
+    """Where power iteration is.
+
+    Attributes
+    ----------
+    seed : int
+    Q : ndarray of shape (n_columns, rank), or None
+        Of the last array.
+    """
+
+    seed: int
+    Q: Any = None
+
+
+class PowerSGD(Codec):
+    """Send a matrix as two narrow ones, by a step of power iteration that goes on from array to array.
+
+        P = orthonormal columns of (M Q),   Q' = M' P,   decode = P Q'
+
+    with Q from the last array, at first from the seed. Arrays of one dimension, and such that are not larger than
+    their factors, are sent as they are.
+
+    Parameters
+    ----------
+    rank : int, default 2
+
+    Notes
+    -----
+    Meant for error feedback, and for plain momentum: in front of Adam it cost a point of accuracy (measured). M Q and
+    M' P are linear in M, so that ranks add up factors, in two all-reduces: ``rank (rows + columns)`` numbers for any
+    number of ranks. T. Vogels, S. P. Karimireddy, M. Jaggi, "PowerSGD: Practical low-rank gradient compression for
+    distributed optimization", 2019.
+
+    Examples
+    --------
+    >>> M = np.outer(np.arange(1.0, 5.0), np.arange(5.0))
+    >>> packet, _ = PowerSGD(rank=1).encode(M)
+    >>> bool(np.allclose(PowerSGD(rank=1).decode(packet), M)), packet.nbytes
+    (True, 80)
+    """
+
+    name = "power_sgd"
+    reduce_kind = "linear"
+    by_layer = True
+    _constraints = {"rank": [Interval(numbers.Integral, 1, None)]}
+
+    def __init__(self, rank=2):
+        self.rank = rank
+
+    def start(self, seed=0):
+        super().start(seed)
+        return Basis(seed)
+
+    def _encode(self, x, state):
+        if not self._pays(x.shape):
+            return (x,), state
+        largest = largest_of(x) or 1.0
+        matrix = (x / x.dtype.type(largest)).reshape(len(x), -1)
+        P = orthonormal(matrix @ self._basis(matrix, state))
+        Q = matrix.T @ P
+        return (P, Q, np.array([largest])), Basis(state.seed, Q)
+
+    def _decode(self, arrays, shape):
+        if len(arrays) == 1:
+            return arrays[0]
+        P, Q, largest = arrays
+        return (P @ Q.T) * largest[0]
+
+    def rounds(self, x, state):
+        """Add up the arrays of all ranks by adding up factors; see `daskdml.compress`."""
+        if not self._pays(x.shape):
+            return (yield x), x, state
+        matrix = x.reshape(len(x), -1)
+        P = orthonormal((yield matrix @ self._basis(matrix, state)))
+        part = matrix.T @ P
+        Q = yield part
+        return (P @ Q.T).reshape(x.shape), (P @ part.T).reshape(x.shape), Basis(state.seed, Q)
+
+    def _basis(self, matrix, state):
+        """Return the columns that power iteration goes on from, of numbers of one at most."""
+        Q = state.Q
+        if Q is None:
+            shape = matrix.shape[1], self.rank
+            Q = 2.0 * uniform(state.seed, STREAM, np.arange(shape[0] * shape[1])).reshape(shape) - 1.0
+        return (Q / (largest_of(Q) or 1.0)).astype(matrix.dtype)
+
+    def _pays(self, shape):
+        if len(shape) < 2:
+            return False
+        rows, columns = shape[0], int(np.prod(shape[1:]))
+        return self.rank * (rows + columns) < rows * columns
+
+
+def orthonormal(P):
+    """Return orthonormal columns that span those of P, and others where these are fewer."""
+    return np.linalg.qr(P)[0] if np.isfinite(P).all() else np.full_like(P, np.nan)

@@ -1,0 +1,111 @@
+"""Arrays of several ranks added up through codecs: the same bits everywhere, and bytes counted where they are sent."""
+
+import numpy as np
+import pytest
+
+from daskdml.compress import FP16, QSGD, ErrorFeedback, Identity, OneBit, PowerSGD, RandomK, TopK
+from daskdml.runtime.spmd import Program
+from daskdml.runtime.spmd.threads import run_threads
+from daskdml.testing import SimulatedCluster
+
+CODECS = [
+    Identity(), FP16(), QSGD(), QSGD(bits=4), OneBit(), TopK(0.05), RandomK(0.1), PowerSGD(2),
+    *map(ErrorFeedback, (QSGD(), OneBit(), TopK(0.05), RandomK(0.1), PowerSGD(2))),
+]  # fmt: skip
+SHAPE, STEPS = (40, 12), 6
+
+
+def array_of(rank, step, shape=SHAPE, dtype=np.float32):
+    return np.random.default_rng([rank, step]).normal(size=shape).astype(dtype)
+
+
+class AddUp(Program):
+    """Each step adds up an array of each rank; the state has a hash of every rank's sums, and the bytes sent."""
+
+    def __init__(self, codec, shape=SHAPE, n_steps=STEPS, topology=None):
+        self.codec, self.shape, self.n_steps, self.topology = codec, shape, n_steps, topology
+
+    def fingerprint(self):
+        return str(self.codec)
+
+    def init(self, meta):
+        return ()
+
+    def local(self, blocks):
+        return {"codec": None}
+
+    def step(self, state, local, comm):
+        before = comm.bytes_sent
+        total, local["codec"] = comm.allreduce_codes(
+            array_of(comm.rank, len(state), self.shape), self.codec, local["codec"], self.topology
+        )
+        sent, size = comm.bytes_sent - before, comm.size
+        same = comm.allgather(np.frombuffer(total.tobytes(), np.uint8))
+        assert all((one == same[0]).all() for one in same)
+        most = float(comm.allreduce(np.array([sent], np.float64), operation="max")[0])
+        return (*state, (total, most, size))
+
+    def done(self, state):
+        return len(state) == self.n_steps
+
+
+def by_definition(codec, n_ranks, n_steps=STEPS, shape=SHAPE):
+    """What ranks that encode by themselves send, added up."""
+    states, sums = [codec.start() for _ in range(n_ranks)], []
+    for step in range(n_steps):
+        total = 0.0
+        for rank in range(n_ranks):
+            packet, states[rank] = codec.encode(array_of(rank, step, shape), states[rank])
+            total = total + codec.decode(packet).astype(np.float64)
+        sums.append(total)
+    return sums
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=str)
+@pytest.mark.parametrize("n_ranks", [1, 2, 5])
+def test_simulated_ranks(codec, n_ranks):
+    cluster = SimulatedCluster(n_ranks, rows_per_block=1)
+    found = cluster.run(AddUp(codec), np.zeros((n_ranks, 1)))
+    exact = [sum(array_of(rank, step).astype(np.float64) for rank in range(n_ranks)) for step in range(STEPS)]
+    if codec.reduce_kind == "gather" or n_ranks == 1:
+        exact = by_definition(codec, n_ranks)
+    for (total, _, size), expected in zip(found, exact, strict=True):
+        assert size == n_ranks and total.dtype == np.float32
+        if codec.reduce_kind == "linear" and n_ranks > 1:
+            assert np.linalg.norm(total) <= 4 * np.linalg.norm(expected) + 1e-6
+            continue
+        tolerance = 2e-3 if codec.reduce_kind == "sum" and not codec.exact else 1e-5
+        np.testing.assert_allclose(total, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("codec", CODECS, ids=str)
+def test_threads_give_what_simulated_ranks_give(codec):
+    """The same code on another transport: to the bit."""
+    from daskdml.data import Chunk
+    from daskdml.runtime.spmd.program import Meta
+
+    blocks = Chunk(np.zeros((3, 1))).blocks(0, 0, 1)
+    program = AddUp(codec, topology="tree")
+    found = run_threads(program, blocks, Meta(3, 1, 3), 3).state
+    expected = SimulatedCluster(3, rows_per_block=1).run(program, np.zeros((3, 1)))
+    for (total, most, _), (other, other_most, _) in zip(found, expected, strict=True):
+        assert total.tobytes() == other.tobytes() and most == other_most
+
+
+@pytest.mark.parametrize(
+    "codec, n_ranks, least",
+    [
+        (FP16(), 2, 1.95), (FP16(), 8, 1.95),
+        (PowerSGD(2), 2, 40), (PowerSGD(2), 8, 40),
+        (TopK(0.01), 8, 12), (OneBit(), 8, 5),
+        (QSGD(), 2, 3.8),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bytes_of_a_layer_against_a_ring_without_compression(codec, n_ranks, least):
+    """784 x 128 float32, counted where they are sent, of the rank that sends most; codes that add up go round too."""
+    shape = 784, 128
+    cluster = SimulatedCluster(n_ranks, rows_per_block=1)
+    ((_, most, _),) = cluster.run(AddUp(codec, shape, 1, "ring"), np.zeros((n_ranks, 1)))
+    ring = 2 * (n_ranks - 1) / n_ranks * shape[0] * shape[1] * 4
+    assert ring / most >= least
