@@ -37,7 +37,8 @@ class Codec(BaseEstimator):
         Parameters
         ----------
         seed : int, default 0
-            Of the codec's draws. Where codes are added up ("linear") it is the same on all ranks.
+            Of the codec's draws. Where codes are added up ("linear") it is the same on all ranks; elsewhere ranks, and
+            layers, should differ, or what they round off adds up.
         """
         check_params(self, self._constraints)
         return None
@@ -57,6 +58,8 @@ class Codec(BaseEstimator):
         state : object
         """
         state = self.start() if state is None else state
+        if x.dtype not in (np.float32, np.float64):
+            raise TypeError(f"{type(self).__name__} takes arrays of float32 or float64, got {x.dtype}.")
         flat = x.reshape(-1)
         places = np.flatnonzero(~np.isfinite(flat))
         values = flat[places]
@@ -69,7 +72,7 @@ class Codec(BaseEstimator):
         """Return the array of a packet, in its own dtype."""
         packet.check(self.name)
         *arrays, places, values = packet.arrays
-        x = self._decode(arrays, packet.shape).astype(packet.dtype).reshape(packet.shape)
+        x = self._decode(arrays, packet.shape).astype(packet.dtype, order="C").reshape(packet.shape)
         x.reshape(-1)[places] = values
         return x
 

@@ -32,6 +32,7 @@ class ErrorFeedback(Codec):
     Parameters
     ----------
     codec : Codec
+        Not one of kind "sum": what each hop leaves out on the way nobody could add to what is next.
 
     Notes
     -----
@@ -73,6 +74,12 @@ class ErrorFeedback(Codec):
         return self.codec.by_layer
 
     def start(self, seed=0):
+        """Check the parameters; return the state before the first array; see `Codec.start`."""
+        if self.codec.reduce_kind == "sum":
+            raise ValueError(
+                f"ErrorFeedback remembers what a rank itself leaves out, but of {self.codec} each hop on the way "
+                "leaves out something: use it without error feedback."
+            )
         return Remembered(None, self.codec.start(seed))
 
     def encode(self, x, state=None):
@@ -91,6 +98,11 @@ class ErrorFeedback(Codec):
         return total, own, Remembered(_difference(y, own), inner)
 
     def _with_rest(self, x, state):
+        if state.residual is not None and state.residual.shape != x.shape:
+            raise ValueError(
+                f"A state goes on with arrays of one shape: {state.residual.shape} before, {x.shape} now; keep one for "
+                "each layer."
+            )
         return x if state.residual is None else x + state.residual
 
 

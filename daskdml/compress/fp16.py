@@ -50,4 +50,7 @@ class FP16(Codec):
         """Return the array of a packet, in its own dtype."""
         packet.check(self.name)
         half, scale = packet.arrays
-        return (half.astype(np.float64) * scale[0]).astype(packet.dtype).reshape(packet.shape)
+        with np.errstate(over="ignore"):
+            x = half.astype(np.float64) * scale[0]
+        most = np.finfo(packet.dtype).max  # what was rounded up to a power of two may be beyond it
+        return np.where(np.isinf(half), x, np.clip(x, -most, most)).astype(packet.dtype).reshape(packet.shape)

@@ -72,7 +72,7 @@ class PowerSGD(Codec):
         matrix = (x / x.dtype.type(largest)).reshape(len(x), -1)
         P = orthonormal(matrix @ self._basis(matrix, state))
         Q = matrix.T @ P
-        return (P, Q, np.array([largest])), Basis(state.seed, Q)
+        return (P, Q, np.array([largest])), self._next(state, Q)
 
     def _decode(self, arrays, shape):
         if len(arrays) == 1:
@@ -88,15 +88,20 @@ class PowerSGD(Codec):
         P = orthonormal((yield matrix @ self._basis(matrix, state)))
         part = matrix.T @ P
         Q = yield part
-        return (P @ Q.T).reshape(x.shape), (P @ part.T).reshape(x.shape), Basis(state.seed, Q)
+        return (P @ Q.T).reshape(x.shape), (P @ part.T).reshape(x.shape), self._next(state, Q)
 
     def _basis(self, matrix, state):
         """Return the columns that power iteration goes on from, of numbers of one at most."""
-        Q = state.Q
-        if Q is None:
-            shape = matrix.shape[1], self.rank
-            Q = 2.0 * uniform(state.seed, STREAM, np.arange(shape[0] * shape[1])).reshape(shape) - 1.0
-        return (Q / (largest_of(Q) or 1.0)).astype(matrix.dtype)
+        shape = matrix.shape[1], self.rank
+        drawn = 2.0 * uniform(state.seed, STREAM, np.arange(shape[0] * shape[1])).reshape(shape) - 1.0
+        if state.Q is None:
+            return drawn.astype(matrix.dtype)
+        # A column of zeros, after a matrix of a lower rank, would find nothing any more.
+        sizes = np.abs(state.Q).max(axis=0)
+        return np.where(sizes > 0, state.Q / np.where(sizes > 0, sizes, 1), drawn).astype(matrix.dtype)
+
+    def _next(self, state, Q):
+        return Basis(state.seed, Q) if np.isfinite(Q).all() else state
 
     def _pays(self, shape):
         if len(shape) < 2:

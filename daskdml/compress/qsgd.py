@@ -81,8 +81,8 @@ class QSGD(Codec):
     def _decode(self, arrays, shape):
         packed, scales, largest = arrays
         n = int(np.prod(shape))
-        codes = unpack(packed, self.bits, n) / self._levels * np.repeat(scales.astype(np.float64), self.bucket)[:n]
-        return codes * largest[0]
+        parts = unpack(packed, self.bits, n) / self._levels * scales.astype(np.float64)[np.arange(n) // self.bucket]
+        return np.clip(parts, -1.0, 1.0) * largest[0]  # scales are rounded up
 
     @property
     def _levels(self):

@@ -106,7 +106,12 @@ class RandomK(Codec):
         places = self._places(x.size, state)
         total, own = (np.zeros(x.size, x.dtype) for _ in range(2))
         own[places] = x.reshape(-1)[places]
-        total[places] = yield own[places]
+        # A number more says whether all of x are finite: most of them nobody sees.
+        is_strange = x.dtype.type(0 if np.isfinite(x).all() else np.nan)
+        *sums, strange = yield np.append(own[places], is_strange)
+        total[places] = sums
+        if strange != strange:
+            total[:] = np.nan
         return total.reshape(x.shape), own.reshape(x.shape), state.next()
 
     def _places(self, n, state):

@@ -40,7 +40,8 @@ def _quantise(x, largest, bucket, levels, key, codes, scales):
         for i in range(start, stop):
             most = max(most, abs(np.float64(x[i])) / largest)
         # Rounded up: no number may lie beyond its scale.
-        scale = np.float32(most * (1.0 + 2.0**-22))
+        # Below 2**-120 of all numbers' largest a bucket counts as zeros: float32 has few bits left there.
+        scale = np.float32(most * (1.0 + 2.0**-22) if most > 2.0**-120 else 0.0)
         scales[b] = scale
         for i in range(start, stop):
             codes[i] = 0

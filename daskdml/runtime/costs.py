@@ -193,7 +193,7 @@ def _kept(load, n_workers, n_threads, memory_limit, most):
     if load.least_bytes is None or kept <= most * memory_limit:
         return kept, kept <= memory_limit, False
     least = math.ceil(load.least_bytes / n_workers) + beside
-    return least, False, least <= memory_limit
+    return least, False, least <= most * memory_limit
 
 
 def passes_seconds(load, runtime, n_workers, slots, *, latency=LATENCY, bandwidth=BANDWIDTH):

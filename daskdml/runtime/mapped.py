@@ -87,7 +87,7 @@ class MappedChunk:
         return 500 + sum(part.nbytes for part in self._parts if isinstance(part, _Held))
 
     def __reduce__(self):
-        return _unpickled, (self._held or self.open(),)
+        return _unpickled, (self.open() if self._held is None else self._held,)
 
 
 def _unpickled(chunk):

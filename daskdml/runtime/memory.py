@@ -58,9 +58,17 @@ def free_on_disk(folder):
     import psutil
 
     folder = os.path.realpath(folder)
-    mounts = [m for m in psutil.disk_partitions(all=True) if os.path.commonpath([m.mountpoint, folder]) == m.mountpoint]
-    kind = max(mounts, key=lambda mount: len(mount.mountpoint), default=None)
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if _holds(mount.mountpoint, folder)]
+    # Of several at one place the last one mounted is seen.
+    kind = max(reversed(mounts), key=lambda mount: len(mount.mountpoint), default=None)
     return 0 if kind is not None and kind.fstype in ("tmpfs", "ramfs") else shutil.disk_usage(folder).free
+
+
+def _holds(mountpoint, folder):
+    try:
+        return os.path.commonpath([mountpoint, folder]) == mountpoint
+    except ValueError:  # another drive, or what a container cannot reach
+        return False
 
 
 def scratch_folder(asked):

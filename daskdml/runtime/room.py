@@ -1,5 +1,7 @@
 """Whether new rows have room, in memory or as files, before any of them is made."""
 
+import warnings
+
 from daskdml.utils.config import get_config
 
 from .memory import SCRATCH_MARGIN, format_bytes
@@ -35,8 +37,8 @@ class HasRoom:
         Returns
         -------
         {"pinned", "mmap"}
-            As ``config_context(memory=...)`` asks. Else in memory up to ``most_pinned`` of what may be held, and
-            beyond where there is no room for files.
+            As ``config_context(memory=...)`` asks; files only where there is room for them. Else in memory up to
+            ``most_pinned`` of what may be held, and beyond where there is no room for files.
 
         Raises
         ------
@@ -44,14 +46,22 @@ class HasRoom:
             If neither has room.
         """
         asked = get_config()["memory"]
-        if asked == "pinned" or (asked != "mmap" and self.has_room(row_bytes, beside, self.most_pinned)):
+        is_plenty = asked != "mmap" and self.has_room(row_bytes, beside, self.most_pinned)
+        free = None if asked == "pinned" or is_plenty else self._free_scratch()
+        if free is None:
             self.check_room(row_bytes, beside)
             return "pinned"
-        needed, free = self.n_samples * file_bytes * SCRATCH_MARGIN, self._free_scratch()
+        needed = self.n_samples * file_bytes * SCRATCH_MARGIN
         if needed <= free:
-            self.check_room(rest_bytes, beside)
+            self.check_room(rest_bytes, beside, share=self.most_pinned)
             return "mmap"
-        if asked != "mmap" and self.has_room(row_bytes, beside):
+        if self.has_room(row_bytes, beside):
+            if asked == "mmap":
+                warnings.warn(
+                    f"New rows stay in memory: {format_bytes(free)} of scratch space are free for files "
+                    f"(none where it lies in memory itself), {format_bytes(needed)} are needed.",
+                    RuntimeWarning, stacklevel=2,
+                )  # fmt: skip
             return "pinned"
         raise ValueError(
             f"{self.n_samples:,} rows of {self.n_features:,} features need {format_bytes(needed)} of scratch space, or "
@@ -61,7 +71,7 @@ class HasRoom:
             f"local_directory, or {self._room(False)[2]}."
         )
 
-    def check_room(self, row_bytes, beside=0, on_each=False):
+    def check_room(self, row_bytes, beside=0, on_each=False, share=1.0):
         """Refuse rows that no memory can hold, before any of them is made.
 
         Parameters
@@ -72,18 +82,20 @@ class HasRoom:
             Bytes that are needed however many rows there are.
         on_each : bool, default False
             Whether each worker must hold all rows.
+        share : float, default 1.0
+            Of what may be held.
 
         Raises
         ------
         ValueError
         """
         limit, holder, advice = self._room(on_each)
-        if not self.has_room(row_bytes, beside, on_each=on_each):
+        if not self.has_room(row_bytes, beside, share, on_each):
             n_bytes = self.n_samples * row_bytes + beside
             raise ValueError(
                 f"{self.n_samples:,} rows of {self.n_features:,} features need {format_bytes(n_bytes)} of memory here, "
                 f"{row_bytes:,} bytes each and {format_bytes(beside)} beside them, but "
-                f"{holder} may hold {format_bytes(limit)}; leave out features or rows, or {advice}."
+                f"{holder} may hold {format_bytes(share * limit)}; leave out features or rows, or {advice}."
             )
 
     def has_room(self, row_bytes, beside=0, share=1.0, on_each=False):
@@ -95,5 +107,5 @@ class HasRoom:
         raise NotImplementedError
 
     def _free_scratch(self):
-        """Return the bytes that files of new rows may take."""
+        """Return the bytes that files of new rows may take; None where they can be none."""
         raise NotImplementedError

@@ -170,7 +170,7 @@ class SplitRun(TasksRun):
         return tuple(self._columns)
 
     def _free_scratch(self):
-        return 0  # panels stay in memory
+        return None  # panels stay in memory
 
     def transform_targets(self, fn):
         super().transform_targets(fn)

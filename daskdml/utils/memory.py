@@ -1,5 +1,6 @@
 """Arrays that begin where they should, that map files, and whose memory is used again once nobody refers to them."""
 
+import contextlib
 import errno
 import math
 import mmap
@@ -58,10 +59,7 @@ class RowsFile:
         self._file, self._dtype, self._width, self._lock = file, np.dtype(dtype), shape[1], threading.Lock()
         n_bytes = shape[0] * shape[1] * self._dtype.itemsize
         try:
-            if hasattr(os, "posix_fallocate") and n_bytes:
-                os.posix_fallocate(file.fileno(), 0, n_bytes)
-            else:
-                file.truncate(n_bytes)
+            self._reserve(n_bytes)
         except OSError as error:
             raise OSError(
                 error.errno,
@@ -69,6 +67,15 @@ class RowsFile:
                 "make room in the scratch space, or name another folder: config_context(scratch_dir=...) in process, "
                 "the option local_directory of Dask workers",
             ) from error
+
+    def _reserve(self, n_bytes):
+        if hasattr(os, "posix_fallocate") and n_bytes:
+            try:
+                return os.posix_fallocate(self._file.fileno(), 0, n_bytes)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # a file system that reserves nothing
+                    raise
+        self._file.truncate(n_bytes)
 
     def write(self, start, rows, first=0):
         """Write rows from one on, an ndarray; parts of rows, from column ``first`` on, one row at a time."""
@@ -107,8 +114,10 @@ def _may_open_more():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == hard:
         return False
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return True
+    with contextlib.suppress(ValueError, OSError):  # macOS names no limit, and has one
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return True
+    return False
 
 
 class Pages:

@@ -64,13 +64,13 @@ def test_what_every_worker_keeps_is_not_shared_and_what_they_meet_for_travels():
 
 def test_what_may_be_files_needs_less_memory_and_more_time():
     load = LOAD._replace(kept_bytes=4_000_000_000, least_bytes=1_000_000_000, read_seconds=0.0)
-    limits = (4e9 / 0.9 + 1, 4e9 / 0.9 - 1, 1e9, 1e9 - 1)  # in this process nine tenths of it
+    limits = (4e9 / 0.9 + 1, 4e9 / 0.9 - 1, 1e9 / 0.9 + 1, 1e9 / 0.9 - 1)  # in this process nine tenths of it
     fits, files, least, refused = (predict(load, "threads", memory_limit=limit) for limit in limits)
     assert fits.fits and not fits.in_files and not files.fits and files.in_files and files == least
     assert fits.memory - files.memory == 3_000_000_000
     assert files.seconds - fits.seconds == pytest.approx(costs.FILES * 8, rel=0.01)
     assert refused.seconds == math.inf and not refused.in_files
-    here = predict(load._replace(held_by="process"), "threads", memory_limit=1e9)
+    here = predict(load._replace(held_by="process"), "threads", memory_limit=2e9)
     assert here.memory - files.memory == load.data_bytes
     assert predict(load, "spmd", 1, memory_limit=4e9 / 0.7 - 1).in_files
 

@@ -1,5 +1,6 @@
 """Runs in this process: the same bits for every runtime and memory mode, counters, pilots, bad rows."""
 
+import contextlib
 import gc
 import operator
 import subprocess
@@ -224,14 +225,15 @@ def test_finite_rows_are_not_accused(rows):
         ("auto", 77_777, 10**9, "mmap"),  # 70,000 are more than nine tenths of it
         ("auto", 77_777, 51_999, "pinned"),  # 1.3 times the files have no room
         ("auto", 69_999, 51_999, "need 52 kB of scratch space, or 70 kB of memory"),
-        ("auto", 30_000, 52_000, "mmap"),
-        ("auto", 29_999, 10**9, "need 30 kB of memory here"),
+        ("auto", 33_334, 52_000, "mmap"),
+        ("auto", 33_333, 10**9, "need 30 kB of memory here"),
         ("stream", 69_999, 10**9, "mmap"),
         ("pinned", 70_000, 10**9, "pinned"),
         ("pinned", 69_999, 10**9, "need 70 kB of memory here"),
         ("mmap", 10**9, 52_000, "mmap"),
-        ("mmap", 10**9, 51_999, "need 52 kB of scratch space"),
-        ("mmap", 29_999, 10**9, "need 30 kB of memory here"),
+        ("mmap", 69_999, 51_999, "need 52 kB of scratch space"),
+        ("mmap", 70_000, 51_999, "pinned"),
+        ("mmap", 33_333, 10**9, "need 30 kB of memory here"),
     ],
 )
 def test_new_rows_are_kept_where_there_is_room(asked, limit, scratch, expected, monkeypatch):
@@ -239,7 +241,12 @@ def test_new_rows_are_kept_where_there_is_room(asked, limit, scratch, expected, 
     monkeypatch.setattr("daskdml.runtime.local.free_scratch", lambda folder: scratch)
     with config_context(memory=asked), runtime.open(Partitioned.from_any(np.ones((1000, 2)))) as run:
         if expected in ("pinned", "mmap"):
-            assert run.mode_of(60, 20, 40, beside=10_000) == expected
+            with (
+                pytest.warns(RuntimeWarning, match="52 kB of scratch space are free|stay in memory")
+                if (asked == "mmap" and expected == "pinned")
+                else contextlib.nullcontext()
+            ):
+                assert run.mode_of(60, 20, 40, beside=10_000) == expected
         else:
             with pytest.raises(ValueError, match=f"1,000 rows of 2 features {expected}"):
                 run.mode_of(60, 20, 40, beside=10_000)

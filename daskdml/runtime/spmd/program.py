@@ -1,6 +1,7 @@
 """What a rank runs: a program of supersteps, and the communicator that its steps call."""
 
 import copy
+import functools
 import numbers
 from collections import deque
 from typing import Any, NamedTuple
@@ -241,6 +242,11 @@ class Comm:
         topology, exact = topology or self._topology, compression is None or compression.exact
         if topology == "auto":
             topology = collectives.choose_topology(self.size, x.nbytes, self.latency, self.bandwidth, exact)
+        if compression is not None and compression.reduce_kind != "sum":
+            raise ValueError(
+                f"{type(compression).__name__} cannot be added up on its way; use allreduce_codes, which returns the "
+                "codec's next state beside the sum."
+            )
         if topology not in collectives.TOPOLOGIES or (collectives.TOPOLOGIES[topology].needs_exact and not exact):
             fit = [name for name, kind in collectives.TOPOLOGIES.items() if exact or not kind.needs_exact]
             raise ValueError(
@@ -272,16 +278,15 @@ class Comm:
             The same bits on every rank.
         state : object
         """
-        state = codec.start() if state is None else state
+        if state is None:
+            state = codec.start(0 if codec.reduce_kind == "linear" else self.rank)
         if codec.reduce_kind == "sum":
             return self.allreduce(x, topology=topology, compression=codec), state
         if codec.reduce_kind == "gather":
             endpoint, x = Endpoint(codec, state), self._numbers(x, "sum", True)
             what = f"allreduce_codes of {x.dtype} {x.shape}, {codec.name}"
-            first, *others = self._call(what, collectives.allgather, x, endpoint=endpoint)
-            for other in others:
-                first += other
-            return first, endpoint.state
+            arrays = self._call(what, collectives.allgather, x, endpoint=endpoint)
+            return functools.reduce(np.add, arrays), endpoint.state
         rounds, total = codec.rounds(x, state), None
         while True:
             try:
