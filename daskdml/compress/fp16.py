@@ -52,5 +52,7 @@ class FP16(Codec):
         half, scale = packet.arrays
         with np.errstate(over="ignore"):
             x = half.astype(np.float64) * scale[0]
-        most = np.finfo(packet.dtype).max  # what was rounded up to a power of two may be beyond it
-        return np.where(np.isinf(half), x, np.clip(x, -most, most)).astype(packet.dtype).reshape(packet.shape)
+        if np.dtype(packet.dtype).kind == "f":
+            most = np.finfo(packet.dtype).max  # what was rounded up to a power of two may be beyond it
+            x = np.where(np.isinf(half), x, np.clip(x, -most, most))
+        return x.astype(packet.dtype).reshape(packet.shape)

@@ -112,10 +112,17 @@ def test_deaths(case, monkeypatch):
 def test_bins_that_have_no_room_are_files(case, n_workers, monkeypatch):
     """In this process, and of several ranks of which one dies."""
     fit, expected = case
-    monkeypatch.setattr(LocalRun, "most_pinned", 0.0)
-    if n_workers is not None:  # simulated ones ask for rows in memory
-        monkeypatch.setattr(LocalRun, "mode_of", lambda self, *args: "mmap")
-    where = []
+    where, mode_of = [], LocalRun.mode_of
+
+    def with_little(run, row_bytes, rest_bytes, file_bytes, beside=0):
+        """There is room for all but the bins."""
+        if n_workers is not None:
+            return "mmap"  # simulated ones ask for rows in memory
+        limit = (run.n_samples * rest_bytes + beside) / run.most_pinned + 1
+        monkeypatch.setattr("daskdml.runtime.local.process_limit", lambda: limit)
+        return mode_of(run, row_bytes, rest_bytes, file_bytes, beside)
+
+    monkeypatch.setattr(LocalRun, "mode_of", with_little)
 
     def on(model, X, y, weight):
         if n_workers is None:
