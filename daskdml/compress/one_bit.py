@@ -11,8 +11,8 @@ class OneBit(Codec):
         decode(encode(x))_ij = mean of x_i. above 0 if x_ij > 0, else mean of the others of row i
 
     A row of zeros stays one: of a feature that is always 0 no weight moves, where one scale and a sign for all would
-    push its weights up and down (accuracy of a network on digits 0.899 instead of 0.977, measured). Rows add up to what
-    they did.
+    push its weights up and down (accuracy of a network on digits 0.899 instead of 0.977, in a prototype). Rows add up
+    to what they did.
 
     Notes
     -----

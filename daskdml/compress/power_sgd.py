@@ -40,7 +40,7 @@ class PowerSGD(Codec):
 
     Notes
     -----
-    Meant for error feedback, and for plain momentum: in front of Adam it cost a point of accuracy (measured). M Q and
+    Meant for error feedback, and for plain momentum: in front of Adam it cost a prototype a point of accuracy. M Q and
     M' P are linear in M, so that ranks add up factors, in two all-reduces: ``rank (rows + columns)`` numbers for any
     number of ranks. T. Vogels, S. P. Karimireddy, M. Jaggi, "PowerSGD: Practical low-rank gradient compression for
     distributed optimization", 2019.

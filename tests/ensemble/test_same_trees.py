@@ -123,6 +123,8 @@ def test_bins_that_have_no_room_are_files(case, n_workers, monkeypatch):
         return mode_of(run, row_bytes, rest_bytes, file_bytes, beside)
 
     monkeypatch.setattr(LocalRun, "mode_of", with_little)
+    for name in ("_PIECE", "_LEAST_PIECE"):  # columns in several pieces, the last one shorter
+        monkeypatch.setattr(f"daskdml.trees.kept_rows.{name}", 999)
 
     def on(model, X, y, weight):
         if n_workers is None:
@@ -131,6 +133,7 @@ def test_bins_that_have_no_room_are_files(case, n_workers, monkeypatch):
             kills = [(0.002, 1)] * (n_workers > 1)
             cluster = SimulatedCluster(n_workers, rows_per_block=1024, kills=kills)
             model = cluster.fit(model, X, y, sample_weight=weight)
+            assert cluster.report.generations == 1 + len(kills)
         where.append(model.fit_report_.where)
         return model
 

@@ -110,3 +110,34 @@ def test_arrays_that_map_a_file_already_stay_there(tmp_path):
     del handle
     gc.collect()
     assert (tmp_path / "X.npy").exists()
+
+
+def test_rows_that_are_written_block_by_block(tmp_path):
+    """From any thread, in any order; y stays in memory, and where it maps a file it is copied."""
+    given = MappedChunk(Chunk(np.zeros((50, 3)), np.arange(50.0)), str(tmp_path)).open()
+    X = np.random.default_rng(0).integers(0, 255, (50, 8)).astype(np.uint8)
+
+    def fill(file):
+        for start in (40, 0, 20):
+            file.write(start, X[start : start + 20])
+
+    handle = MappedChunk.with_rows(given, 8, np.uint8, fill, str(tmp_path))
+    chunk = handle.with_targets(np.negative).open()
+    assert (chunk.X == X).all() and maps_file(chunk.X) and (chunk.y == -np.arange(50.0)).all()
+    assert not maps_file(handle.open().y) and sys.getsizeof(handle) < 1500
+    assert (pickle.loads(pickle.dumps(handle))._held.X == X).all()
+
+
+@pytest.mark.parametrize("n_parts", [0, 1, 4])
+def test_csr_rows_that_are_appended_part_by_part(n_parts, tmp_path):
+    whole = sparse.random(400, 30, 0.1, format="csr", random_state=0)
+    whole = sparse.vstack([whole[:100], sparse.csr_matrix((200, 30)), whole[300:]], format="csr")
+    edges = np.linspace(0, 400 if n_parts else 0, n_parts + 1).astype(int)
+    whole = whole[: edges[-1]]
+    given = Chunk(whole, np.arange(float(edges[-1])), np.ones(edges[-1]))
+    parts = (whole[a:b] for a, b in zip(edges[:-1], edges[1:]))
+    handle = MappedChunk.with_parts(given, 30, np.float64, parts, str(tmp_path))
+    for chunk in (handle.open(), pickle.loads(pickle.dumps(handle))._held):
+        assert chunk.X.shape == whole.shape and (chunk.X != whole).nnz == 0 and chunk.X.indptr[0] == 0
+        assert (chunk.y == given.y).all() and (chunk.weight == 1).all()
+    assert handle.nbytes == whole.nnz * 12 + (edges[-1] + 1) * 8 + given.y.nbytes + given.weight.nbytes

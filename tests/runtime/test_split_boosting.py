@@ -13,7 +13,7 @@ from daskdml.ensemble import HistGradientBoostingClassifier, HistGradientBoostin
 from daskdml.runtime.split import SplitRun
 from daskdml.runtime.spmd.cluster import ClusterRanks
 
-from ..cluster.test_boosting import Killer
+from ..cluster.killer import Killer
 from ..ensemble.boosted import same_models, table
 from .apart import columns_apart
 

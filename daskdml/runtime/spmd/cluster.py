@@ -210,7 +210,8 @@ class ClusterRanks:
                     self._events.put(say.Saved(*found))
                     return
         except Exception:
-            pass  # no state this time: the fit goes on without, and tries again
+            # No state this time: the fit goes on without, and tries again.
+            _log.info("no state could be brought from %s", saving.asked, exc_info=True)
         finally:
             if self._saving is saving:
                 self._saving = None
