@@ -10,12 +10,15 @@ from daskdml.utils.config import config_context, get_config, set_config
 __version__ = "0.1.0"
 
 _ROOMS = (
+    "compress",
     "ensemble",
     "impute",
     "linear_model",
     "metrics",
     "model_selection",
+    "neural_network",
     "preprocessing",
+    "strategies",
     "testing",
     "tree",
     "wrappers",

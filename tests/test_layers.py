@@ -17,9 +17,14 @@ PACKAGE = Path(daskdml.__file__).parent
 ANYTHING = "*"
 
 # What rooms that see no user input may read from; each line adds the rooms below it.
-CORE = "utils kernels losses penalties objectives solvers data runtime report metrics trees programs fitting"
+CORE = (
+    "utils kernels losses penalties objectives solvers data runtime report metrics trees training programs strategies "
+    "compress fitting"
+)
 # Estimator rooms see the user's types, so frames may be named there; they never import each other.
-ESTIMATORS = ("linear_model", "preprocessing", "impute", "model_selection", "wrappers", "ensemble", "tree")
+ESTIMATORS = (
+    "linear_model", "preprocessing", "impute", "model_selection", "wrappers", "ensemble", "tree", "neural_network",
+)  # fmt: skip
 
 # room: (rooms of daskdml it may import, third-party packages it may import)
 LAYERS = {
@@ -30,7 +35,7 @@ LAYERS = {
     "losses": ("kernels utils", "numpy numba"),
     "penalties": ("kernels utils", "numpy numba"),
     "objectives": ("losses penalties kernels utils", "numpy scipy"),
-    "solvers": ("utils", "numpy scipy"),
+    "solvers": ("kernels utils", "numpy scipy"),  # kernels: the fused steps of descent
     "compress": ("kernels utils", "numpy sklearn"),  # BaseEstimator alone
     "comm": ("utils", "numpy"),
     "data": ("utils", "numpy scipy pandas narwhals pyarrow dask distributed"),
@@ -40,7 +45,9 @@ LAYERS = {
     ),
     "report": ("utils", "numpy rich matplotlib jinja2 pandas IPython"),
     "trees": ("kernels losses utils", "numpy scipy"),
-    "programs": ("data runtime trees utils", "numpy"),
+    "training": ("kernels utils", "numpy scipy"),  # objectives, transforms and strategies come in as objects
+    "strategies": ("comm compress utils", "numpy sklearn"),  # BaseEstimator alone
+    "programs": ("data runtime trees training utils", "numpy"),
     "fitting": ("data kernels losses metrics programs report runtime trees utils", "numpy sklearn"),
     "metrics": ("data runtime kernels utils", "numpy scipy sklearn"),
     **{room: (CORE, "numpy scipy sklearn pandas narwhals") for room in ESTIMATORS},

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 
 PUBLIC = {
     "daskdml": """
-        Program config_context ensemble get_config impute linear_model metrics model_selection preprocessing run
-        set_config testing tree wrappers
+        Program compress config_context ensemble get_config impute linear_model metrics model_selection neural_network
+        preprocessing run set_config strategies testing tree wrappers
     """,
     "daskdml.ensemble": """
         ExtraTreesClassifier ExtraTreesRegressor HistGradientBoostingClassifier HistGradientBoostingRegressor
@@ -24,6 +24,9 @@ PUBLIC = {
     "daskdml.tree": """
         DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor export_text plot_tree
     """,
+    "daskdml.neural_network": "MLPClassifier MLPRegressor",
+    "daskdml.strategies": "AllReduce",
+    "daskdml.compress": "ErrorFeedback FP16 Identity OneBit Packet PowerSGD QSGD RandomK TopK",
     "daskdml.linear_model": "LinearRegression LogisticRegression Ridge",
     "daskdml.preprocessing": "OneHotEncoder StandardScaler TableEncoder",
     "daskdml.impute": "SimpleImputer",

@@ -16,8 +16,8 @@ def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None):
     Parameters
     ----------
     rank, size : int
-    values : dict of int to ndarray of shape (length,), float64
-        This rank's blocks; every block is held by exactly one rank.
+    values : dict of int to ndarray of shape (length,), or Fold of them
+        This rank's blocks, float32 or float64; every block is held by exactly one rank.
     n_blocks : int
         Of all ranks.
     length : int
@@ -45,9 +45,11 @@ def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None):
     Whole, a rank sends its and its children's nodes up a tree of ranks; sliced, it sends ``(size - 1) / size`` of its
     nodes, and one reduced slice around the ring.
     """
-    fold = Fold(n_blocks)
-    for block, value in values.items():
-        fold.add(block, value)
+    fold = values
+    if not isinstance(values, Fold):
+        fold = Fold(n_blocks)
+        for block, value in values.items():
+            fold.add(block, value)
     if sliced or (sliced is None and is_sliced(size, length * 8)):
         return (yield from by_slices(rank, size, fold, length))
     for child in tree.children(rank, size):

@@ -23,6 +23,7 @@ FLAGS = {"reassoc", "contract", "arcp", "nsz"}
 _HARMLESS = {"nsz"}  # changes no rounding; without any flag the trees of forests take 1.4 times as long (measured)
 _lock = threading.RLock()
 _seconds = [0.0]
+_tiles: dict = {}
 
 f4, f8, i4, i8 = types.float32, types.float64, types.int32, types.int64
 
@@ -105,15 +106,18 @@ def build(body, signature, rounds_as_written=False):
     return _timed(numba.njit, signature, body, nogil=True, error_model="numpy", fastmath=flags)
 
 
-@functools.cache
 def build_tile(body, signature):
     """Compile a tile function, to be handed to kernels as an argument of type `TILE` or `TILE_MULTI`.
 
-    A C callback and not a dispatcher: it has one address for good.
+    A C callback and not a dispatcher: it has one address for good. Known by its body alone, for to hash a signature
+    takes as long as to apply a loss to a hundred rows.
     """
     if numba.config.DISABLE_JIT:
         return body
-    return _timed(numba.cfunc, signature, body, error_model="numpy", fastmath=FLAGS)
+    with _lock:
+        if body not in _tiles:
+            _tiles[body] = _timed(numba.cfunc, signature, body, error_model="numpy", fastmath=FLAGS)
+        return _tiles[body]
 
 
 def _timed(decorator, signature, body, **options):

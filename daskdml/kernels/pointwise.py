@@ -4,6 +4,7 @@ Used where X is not walked in one go: column panels (margins of the panels are a
 and arrays that live on a GPU.
 """
 
+import functools
 import sys
 
 import numpy as np
@@ -27,16 +28,19 @@ def apply_loss(raw, y, weight, loss, order):
     value : float
     gradient, hessian : ndarrays of the shape of raw
     """
-    multi = raw.ndim == 2
-    array = matrix(f8) if multi else vector(f8)
-    signature = f8(array, vector(f8), vector(f8), ADDRESS, vector(f8), i8, array, array)
     gradient = np.empty_like(raw)
     hessian = np.empty_like(raw)
     # Copies: a tile function takes arrays it could write to, and y may be read-only.
     y = np.array(y, dtype=np.float64)
     weight = np.ones(raw.shape[0]) if weight is None else np.array(weight)
-    value = build(_walk, signature)(raw, y, weight, address(loss.tile), loss.params, order, gradient, hessian)
+    value = _compiled(raw.ndim)(raw, y, weight, address(loss.tile), loss.params, order, gradient, hessian)
     return value, gradient, hessian
+
+
+@functools.cache
+def _compiled(ndim):
+    array = matrix(f8) if ndim == 2 else vector(f8)
+    return build(_walk, f8(array, vector(f8), vector(f8), ADDRESS, vector(f8), i8, array, array))
 
 
 def _walk(raw, y, weight, tile, params, order, gradient, hessian):

@@ -296,24 +296,33 @@ class Comm:
                 return total, state
             total = self.allreduce(part, topology=topology)
 
-    def allreduce_blocks(self, values):
+    def allreduce_blocks(self, values, n_blocks=None, like=None):
         """Return the sum of one vector per block, folded along the tree over block numbers: bits of the blocks alone.
 
         Parameters
         ----------
-        values : dict of int to ndarray
-            By ``block.index``, for each block of this rank, which has at least one; float64, of one shape.
+        values : dict of int to ndarray, or Fold of them
+            By ``block.index``, for each block of this rank; of floats, of one shape and dtype.
+        n_blocks : int, optional
+            Of all ranks, where they are not the blocks of rows: then a rank may have none.
+        like : ndarray, optional
+            An array of the shape and dtype, for ranks that may have none.
         """
-        _refuse_none(values)
-        arrays = {index: np.asarray(value) for index, value in values.items()}
-        first = next(iter(arrays.values()))
-        shapes = {array.shape for array in arrays.values()}
+        nodes = getattr(values, "nodes", values)
+        if like is None:
+            _refuse_none(nodes)
+        arrays = {index: np.asarray(value) for index, value in nodes.items()}
+        first = next(iter(arrays.values())) if like is None else like
+        shapes = {array.shape for array in arrays.values()} | {first.shape}
         if len(shapes) > 1:
             found = " and ".join(map(str, sorted(shapes)))
             raise ValueError(f"allreduce_blocks takes arrays of one shape, got {found}.")
         flat = {index: array.ravel() for index, array in arrays.items()}
+        if nodes is not values:
+            flat, values.nodes = values, flat
         what = f"allreduce_blocks of {first.dtype} {first.shape}"
-        return self._call(what, allreduce_blocks, flat, self.meta.n_blocks, first.size).reshape(first.shape)
+        n_blocks = self.meta.n_blocks if n_blocks is None else n_blocks
+        return self._call(what, allreduce_blocks, flat, n_blocks, first.size).reshape(first.shape)
 
     def allreduce_values(self, own, combine):
         """Return values of any kind, one per block (or a `Fold` of them), combined along the tree over block numbers.

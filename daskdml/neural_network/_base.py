@@ -1,0 +1,383 @@
+"""What both networks share: the fit by batches or by L-BFGS, warm starts, raw predictions."""
+
+import copy
+import functools
+import numbers
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.utils.metaestimators import available_if
+
+from daskdml.data import apply_rows, as_matrix, check_features, is_dask, whole_rows
+from daskdml.fitting import fitting, one_dimensional
+from daskdml.kernels.layers import ACTIVATIONS
+from daskdml.neural_network._lbfgs import minimise
+from daskdml.objectives.network import Network
+from daskdml.programs.training import TrainingProgram
+from daskdml.runtime.checkpoint import digest_of
+from daskdml.solvers.descent import Adam, Momentum
+from daskdml.strategies import AllReduce
+from daskdml.training import Piece, Rates, Schedule, Training, TrainingState, as_trained
+from daskdml.utils.config import get_config
+from daskdml.utils.params import Interval, Options, check_params
+from daskdml.utils.random import as_seed
+
+_INT, _REAL = numbers.Integral, numbers.Real
+AUTO_BATCH = 200
+# Up to so many bytes rows are put in a random order first, wherever they lie; above, batches are drawn from where rows
+# are, some thousand that follow each other at a time.
+MIXED_BYTES = 1 << 30
+_MIXED_COLUMNS = 1000  # at most, of sparse rows
+
+CONSTRAINTS = {
+    "hidden_layer_sizes": ["array-like", Interval(_INT, 1, None)],
+    "activation": [Options(set(ACTIVATIONS))],
+    "solver": [Options({"lbfgs", "sgd", "adam"})],
+    "alpha": [Interval(_REAL, 0, None, "left")],
+    "batch_size": [Options({"auto"}), Interval(_INT, 1, None)],
+    "learning_rate": [Options({"constant", "invscaling", "adaptive"})],
+    "learning_rate_init": [Interval(_REAL, 0, None, "neither")],
+    "power_t": [Interval(_REAL, 0, None, "left")],
+    "max_iter": [Interval(_INT, 1, None)],
+    "shuffle": ["boolean", Options({"rows"})],
+    "random_state": ["random_state"],
+    "tol": [Interval(_REAL, 0, None, "left")],
+    "verbose": ["boolean", Interval(_INT, 0, None)],
+    "warm_start": ["boolean"],
+    "momentum": [Interval(_REAL, 0, 1)],
+    "nesterovs_momentum": ["boolean"],
+    "early_stopping": ["boolean"],
+    "validation_fraction": [Interval(_REAL, 0, 1, "left")],
+    "beta_1": [Interval(_REAL, 0, 1, "left")],
+    "beta_2": [Interval(_REAL, 0, 1, "left")],
+    "epsilon": [Interval(_REAL, 0, None, "neither")],
+    "n_iter_no_change": [Interval(_INT, 1, None), Options({np.inf})],
+    "max_fun": [Interval(_INT, 1, None)],
+    "dtype": [Options({"float32", "float64"})],
+}
+
+
+class TrainedNetwork(BaseEstimator):
+    """A network that is trained on all rows; see `MLPClassifier` and `MLPRegressor`."""
+
+    _constraints: dict = {}
+
+    def fit(self, X, y, sample_weight=None, *, X_val=None, y_val=None, sample_weight_val=None):
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array_like, CSR/CSC matrix, DataFrame, dask.array or dask.dataframe, shape (n_samples, n_features)
+        y : array_like, Series or Dask collection, shape (n_samples,), of regressors also (n_samples, n_outputs)
+        sample_weight : the same, shape (n_samples,), or a number for every row, optional
+        X_val, y_val, sample_weight_val : as X, y and sample_weight, optional
+            Rows that are scored after each epoch, in ``validation_scores_``; with ``early_stopping=True`` they decide
+            instead of rows that are held out. They are copied to every worker.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            For bad parameters, y, weights or shapes, and for NaN or infinity in X.
+        """
+        return self._fit(X, y, sample_weight, (X_val, y_val, sample_weight_val), is_incremental=False)
+
+    def _check_solver(self):
+        if self.solver == "lbfgs":
+            raise AttributeError(
+                f"partial_fit is only available for stochastic optimizers. {self.solver} is not stochastic."
+            )
+        return True
+
+    def _check_params(self, is_incremental, has_given):
+        check_params(self, {**CONSTRAINTS, **self._constraints})
+        if any(not isinstance(size, _INT) or size <= 0 for size in self._hidden_sizes):
+            raise ValueError(f"hidden_layer_sizes must be > 0, got {list(self._hidden_sizes)}.")
+        if is_incremental and self.early_stopping:
+            raise ValueError("partial_fit does not support early_stopping=True")
+        if get_config()["runtime"] == "tasks":
+            raise ValueError(
+                f"{type(self).__name__} runs as ranks, config_context(runtime='spmd'), or on threads of this process, "
+                "'threads'; runtime='tasks' has neither. Leave it at 'auto'."
+            )
+        strategy = AllReduce() if self.strategy is None else self.strategy
+        if not hasattr(strategy, "advance"):
+            raise ValueError(f"strategy must be one of daskdml.strategies or None, got {self.strategy!r}.")
+        strategy.check(self.solver)
+        if self.solver == "lbfgs" and (has_given or self.strategy is not None):
+            what = "validation rows" if has_given else "a strategy"
+            raise ValueError(f"solver='lbfgs' looks at all rows in each step and has no use for {what}.")
+        return strategy
+
+    @property
+    def _hidden_sizes(self):
+        sizes = self.hidden_layer_sizes
+        return tuple(sizes) if hasattr(sizes, "__iter__") else (sizes,)
+
+    def _fit(self, X, y, sample_weight, given, is_incremental):
+        has_given = _check_given(given)
+        strategy = self._check_params(is_incremental, has_given)
+        goes_on = self.__sklearn_is_fitted__() and (self.warm_start or is_incremental)
+        if goes_on:
+            check_features(self, X, reset=False)
+        y, X = self._targets(y), whole_rows(X)
+        reader = functools.partial(_read, np.dtype(self.dtype))
+        with fitting(self, X, y, sample_weight, verbose=self.verbose, matrix=reader) as fit:
+            if fit.run.layout == "device":
+                raise ValueError("Networks take no cupy arrays yet; pass X.get(), or NumPy chunks.")
+            found = self._train(fit, strategy, given if has_given else None, goes_on, is_incremental)
+        vars(self).pop("feature_names_in_", None)
+        vars(self).update(vars(found))
+        vars(self).update(vars(fit.features))
+        self.fit_report_ = fit.report
+        return self
+
+    def _targets(self, y):
+        return one_dimensional(y)
+
+    def _train(self, fit, strategy, given, goes_on, is_incremental):
+        """Return the namespace of fitted attributes."""
+        run, found = fit.run, SimpleNamespace()
+        summary = fit.targets(self._kind)
+        loss, n_outputs = self._prepare_targets(run, summary, found, goes_on, is_incremental)
+        sizes = (run.n_features, *map(int, self._hidden_sizes), n_outputs)
+        network = Network(sizes, self.activation, loss, self.alpha, self.dtype)
+        seed = as_seed(0 if self.random_state is None else self.random_state)
+        theta = self._theta(network) if goes_on else network.start(seed)
+        if self.solver == "lbfgs":
+            return self._by_lbfgs(fit, network, theta, found)
+        n = run.n_samples
+        schedule = self._schedule(run, n, seed, strategy, given)
+        transform = Adam(self.beta_1, self.beta_2, self.epsilon)
+        if self.solver == "sgd":
+            transform = Momentum(self.momentum, bool(self.nesterovs_momentum))
+        state = self._begin(theta, transform, goes_on, is_incremental)
+        center = 0.0 if self._kind == "classes" else np.asarray(summary.total) / summary.weight
+        if given is not None:
+            given = _given_rows(self, fit.features, given, getattr(found, "classes_", None))
+        training = Training(
+            network, schedule, transform, strategy, 1 if is_incremental else int(self.max_iter), float(self.tol),
+            self.n_iter_no_change, Rates(float(self.learning_rate_init), self._rate_kind, float(self.power_t)),
+            kind=self._kind, scores=given is not None or self.early_stopping,
+            is_judged_by_score=bool(self.early_stopping), given=given, center=center,
+        )  # fmt: skip
+        state = run.run_saved(TrainingProgram(training, state), fit.what + digest_of((seed, state, given)))
+        if state.stopped_because == "not finite" or any(map(np.isnan, state.scores)):
+            self._explain_nonfinite(run)
+        self._note(found, fit, network, state, is_incremental, schedule.n_trained)
+        return found
+
+    @property
+    def _rate_kind(self):
+        return self.learning_rate if self.solver == "sgd" else "constant"
+
+    def _schedule(self, run, n, seed, strategy, given):
+        batch_size = min(AUTO_BATCH, n) if self.batch_size == "auto" else int(self.batch_size)
+        if batch_size > n:
+            warnings.warn(
+                f"batch_size={batch_size} is larger than the number of rows, {n}; a batch is all rows.", stacklevel=5
+            )
+            batch_size = n
+        row_bytes = min(run.n_features, _MIXED_COLUMNS) * np.dtype(self.dtype).itemsize
+        is_mixed = bool(self.shuffle) and (self.shuffle == "rows" or n * row_bytes <= MIXED_BYTES)
+        held_out = self.validation_fraction if self.early_stopping and given is None else 0.0
+        schedule = Schedule.of(
+            n, batch_size, seed, is_shuffled=bool(self.shuffle), is_mixed=is_mixed, held_out=held_out
+        )  # fmt: skip
+        if held_out and n - schedule.n_trained < 2:
+            raise ValueError(
+                "The validation set is too small. Increase 'validation_fraction' or the size of your dataset."
+            )
+        return schedule
+
+    def _theta(self, network):
+        shapes = [np.shape(coef) for coef in self.coefs_]
+        if shapes != list(network.shapes):
+            raise ValueError(
+                f"A fit that goes on has layers of {shapes}, but hidden_layer_sizes={self.hidden_layer_sizes} and the "
+                f"targets ask for {list(network.shapes)}; set warm_start=False."
+            )
+        return network.flatten(self.coefs_, self.intercepts_)
+
+    def _begin(self, theta, transform, goes_on, is_incremental):
+        """Return the state to begin with: moments go on from call to call of partial_fit, what was found of fit too."""
+        zeros = tuple(np.zeros_like(theta) for _ in range(transform.n_moments))
+        fresh = TrainingState(theta, zeros, float(self.learning_rate_init))
+        if not goes_on or self._state is None:
+            return fresh
+        kept = self._state._replace(theta=theta, epoch=0, batch=0, stopped_because="", seconds=None, trace=())
+        if is_incremental and len(kept.moments) == transform.n_moments and kept.moments[0].dtype == theta.dtype:
+            return kept
+        return kept._replace(moments=zeros, rate=fresh.rate, n_updates=0)
+
+    def _note(self, found, fit, network, state, is_incremental, n_trained):
+        """Write down what was found, and how the fit ended."""
+        n_iter, name = state.epoch, type(self).__name__
+        theta = state.theta
+        if self.early_stopping and state.best_theta is not None:
+            theta = state.best_theta
+        scores = list(state.scores) if state.scores else None
+        found.__dict__.update(
+            coefs_=[coef.copy() for coef in network.coefs(theta)],
+            intercepts_=[part.copy() for part in network.intercepts(theta)], loss_curve_=list(state.losses),
+            loss_=state.losses[-1], n_iter_=n_iter, t_=state.n_seen, validation_scores_=scores,
+            best_loss_=None if self.early_stopping else state.best_loss,
+            best_validation_score_=state.best_score if self.early_stopping else None,
+            n_layers_=len(network.sizes), n_outputs_=network.sizes[-1], out_activation_=self._out_activation(network),
+            _network=network, _state=state._replace(theta=None, best_theta=None),
+        )  # fmt: skip
+        fit.run.rows_read += n_iter * n_trained
+        seconds = dict(state.seconds or {})
+        fit.report.phases = {phase: taken for phase, taken in seconds.items() if phase != "all"}
+        fit.report.counts = {
+            "updates": state.n_updates, "rounds": state.n_rounds, "bytes sent": state.bytes_sent,
+        }  # fmt: skip
+        has_converged = bool(state.stopped_because) or is_incremental
+        fit.close(
+            converged=has_converged, stopped_because=state.stopped_because or "max_iter", n_iter=n_iter
+        )  # fmt: skip
+        if not has_converged:
+            warnings.warn(
+                f"{name}: the maximum of iterations ({self.max_iter}) was reached and the optimization hasn't "
+                "converged yet: the loss may go on getting better; raise max_iter.",
+                ConvergenceWarning, stacklevel=5,
+            )  # fmt: skip
+
+    def _explain_nonfinite(self, run):
+        run.locate_nonfinite()
+        raise ValueError(
+            "Solver produced non-finite parameter weights. The input data may contain large values and need to be "
+            "preprocessed, for example with daskdml.preprocessing.StandardScaler; or lower learning_rate_init, now "
+            f"{self.learning_rate_init}."
+        )
+
+    def _by_lbfgs(self, fit, network, theta, found):
+        result = minimise(fit, network, theta, float(self.tol), int(self.max_iter), int(self.max_fun))
+        if not np.isfinite(result.x).all() or not np.isfinite(result.fun):
+            self._explain_nonfinite(fit.run)
+        theta = result.x.astype(network.dtype)
+        found.__dict__.update(
+            coefs_=network.coefs(theta), intercepts_=network.intercepts(theta), loss_=float(result.fun),
+            n_iter_=int(result.nit), n_layers_=len(network.sizes), n_outputs_=network.sizes[-1], t_=0,
+            out_activation_=self._out_activation(network), _network=network, _state=None, loss_curve_=[],
+            validation_scores_=None, best_loss_=None, best_validation_score_=None,
+        )  # fmt: skip
+        has_converged = result.status == 0
+        reason = "" if has_converged else "max_iter" if result.status == 1 else str(result.message)
+        fit.close(converged=has_converged, stopped_because=reason, n_iter=int(result.nit))
+        if not has_converged:
+            warnings.warn(
+                f"lbfgs failed to converge after {result.nit} iteration(s) (status={result.status}): {result.message} "
+                "Increase the number of iterations (max_iter) or of calls (max_fun), or scale the data.",
+                ConvergenceWarning, stacklevel=5,
+            )  # fmt: skip
+        return found
+
+    def _out_activation(self, network):
+        kinds = {"multinomial": "softmax", "logistic": "logistic", "poisson": "exp", "squared": "identity"}
+        return kinds[network.loss.name]
+
+    def to_sklearn(self):
+        """Return scikit-learn's own estimator with the same parameters, coefficients and predictions.
+
+        Returns
+        -------
+        estimator of scikit-learn
+            To predict, for its tools, and where daskdml is not installed.
+        """
+        from sklearn import neural_network
+        from sklearn.preprocessing import LabelBinarizer
+
+        self._check_fitted()
+        twin = getattr(neural_network, type(self).__name__)()
+        params = self.get_params(deep=False)
+        twin.set_params(**{name: params[name] for name in twin.get_params(deep=False)})
+        twin.shuffle = bool(self.shuffle)
+        for name, value in vars(self).items():
+            if name.endswith("_") and not name.startswith("_") and name != "fit_report_":
+                setattr(twin, name, copy.copy(value))
+        if hasattr(self, "classes_"):
+            twin._label_binarizer = LabelBinarizer().fit(self.classes_)
+        return twin
+
+    # Predictions -----------------------------------------------------------------------------------------------------
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "coefs_")
+
+    def _check_fitted(self):
+        if not self.__sklearn_is_fitted__():
+            raise NotFittedError(
+                f"This {type(self).__name__} instance is not fitted yet. Call 'fit' with appropriate arguments before "
+                "using this estimator."
+            )
+
+    def _map_raw(self, X, finish, **result):
+        """Apply ``finish(raw predictions)`` to the rows of X, lazily on Dask input."""
+        self._check_fitted()
+        check_features(self, X, reset=False)
+        theta = self._network.flatten(self.coefs_, self.intercepts_)
+        fn = functools.partial(_raw_of, self._network, theta, finish)
+        return apply_rows(fn, whole_rows(X), **result) if is_dask(X) else fn(X)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+def _read(dtype, X):
+    return as_trained(as_matrix(X), dtype)
+
+
+def _raw_of(network, theta, finish, X):
+    X = as_matrix(X)
+    with np.errstate(over="ignore", invalid="ignore"):
+        raw = network.raw(theta, X.astype(network.dtype, copy=False)).astype(np.float64)
+    if not np.isfinite(raw.sum()) and not np.isfinite(raw).all():
+        as_matrix(X, ensure_finite=True)
+    return raw if finish is None else finish(raw)
+
+
+def _check_given(given):
+    """Tell whether validation rows are given; raise ValueError for half of them."""
+    X_val, y_val, weight = given
+    if (X_val is None) != (y_val is None) or (weight is not None and X_val is None):
+        names = ("X_val", "y_val", "sample_weight_val")
+        got = [name for name, part in zip(names, given) if part is not None]
+        raise ValueError(f"Validation rows are X_val and y_val together, got {' and '.join(got)} alone.")
+    return X_val is not None
+
+
+def _given_rows(estimator, features, given, classes):
+    """Return the validation rows of the user as a `Piece` in this process."""
+    X, y, weight = given
+    check_features(features, X, reset=False)
+    reader = functools.partial(_read, np.dtype(estimator.dtype))
+    with fitting(estimator, whole_rows(X), estimator._targets(y), weight, passes="few", matrix=reader) as fit:
+        fit.targets(estimator._kind)
+        if classes is not None:
+            fit.run.transform_targets(functools.partial(estimator._encode, classes))
+        parts = [block for block in fit.run.pilot(fit.run.n_samples, 0).map(_parts)]
+    X, y, weights = zip(*parts)
+    weight = None if weights[0] is None else np.concatenate(weights)
+    if weight is not None and not weight.any():
+        raise ValueError("sample_weight_val is 0 for all rows of X_val; give some of them a weight above 0.")
+    if hasattr(X[0], "indptr"):
+        from scipy import sparse
+
+        return Piece(0, sparse.vstack(X, format="csr"), np.concatenate(y), weight)
+    return Piece(0, np.concatenate(X), np.concatenate(y), weight)
+
+
+def _parts(block):
+    return block.X, block.y, block.weight
+
+
+is_stochastic = available_if(lambda estimator: estimator._check_solver())

@@ -1,0 +1,162 @@
+"""Brings units together that lie on several ranks: each belongs to one of them, which is sent the others' rows."""
+
+import itertools
+
+import numpy as np
+from scipy import sparse
+
+from daskdml.training.rows import HeldRows, Piece
+
+
+def meet(pieces, schedule, comm):
+    """Return the rows of the units that this rank owns, and the numbers of these units.
+
+    A unit belongs to the rank that holds its first row. Where strata are cut from a random order of all rows, ranks own
+    equal ranges of units instead, and nearly all rows travel, once.
+
+    Parameters
+    ----------
+    pieces : list of Piece
+        Of this rank; every row is held by exactly one.
+    schedule : Schedule
+    comm : Comm
+
+    Returns
+    -------
+    HeldRows
+        By their numbers in the order that strata are cut from; of one rank by their own.
+    units : ndarray of int64
+    """
+    if comm.size == 1:
+        return HeldRows(pieces), np.arange(schedule.n_units)
+    pieces = _joined(pieces)
+    own = np.array([(piece.start, piece.start + piece.X.shape[0]) for piece in pieces], np.int64).reshape(-1, 2)
+    if schedule.is_mixed:
+        return _deal(pieces, own, schedule, comm)
+    spans = comm.allgather(own)
+    rank_of = {}  # of the first row of a unit
+    starts = np.concatenate([part[:, 0] for part in spans])
+    holders = np.repeat(np.arange(comm.size), [len(part) for part in spans])
+    order = np.argsort(starts)
+    starts, holders = starts[order], holders[order]
+    firsts = schedule.unit_spans(np.arange(schedule.n_units))
+    rank_of = holders[np.searchsorted(starts, firsts[0], side="right") - 1]
+    kept = []
+    for holder, span in ((rank, span) for rank in range(comm.size) for span in spans[rank].tolist()):
+        for first, stop, owner in _cut(span, schedule, rank_of):
+            mine = holder == comm.rank
+            if mine or owner == comm.rank:
+                piece = next(piece.rows(first, stop) for piece in pieces if piece.start == span[0]) if mine else None
+                if owner != holder:
+                    piece = _send(piece, owner, comm) if mine else _receive(first, holder, comm)
+                kept += [piece] if piece is not None else []
+    units = np.flatnonzero((rank_of == comm.rank) & (firsts[1] > firsts[0]))
+    return HeldRows(_joined(kept)), units
+
+
+def _cut(span, schedule, rank_of):
+    """Yield (first, stop, owner) of the runs of units of one owner that a span of rows holds."""
+    first, stop = span
+    units = np.arange(schedule.unit_of([first])[0], schedule.unit_of([stop - 1])[0] + 1)
+    begin, end = schedule.unit_spans(units)
+    units, begin, end = (part[end > begin] for part in (units, begin, end))
+    owners = rank_of[units]
+    edges = [0, *(np.flatnonzero(np.diff(owners)) + 1).tolist(), len(units)]
+    for a, b in itertools.pairwise(edges):
+        yield max(int(begin[a]), first), min(int(end[b - 1]), stop), int(owners[a])
+
+
+def _joined(pieces):
+    """Put pieces together whose rows follow each other in memory as well: the blocks of one chunk."""
+    found = []
+    for piece in sorted(pieces, key=lambda piece: piece.start):
+        if found and _follows(found[-1], piece):
+            last = found.pop()
+            n = last.X.shape[0] + piece.X.shape[0]
+            X = np.lib.stride_tricks.as_strided(last.X, (n, last.X.shape[1]), last.X.strides, writeable=False)
+            weight = None if piece.weight is None else np.concatenate([last.weight, piece.weight])
+            piece = Piece(last.start, X, np.concatenate([last.y, piece.y]), weight)
+        found.append(piece)
+    return found
+
+
+def _follows(last, piece):
+    n = last.X.shape[0]
+    if last.start + n != piece.start or hasattr(piece.X, "indptr"):
+        return False
+    # Of one array: memory that merely lies side by side may belong to two owners.
+    same = _owner(last.X) is _owner(piece.X)
+    return same and last.X.strides == piece.X.strides and last.X.ctypes.data + n * last.X.strides[0] == piece.X.ctypes.data
+
+
+def _owner(array):
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def _deal(pieces, own, schedule, comm):
+    """Send every row to the owner of its unit in the random order."""
+    edges = schedule.n_units * np.arange(comm.size + 1) // comm.size
+    numbers = np.concatenate([np.arange(a, b) for a, b in own]) if len(own) else np.empty(0, np.int64)
+    places = schedule.mix(numbers)
+    owners = np.searchsorted(edges, schedule.unit_of(places), side="right") - 1
+    held, here = HeldRows(pieces), {}
+    for to in range(comm.size):
+        rows = np.flatnonzero(owners == to)
+        rows = rows[np.argsort(places[rows])]
+        piece = Piece(0, None, None, None)
+        if len(rows):
+            found = held.select(numbers[rows])
+            X = None if held.is_sparse else np.empty((len(rows), held.n_features), held.dtype)
+            piece = Piece(0, found.X(0, len(rows), X), found.y, found.weight)
+        if to == comm.rank:
+            here = places[rows], piece
+        else:
+            comm.send(to, places[rows])
+            _send(piece, to, comm)
+    found = [here if r == comm.rank else (comm.receive(r), _receive(0, r, comm)) for r in range(comm.size)]
+    units = np.arange(edges[comm.rank], edges[comm.rank + 1])
+    first, stop = schedule.unit_spans(units)
+    return HeldRows([_ordered(found)] if len(units) else []), units[stop > first]
+
+
+def _ordered(found):
+    """Return rows that came from all ranks as one piece, in their new order."""
+    found = [(places, piece) for places, piece in found if len(places)]
+    places, pieces = np.concatenate([part[0] for part in found]), [part[1] for part in found]
+    order = np.argsort(places)
+    y = np.concatenate([piece.y for piece in pieces])[order]
+    weight = None if pieces[0].weight is None else np.concatenate([piece.weight for piece in pieces])[order]
+    if hasattr(pieces[0].X, "indptr"):
+        X = sparse.vstack([piece.X for piece in pieces], format="csr")[order]
+    else:
+        X = np.empty((len(places), pieces[0].X.shape[1]), pieces[0].X.dtype)
+        rank, at = np.empty(len(places), np.int64), 0
+        rank[order] = np.arange(len(places))
+        for piece in pieces:
+            X[rank[at : at + piece.X.shape[0]]] = piece.X
+            at += piece.X.shape[0]
+    return Piece(int(places[order[0]]), X, y, weight)
+
+
+def _send(piece, to, comm):
+    """Send a piece as arrays; returns None."""
+    X = piece.X
+    is_sparse = hasattr(X, "indptr")
+    parts = [] if X is None else [X.data, X.indices, X.indptr] if is_sparse else [X]
+    shape = (0, 0) if X is None else X.shape
+    comm.send(to, np.array([len(parts), piece.weight is not None, *shape], np.int64))
+    if parts:
+        for part in (*parts, piece.y, *([] if piece.weight is None else [piece.weight])):
+            comm.send(to, part)
+
+
+def _receive(start, source, comm):
+    n_parts, has_weight, *shape = comm.receive(source).tolist()
+    if not n_parts:
+        return Piece(start, np.empty(shape), np.empty(0), None)
+    parts = [comm.receive(source) for _ in range(n_parts)]
+    X = parts[0] if n_parts == 1 else sparse.csr_array(tuple(parts), shape=tuple(shape))
+    y = comm.receive(source)
+    return Piece(start, X, y, comm.receive(source) if has_weight else None)

@@ -1,0 +1,177 @@
+"""What one rank does: gradients of its share of a batch, and the step that all ranks take alike."""
+
+import functools
+import queue
+import time
+
+import numpy as np
+
+from daskdml.training.meeting import meet
+from daskdml.training.rows import pieces_of
+from daskdml.utils.fold import Fold
+
+EXTRAS = 3  # behind a gradient: sum of losses, of weights, and rows
+
+
+class Replica:
+    """The rows of a rank, and its copy of the parameters while a step is under way.
+
+    Parameters
+    ----------
+    training : Training
+    blocks : list of Block
+    n_threads : int
+    each : callable of (n_items, work)
+        Calls ``work(i)`` for each, on all threads.
+
+    Attributes
+    ----------
+    theta : ndarray of shape (n_params,)
+    moments : list of ndarray
+    memory : dict
+        What a strategy remembers from update to update; a new group begins without.
+    n_micro : int
+        Micro-batches of the update at hand, of all ranks.
+    """
+
+    def __init__(self, training, blocks, n_threads, each):
+        self.training, self.each, self.n_threads = training, each, n_threads
+        self.rows, self.memory = None, {}
+        self._pieces = pieces_of(blocks)
+        self.theta, self.moments = None, None
+        self._spare, self._work = queue.SimpleQueue(), queue.SimpleQueue()
+        self._seconds = {}
+
+    def meet(self, comm):
+        """Bring units together, once."""
+        if self.rows is None:
+            schedule = self.training.schedule
+            self.rows, self.units = meet(self._pieces, schedule, comm)
+            self._pieces, self._is_alone = None, comm.size == 1
+            self._owns = np.zeros(schedule.n_units, bool)
+            self._owns[self.units] = True
+
+    def open(self, state, first, stop):
+        """Take over a state and prepare the rows of some batches."""
+        if self.theta is None:
+            self.theta, self.moments = state.theta.copy(), [moment.copy() for moment in state.moments]
+        else:
+            np.copyto(self.theta, state.theta)
+            for own, moment in zip(self.moments, state.moments):
+                np.copyto(own, moment)
+        self.rate, self.n_updates, self.loss_sum = state.rate, state.n_updates, state.loss_sum
+        self._first = first
+        schedule = self.training.schedule
+        batches, _, units, places = schedule.slices(state.age, first, stop)
+        self._edges = np.searchsorted(batches, np.arange(first, stop + 1))
+        own = self._owns[units]
+        self._numbers = np.flatnonzero(own)  # of own slices among all
+        rows, self._row_edges = schedule.rows_of(state.age, units[own], places[own])
+        self._selection = self.select(rows) if len(rows) else None
+
+    def select(self, rows):
+        """Return a `Selection` of rows by their numbers in the order that strata are cut from."""
+        return self.rows.select(self.training.schedule.mix(rows, backwards=True) if self._is_alone else rows)
+
+    def close(self, state, batch):
+        """Return the state after some batches."""
+        return state._replace(
+            theta=self.theta.copy(), moments=tuple(moment.copy() for moment in self.moments), batch=batch,
+            n_updates=self.n_updates, loss_sum=self.loss_sum,
+        )  # fmt: skip
+
+    def gradients(self, first, stop):
+        """Return the `Fold` of this rank's micro-batches of some batches: gradients, and `EXTRAS` behind them."""
+        started = time.perf_counter()
+        begin, end = self._edges[[first - self._first, stop - self._first]]
+        a, b = np.searchsorted(self._numbers, [begin, end])
+        fold = Fold(int(end - begin), self._add)
+
+        def work(i):
+            fold.add(int(self._numbers[a + i] - begin), self._micro_batch(a + i))
+
+        self.each(b - a, work)
+        self.charge("compute", started)
+        return fold
+
+    def _micro_batch(self, i):
+        objective, schedule = self.training.objective, self.training.schedule
+        n_rows = schedule.micro_rows
+        try:
+            work = self._work.get_nowait()
+        except queue.Empty:
+            is_sparse = self.rows.is_sparse
+            X = None if is_sparse else np.empty((n_rows, self.rows.n_features), objective.dtype)
+            work = objective.workspace(n_rows), X
+        out, (workspace, X) = self.spare(), work
+        first, stop = self._row_edges[i : i + 2]
+        selection, d = self._selection, objective.n_params
+        X = selection.X(first, stop, X)
+        y = selection.y[first:stop]
+        weight = None if selection.weight is None else selection.weight[first:stop]
+        value = objective.gradient(self.theta, X, y, weight, out[:d], workspace)
+        out[d:] = (
+            objective.scikit_learn_loss(value, y, weight), len(y) if weight is None else weight.sum(), len(y)
+        )  # fmt: skip
+        self._work.put(work)
+        return out
+
+    @functools.cached_property
+    def like(self):
+        """An array of the shape and dtype of a gradient and what stands behind it."""
+        return np.empty(self.training.objective.n_params + EXTRAS, self.training.objective.dtype)
+
+    def spare(self):
+        """Return an array for a gradient and what stands behind it."""
+        try:
+            return self._spare.get_nowait()
+        except queue.Empty:
+            return np.empty_like(self.like)
+
+    def _add(self, left, right):
+        """Add up into whichever array is this rank's own; those that came from other ranks are read-only."""
+        if not left.flags.writeable:
+            out = right if right.flags.writeable else None
+            return np.add(left, right, out=out)
+        np.add(left, right, out=left)
+        if right.flags.writeable:
+            self._spare.put(right)
+        return left
+
+    def update(self, total, factor=1.0):
+        """Step along a gradient.
+
+        Parameters
+        ----------
+        total : ndarray of shape (n_params + EXTRAS,)
+            Summed over a batch.
+        factor : float, default 1.0
+            Of the learning rate.
+        """
+        started, objective = time.perf_counter(), self.training.objective
+        d = objective.n_params
+        value, weight, n_rows = total[d:].astype(np.float64).tolist()
+        if weight > 0:
+            strength = objective.alpha
+            norm = 0.0
+            if strength:
+                coefs = self.theta[: objective.n_decayed]
+                norm = 0.5 * strength * float(np.dot(coefs, coefs))
+            self.loss_sum += (value + norm) / weight * n_rows
+            self.n_updates += 1
+            decay = objective.n_decayed, strength, 1.0 / weight
+            transform = self.training.transform
+            transform.step(
+                self.theta, total[:d], self.moments, self.rate * factor, self.n_updates, decay, self.each
+            )  # fmt: skip
+        self._spare.put(total)
+        self.charge("update", started)
+
+    def charge(self, phase, started):
+        """Add the seconds since ``started`` to a phase."""
+        self._seconds[phase] = self._seconds.get(phase, 0.0) + time.perf_counter() - started
+
+    def take_seconds(self):
+        """Return the seconds of all phases since the last call."""
+        found, self._seconds = self._seconds, {}
+        return found

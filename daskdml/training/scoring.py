@@ -1,0 +1,79 @@
+"""Scores of rows that are not trained on: accuracy or R², the same bits for any number of ranks."""
+
+import numpy as np
+
+ROWS = 1024  # scored at once
+
+
+def score(training, replica, theta, comm):
+    """Return accuracy or R² of the held-out or given rows.
+
+    Parameters
+    ----------
+    training : Training
+    replica : Replica
+    theta : ndarray of shape (n_params,)
+    comm : Comm
+
+    Returns
+    -------
+    float
+        Not a number if a prediction is none.
+    """
+    if training.given is not None:
+        n = -(-len(training.given.y) // ROWS)
+        sums = {i: _sums_of(training, theta, _given_rows(training.given, i)) for i in range(comm.rank, n, comm.size)}
+    else:
+        schedule, sums = training.schedule, {}
+        first, stop = schedule.unit_spans(np.arange(schedule.n_units))
+        number = np.cumsum(stop > first) - 1  # of units that have rows
+        n = int(number[-1]) + 1
+        for unit in replica.units.tolist():
+            rows = schedule.held_rows(unit)
+            sums[int(number[unit])] = np.zeros(_length(training))
+            if len(rows):
+                selection = replica.select(rows)
+                X = None if replica.rows.is_sparse else np.empty((len(rows), replica.rows.n_features), replica.rows.dtype)
+                found = selection.X(0, len(rows), X), selection.y, selection.weight
+                sums[int(number[unit])] = _sums_of(training, theta, found)
+    total = comm.allreduce_blocks(sums, n_blocks=n, like=np.zeros(_length(training)))
+    return _finish(training, total)
+
+
+def _given_rows(given, i):
+    part = slice(i * ROWS, (i + 1) * ROWS)
+    return given.X[part], given.y[part], None if given.weight is None else given.weight[part]
+
+
+def _length(training):
+    return 2 if training.kind != "values" else 1 + 3 * training.objective.sizes[-1]
+
+
+def _sums_of(training, theta, rows):
+    X, y, weight = rows
+    raw = training.objective.raw(theta, X).astype(np.float64)
+    weight = np.ones(len(raw)) if weight is None else weight
+    if training.kind == "values":
+        truth = np.reshape(y, raw.shape) - training.center
+        with np.errstate(over="ignore", invalid="ignore"):
+            error = truth + training.center - training.objective.loss.predict(raw)
+            parts = weight @ truth, weight @ truth**2, weight @ error**2
+        return np.concatenate([[weight.sum()], *parts])
+    if training.kind == "labels":
+        right = ((raw > 0) == (np.reshape(y, raw.shape) > 0)).all(axis=1)
+    elif raw.shape[1] == 1:
+        right = (raw[:, 0] > 0) == (np.ravel(y) > 0)
+    else:
+        right = raw.argmax(axis=1) == y
+    right = np.where(np.isfinite(raw).all(axis=1), right, np.nan)
+    return np.array([weight @ right, weight.sum()])
+
+
+def _finish(training, total):
+    if training.kind != "values":
+        return float(total[0] / total[1]) if total[1] > 0 else float("nan")
+    weight, (mean, square, error) = total[0], total[1:].reshape(3, -1)
+    spread = square - mean**2 / weight
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scores = np.where(spread > 0, 1.0 - error / spread, np.where(error > 0, 0.0, 1.0))
+    return float(np.where(np.isfinite(error), scores, np.nan).mean())

@@ -1,0 +1,61 @@
+"""What all ranks know of a training: parameters, moments, and how it went so far."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskdml.utils.portable import portable
+
+
+@portable
+class TrainingState(NamedTuple):
+    """A training between two batches, the same on every rank.
+
+    Attributes
+    ----------
+    theta : ndarray of shape (n_params,)
+    moments : tuple of ndarray of shape (n_params,)
+    rate : float
+        Of learning, before what a strategy or a warm-up makes of it.
+    epoch, batch : int
+        Epochs of this fit that are over, and batches of the next one.
+    age, n_updates, n_seen : int
+        Epochs, updates and rows of all fits that went on from each other.
+    loss_sum : float
+        Of the epoch so far: mean loss times rows, with the penalty.
+    losses, scores : tuple of float
+        By epochs, of all fits.
+    best_loss, best_score : float
+    best_theta : ndarray or None
+    n_idle : int
+        Epochs in a row that were no better.
+    stopped_because : str
+        Empty while it goes on.
+    seconds : dict
+        Of one rank: "compute", "encode", "wait", "score".
+    trace : tuple of (seconds, rounds, bytes)
+        After each epoch of this fit.
+    n_rounds, bytes_sent : int
+        Of one rank.
+    """
+
+    theta: Any
+    moments: tuple
+    rate: float
+    epoch: int = 0
+    batch: int = 0
+    age: int = 0
+    n_updates: int = 0
+    n_seen: int = 0
+    loss_sum: float = 0.0
+    losses: tuple = ()
+    scores: tuple = ()
+    best_loss: float = np.inf
+    best_score: float = -np.inf
+    best_theta: Any = None
+    n_idle: int = 0
+    stopped_because: str = ""
+    seconds: Any = None
+    trace: tuple = ()
+    n_rounds: int = 0
+    bytes_sent: int = 0

@@ -1,0 +1,142 @@
+"""Training by batches: what happens in a step, and at the end of an epoch."""
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskdml.training.replica import Replica
+from daskdml.training.scoring import score
+
+STEP_FLOPS = 2e9  # of a step: some tens of milliseconds, which is what a death costs and a copy of the state does not
+SMALLEST_RATE = 1e-6
+
+
+class Training(NamedTuple):
+    """What is trained, and how; the same on every rank.
+
+    Attributes
+    ----------
+    objective : daskdml.objectives.network.Network
+    schedule : Schedule
+    transform : daskdml.solvers.descent transform
+    strategy : daskdml.strategies
+    max_epochs : int
+    tol : float
+    patience : float
+        Epochs that may be no better.
+    rates : Rates
+    kind : {"classes", "labels", "values"}
+        What is scored: how many classes are right, rows of labels of which all are, or R².
+    scores : bool
+        Whether rows that are not trained on are scored after each epoch.
+    is_judged_by_score : bool
+        Whether an epoch is judged by that score instead of its loss.
+    given : Piece or None
+        Such rows, where they are not held out.
+    center : ndarray or float
+        About the mean of y, that sums of squares are taken around.
+    """
+
+    objective: Any
+    schedule: Any
+    transform: Any
+    strategy: Any
+    max_epochs: int
+    tol: float
+    patience: float
+    rates: Any
+    kind: str = "classes"
+    scores: bool = False
+    is_judged_by_score: bool = False
+    given: Any = None
+    center: Any = 0.0
+
+    def replica(self, blocks, n_threads, each):
+        """Return what a rank holds."""
+        return Replica(self, blocks, n_threads, each)
+
+    def is_done(self, state):
+        """Tell whether the training is over."""
+        return bool(state.stopped_because) or state.epoch >= self.max_epochs
+
+    @property
+    def batches_per_step(self):
+        """Batches of a superstep, in whole updates."""
+        schedule, each = self.schedule, self.strategy.batches_per_update
+        flops = 6.0 * self.objective.n_decayed * schedule.n_micro * schedule.micro_rows * each
+        return each * int(np.clip(STEP_FLOPS / flops, 1, 4096))
+
+    def step(self, state, replica, comm):
+        """Go on by some batches; at the end of an epoch judge it."""
+        started, rounds, sent = time.perf_counter(), comm.rounds, comm.bytes_sent
+        replica.meet(comm)
+        first = state.batch
+        stop = min(first + self.batches_per_step, self.schedule.n_batches)
+        replica.open(state, first, stop)
+        self.strategy.advance(replica, comm, first, stop)
+        state = replica.close(state, stop)
+        if not np.isfinite(state.loss_sum):
+            return state._replace(stopped_because="not finite")
+        if stop == self.schedule.n_batches:
+            state = self._end_epoch(state, replica, comm)
+        seconds = dict(state.seconds or {})
+        for phase, taken in {**replica.take_seconds(), "all": time.perf_counter() - started}.items():
+            seconds[phase] = seconds.get(phase, 0.0) + taken
+        state = state._replace(
+            seconds=seconds, n_rounds=state.n_rounds + comm.rounds - rounds,
+            bytes_sent=state.bytes_sent + comm.bytes_sent - sent,
+        )  # fmt: skip
+        if state.batch == 0:
+            state = state._replace(trace=(*state.trace, (seconds["all"], state.n_rounds, state.bytes_sent)))
+        return state
+
+    def _end_epoch(self, state, replica, comm):
+        n = self.schedule.n_trained
+        loss = state.loss_sum / n
+        state = state._replace(
+            epoch=state.epoch + 1, batch=0, age=state.age + 1, n_seen=state.n_seen + n, loss_sum=0.0,
+            losses=(*state.losses, loss),
+        )  # fmt: skip
+        if not np.isfinite(state.theta).all():
+            return state._replace(stopped_because="not finite")
+        if self.scores:
+            found = score(self, replica, state.theta, comm)
+            state = state._replace(scores=(*state.scores, found))
+        if self.is_judged_by_score:
+            is_better = found >= state.best_score + self.tol
+            if found > state.best_score:
+                state = state._replace(best_score=found, best_theta=state.theta)
+        else:
+            is_better = loss <= state.best_loss - self.tol
+            state = state._replace(best_loss=min(loss, state.best_loss))
+        state = state._replace(n_idle=0 if is_better else state.n_idle + 1, rate=self.rates.after_epoch(state))
+        if state.n_idle > self.patience:
+            rate = self.rates.when_idle(state.rate)
+            if rate is None:
+                return state._replace(stopped_because="no improvement")
+            state = state._replace(rate=rate, n_idle=0)
+        return state
+
+
+class Rates(NamedTuple):
+    """How the learning rate goes on, as scikit-learn has it.
+
+    Attributes
+    ----------
+    first : float
+    kind : {"constant", "invscaling", "adaptive"}
+    power : float
+    """
+
+    first: float
+    kind: str = "constant"
+    power: float = 0.5
+
+    def after_epoch(self, state):
+        """Return the rate after an epoch."""
+        return self.first / (state.n_seen + 1) ** self.power if self.kind == "invscaling" else state.rate
+
+    def when_idle(self, rate):
+        """Return the rate to go on with where epochs get no better, or None to stop."""
+        return rate / 5.0 if self.kind == "adaptive" and rate > SMALLEST_RATE else None
