@@ -5,6 +5,7 @@ from daskdml.comm.collectives import (
     TOPOLOGIES,
     allgather,
     allreduce,
+    among,
     barrier,
     broadcast,
     choose_topology,
@@ -12,6 +13,7 @@ from daskdml.comm.collectives import (
     vote,
 )
 from daskdml.comm.exchange import exchange
+from daskdml.comm.gossip import gossip
 from daskdml.comm.values import allreduce_values, broadcast_value, gather_values
 
 __all__ = [
@@ -20,12 +22,14 @@ __all__ = [
     "allreduce",
     "allreduce_blocks",
     "allreduce_values",
+    "among",
     "barrier",
     "broadcast",
     "broadcast_value",
     "choose_topology",
     "exchange",
     "gather_values",
+    "gossip",
     "reduce_scatter",
     "vote",
 ]

@@ -64,7 +64,7 @@ def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None):
 
 def is_sliced(size, n_bytes):
     """Tell whether each rank folds one slice of a value of so many bytes."""
-    return size > 2 and n_bytes >= SLICED_BYTES
+    return size > 1 and n_bytes >= SLICED_BYTES
 
 
 def bytes_sent(size, n_bytes, branches):

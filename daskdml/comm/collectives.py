@@ -92,7 +92,7 @@ def broadcast(rank, size, x, root=0):
     """Give the array of rank ``root`` to every rank; the others' ``x`` is not read."""
     moved = (rank - root) % size
     packet = (yield Seal(x)) if moved == 0 else None
-    return (yield from _relabelled(tree.hand_down(moved, size, packet), size, root))
+    return (yield from among([(r + root) % size for r in range(size)], tree.hand_down(moved, size, packet)))
 
 
 def barrier(rank, size):
@@ -105,8 +105,8 @@ def vote(rank, size, flag):
     return bool((yield from allreduce(rank, size, np.array([flag], dtype=np.uint8), operation="max"))[0])
 
 
-def _relabelled(moves, size, root):
-    """Carry out moves among ranks that are counted from ``root``."""
+def among(members, moves):
+    """Carry out moves among some of the ranks, that of rank k in the moves being ``members[k]``."""
     answer = None
     while True:
         try:
@@ -114,7 +114,7 @@ def _relabelled(moves, size, root):
         except StopIteration as done:
             return done.value
         if hasattr(move, "to"):
-            move = move._replace(to=(move.to + root) % size)
+            move = move._replace(to=members[move.to])
         elif hasattr(move, "source"):
-            move = move._replace(source=(move.source + root) % size)
+            move = move._replace(source=members[move.source])
         answer = yield move

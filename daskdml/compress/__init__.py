@@ -21,6 +21,9 @@ from daskdml.compress.one_bit import OneBit
 from daskdml.compress.packet import Packet
 from daskdml.compress.power_sgd import PowerSGD
 from daskdml.compress.qsgd import QSGD
+from daskdml.compress.rows import SignificantRows
 from daskdml.compress.sparse import RandomK, TopK
 
-__all__ = ["FP16", "QSGD", "ErrorFeedback", "Identity", "OneBit", "Packet", "PowerSGD", "RandomK", "TopK"]
+__all__ = [
+    "FP16", "QSGD", "ErrorFeedback", "Identity", "OneBit", "Packet", "PowerSGD", "RandomK", "SignificantRows", "TopK",
+]  # fmt: skip

@@ -109,7 +109,7 @@ class TrainedNetwork(BaseEstimator):
         strategy = AllReduce() if self.strategy is None else self.strategy
         if not hasattr(strategy, "advance"):
             raise ValueError(f"strategy must be one of daskdml.strategies or None, got {self.strategy!r}.")
-        strategy.check(self.solver)
+        strategy.check(self)
         if self.solver == "lbfgs" and (has_given or self.strategy is not None):
             what = "validation rows" if has_given else "a strategy"
             raise ValueError(f"solver='lbfgs' looks at all rows in each step and has no use for {what}.")
@@ -188,7 +188,8 @@ class TrainedNetwork(BaseEstimator):
         is_mixed = bool(self.shuffle) and (self.shuffle == "rows" or n * row_bytes <= MIXED_BYTES)
         held_out = self.validation_fraction if self.early_stopping and given is None else 0.0
         schedule = Schedule.of(
-            n, batch_size, seed, is_shuffled=bool(self.shuffle), is_mixed=is_mixed, held_out=held_out
+            n, batch_size, seed, is_shuffled=bool(self.shuffle), is_mixed=is_mixed, held_out=held_out,
+            least=min(run.n_ranks, batch_size) if strategy.is_local else 1,
         )  # fmt: skip
         if held_out and n - schedule.n_trained < 2:
             raise ValueError(
@@ -237,6 +238,7 @@ class TrainedNetwork(BaseEstimator):
         fit.report.phases = {phase: taken for phase, taken in seconds.items() if phase != "all"}
         fit.report.counts = {
             "updates": state.n_updates, "rounds": state.n_rounds, "bytes sent": state.bytes_sent,
+            "memories lost": state.n_lost,
         }  # fmt: skip
         has_converged = bool(state.stopped_because) or is_incremental
         fit.close(

@@ -100,6 +100,11 @@ class LocalRun(Run):
             program.n_threads, n_ranks = self.n_threads, 1
         return run_threads(program, self._blocks, self.meta, n_ranks, step=step, state=state, **options).state
 
+    @property
+    def n_ranks(self):
+        cluster = simulation.get()
+        return 1 if cluster is None else cluster.n_workers
+
     def close(self):
         self._chunks = self._blocks = self._sources = None
 

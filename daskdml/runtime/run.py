@@ -101,6 +101,11 @@ class Run(HasRoom):
         return self._first_blocks[-1] if self.lengths else 0
 
     @property
+    def n_ranks(self):
+        """Ranks that a program which shares threads begins with."""
+        return self.n_workers
+
+    @property
     def threads_per_worker(self):
         """Threads of each process that computes blocks."""
         return self.n_threads

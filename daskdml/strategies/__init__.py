@@ -1,10 +1,12 @@
 """How ranks that train together communicate: what a user hands to ``strategy=``.
 
 Conventions. A strategy is a scikit-learn estimator: it is cloned, searched over (``strategy__compression__ratio``) and
-never changed by a fit. What it remembers from batch to batch lies in ``replica.memory`` of each rank. It has
+never changed by a fit. What a rank remembers from batch to batch lies in ``replica.memory``, what all ranks know alike
+in ``replica.shared``, a dict that is replaced, which outlives deaths. It has
 
-* ``check(solver)``, which refuses parameters, and combinations that cannot be right;
-* ``batches_per_update``;
+* ``check(estimator)``, which refuses parameters, and combinations that cannot be right, and warns of risky ones;
+* ``is_local``, whether ranks learn from their own rows for a while; ``remembers``, whether a rank knows what others do
+  not, which its death loses; ``batches_per_update``;
 * ``advance(replica, comm, first, stop)``: train on batches ``first`` to ``stop - 1``; all ranks have the same
   ``replica.theta`` and moments before and after it.
 
@@ -12,5 +14,6 @@ To add a strategy: one file like these, one line below.
 """
 
 from daskdml.strategies._all_reduce import AllReduce
+from daskdml.strategies._local_sgd import LocalSGD, OuterStep
 
-__all__ = ["AllReduce"]
+__all__ = ["AllReduce", "LocalSGD", "OuterStep"]

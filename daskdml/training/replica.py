@@ -29,27 +29,31 @@ class Replica:
     theta : ndarray of shape (n_params,)
     moments : list of ndarray
     memory : dict
-        What a strategy remembers from update to update; a new group begins without.
-    n_micro : int
-        Micro-batches of the update at hand, of all ranks.
+        What a strategy remembers of this rank from update to update; a new group begins without.
+    shared : dict
+        What it remembers on all ranks alike: part of the state.
+    own_loss : float
+        Of losses that no other rank knows of yet.
     """
 
     def __init__(self, training, blocks, n_threads, each):
         self.training, self.each, self.n_threads = training, each, n_threads
-        self.rows, self.memory = None, {}
+        self.rows, self.memory, self.shared, self.own_loss = None, {}, {}, 0.0
         self._pieces = pieces_of(blocks)
         self.theta, self.moments = None, None
         self._spare, self._work = queue.SimpleQueue(), queue.SimpleQueue()
         self._seconds = {}
 
     def meet(self, comm):
-        """Bring units together, once."""
-        if self.rows is None:
+        """Bring units together, once; return whether it was now."""
+        is_now = self.rows is None
+        if is_now:
             schedule = self.training.schedule
             self.rows, self.units = meet(self._pieces, schedule, comm)
             self._pieces, self._is_alone = None, comm.size == 1
             self._owns = np.zeros(schedule.n_units, bool)
             self._owns[self.units] = True
+        return is_now
 
     def open(self, state, first, stop):
         """Take over a state and prepare the rows of some batches."""
@@ -60,6 +64,7 @@ class Replica:
             for own, moment in zip(self.moments, state.moments):
                 np.copyto(own, moment)
         self.rate, self.n_updates, self.loss_sum = state.rate, state.n_updates, state.loss_sum
+        self.shared, self.own_loss = state.shared or {}, 0.0
         self._first = first
         schedule = self.training.schedule
         batches, _, units, places = schedule.slices(state.age, first, stop)
@@ -77,7 +82,7 @@ class Replica:
         """Return the state after some batches."""
         return state._replace(
             theta=self.theta.copy(), moments=tuple(moment.copy() for moment in self.moments), batch=batch,
-            n_updates=self.n_updates, loss_sum=self.loss_sum,
+            n_updates=self.n_updates, loss_sum=self.loss_sum, shared=self.shared,
         )  # fmt: skip
 
     def gradients(self, first, stop):
@@ -120,6 +125,26 @@ class Replica:
     def like(self):
         """An array of the shape and dtype of a gradient and what stands behind it."""
         return np.empty(self.training.objective.n_params + EXTRAS, self.training.objective.dtype)
+
+    @property
+    def n_decayed(self):
+        """Coefficients, which stand first in theta."""
+        return self.training.objective.n_decayed
+
+    @functools.cached_property
+    def layers(self):
+        """Where the coefficients of each layer stand in theta, and their shapes."""
+        edges = np.cumsum([0, *(int(np.prod(shape)) for shape in self.training.objective.shapes)])
+        return [
+            (slice(int(a), int(b)), shape) for a, b, shape in zip(edges, edges[1:], self.training.objective.shapes)
+        ]  # fmt: skip
+
+    def sum_of(self, fold):
+        """Return the sum of what a fold has so far: this rank's part, zeros where it has none."""
+        parts = [fold.nodes[node] for node in sorted(fold.nodes)]
+        if not parts:
+            return np.zeros_like(self.like)
+        return functools.reduce(self._add, parts)
 
     def spare(self):
         """Return an array for a gradient and what stands behind it."""

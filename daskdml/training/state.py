@@ -37,6 +37,10 @@ class TrainingState(NamedTuple):
         After each epoch of this fit.
     n_rounds, bytes_sent : int
         Of one rank.
+    n_lost : int
+        How often a group began without what its ranks had remembered.
+    shared : dict or None
+        What a strategy remembers on all ranks alike.
     """
 
     theta: Any
@@ -59,3 +63,5 @@ class TrainingState(NamedTuple):
     trace: tuple = ()
     n_rounds: int = 0
     bytes_sent: int = 0
+    n_lost: int = 0
+    shared: Any = None

@@ -11,6 +11,7 @@ import numpy as np
 from daskdml.comm import collectives, values
 from daskdml.comm.blocks import allreduce_blocks
 from daskdml.comm.endpoint import Endpoint
+from daskdml.comm.gossip import gossip
 from daskdml.comm.moves import Open, Pass, Recv, Send
 from daskdml.utils.memory import Recycled
 
@@ -220,7 +221,9 @@ class Comm:
         self._topology, self.latency, self.bandwidth = topology, latency, bandwidth
         self._started = None
 
-    def allreduce(self, x, operation="sum", topology=None, compression=None, wait=True, copies=True):
+    def allreduce(
+        self, x, operation="sum", topology=None, compression=None, wait=True, copies=True, members=None
+    ):  # fmt: skip
         """Return the arrays of all ranks combined entry by entry; the bits depend on the number of ranks.
 
         Parameters
@@ -237,11 +240,14 @@ class Comm:
             for that hides the time on the way. It must ask before its next call.
         copies : bool, default True
             False for an array that nobody will write to again: ranks of one process may read it at any later time.
+        members : sequence of int, optional
+            Ranks, this one among them, that combine theirs alone, while the others do so in groups of their own.
         """
+        members = range(self.size) if members is None else members
         x, endpoint = self._numbers(x, operation, copies), Endpoint(compression)
         topology, exact = topology or self._topology, compression is None or compression.exact
         if topology == "auto":
-            topology = collectives.choose_topology(self.size, x.nbytes, self.latency, self.bandwidth, exact)
+            topology = collectives.choose_topology(len(members), x.nbytes, self.latency, self.bandwidth, exact)
         if compression is not None and compression.reduce_kind != "sum":
             raise ValueError(
                 f"{type(compression).__name__} cannot be added up on its way; use allreduce_codes, which returns the "
@@ -253,8 +259,8 @@ class Comm:
                 f"topology must be one of {', '.join(fit)}{'' if exact else ' with a lossy codec'}, got {topology!r}."
             )
         what = f"allreduce of {x.dtype} {x.shape}, {operation}, {topology}"
-        options = {"endpoint": endpoint, "topology": topology, "operation": operation}
-        started = self._start(what, collectives.allreduce, x, empty=self._recycled.empty, **options)
+        options = {"topology": topology, "operation": operation, "empty": self._recycled.empty}
+        started = self._start(what, _among, members, collectives.allreduce, x, endpoint=endpoint, **options)
         return started.finish() if wait else started
 
     def allreduce_codes(self, x, codec, state=None, topology=None):
@@ -390,6 +396,10 @@ class Comm:
         """
         self._transport.check(at_boundary)
 
+    def gossip(self, x):
+        """Return the mean of this rank's array and its two neighbours'; see `daskdml.comm.gossip.gossip`."""
+        return self._call(f"gossip of {x.dtype} {x.shape}", gossip, np.array(x))
+
     def barrier(self):
         """Wait until all ranks have come here."""
         self._call("barrier", collectives.barrier)
@@ -482,6 +492,12 @@ class Started:
         self.advance(may_wait=True)
         self._comm._started = None
         return self._value
+
+
+def _among(rank, size, members, collective, *args, **kwargs):
+    """Carry out a collective among some of the ranks."""
+    moves = collective(members.index(rank), len(members), *args, **kwargs)
+    return moves if len(members) == size else collectives.among(members, moves)
 
 
 def _refuse_none(values):
