@@ -25,8 +25,8 @@ PUBLIC = {
         DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor export_text plot_tree
     """,
     "daskdml.neural_network": "MLPClassifier MLPRegressor",
-    "daskdml.strategies": "AllReduce",
-    "daskdml.compress": "ErrorFeedback FP16 Identity OneBit Packet PowerSGD QSGD RandomK TopK",
+    "daskdml.strategies": "AllReduce LocalSGD OuterStep",
+    "daskdml.compress": "ErrorFeedback FP16 Identity OneBit Packet PowerSGD QSGD RandomK SignificantRows TopK",
     "daskdml.linear_model": "LinearRegression LogisticRegression Ridge",
     "daskdml.preprocessing": "OneHotEncoder StandardScaler TableEncoder",
     "daskdml.impute": "SimpleImputer",

@@ -43,6 +43,15 @@ class Codec(BaseEstimator):
         check_params(self, self._constraints)
         return None
 
+    def finer(self):
+        """Return a codec that leaves out less, or None for sending arrays as they are.
+
+        Returns
+        -------
+        Codec or None
+        """
+        return None
+
     def encode(self, x, state=None):
         """Return (packet, state).
 
@@ -69,7 +78,16 @@ class Codec(BaseEstimator):
         return Packet(self.name, x.shape, x.dtype.str, (*arrays, places, values)), state
 
     def decode(self, packet):
-        """Return the array of a packet, in its own dtype."""
+        """Return the array of a packet, in its own dtype.
+
+        Parameters
+        ----------
+        packet : Packet
+
+        Returns
+        -------
+        ndarray
+        """
         packet.check(self.name)
         *arrays, places, values = packet.arrays
         x = self._decode(arrays, packet.shape).astype(packet.dtype, order="C").reshape(packet.shape)

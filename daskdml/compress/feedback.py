@@ -55,26 +55,41 @@ class ErrorFeedback(Codec):
 
     @property
     def name(self):
+        """That of the codec."""
         return self.codec.name
 
     @property
     def reduce_kind(self):
+        """That of the codec."""
         return self.codec.reduce_kind
 
     @property
     def exact(self):
+        """Whether the codec is."""
         return self.codec.exact
 
     @property
     def unbiased(self):
+        """Whether its mean over draws is x."""
         return self.codec.exact  # what is sent depends on what was not
 
     @property
     def by_layer(self):
+        """Whether the codec asks for one layer at a time."""
         return self.codec.by_layer
 
     def start(self, seed=0):
-        """Check the parameters; return the state before the first array; see `Codec.start`."""
+        """Check the parameters; return the state before the first array.
+
+        Parameters
+        ----------
+        seed : int, default 0
+            See `Codec.start`.
+
+        Returns
+        -------
+        state : Remembered
+        """
         if self.codec.reduce_kind == "sum":
             raise ValueError(
                 f"ErrorFeedback remembers what a rank itself leaves out, but of {self.codec} each hop on the way "
@@ -83,16 +98,55 @@ class ErrorFeedback(Codec):
         return Remembered(None, self.codec.start(seed))
 
     def encode(self, x, state=None):
+        """Return (packet, state); see `Codec.encode`.
+
+        Parameters
+        ----------
+        x : ndarray of float
+        state : Remembered, optional
+
+        Returns
+        -------
+        packet : Packet
+        state : Remembered
+        """
         state = self.start() if state is None else state
         y = self._with_rest(x, state)
         packet, inner = self.codec.encode(y, state.inner)
         return packet, Remembered(_difference(y, self.codec.decode(packet)), inner)
 
     def decode(self, packet):
+        """Return the array of a packet.
+
+        Parameters
+        ----------
+        packet : Packet
+
+        Returns
+        -------
+        ndarray
+        """
         return self.codec.decode(packet)
 
     def rounds(self, x, state):
-        """Add up the arrays of all ranks by adding up codes; see `daskdml.compress`."""
+        """Add up the arrays of all ranks by adding up codes; see `daskdml.compress`.
+
+        Parameters
+        ----------
+        x : ndarray of float
+        state : object
+
+        Returns
+        -------
+        total, own : ndarray
+            What all ranks sent, and what this one did.
+        state : object
+
+        Yields
+        ------
+        ndarray
+            Is to be sent back as its sum over all ranks.
+        """
         y = self._with_rest(x, state)
         total, own, inner = yield from self.codec.rounds(y, state.inner)
         return total, own, Remembered(_difference(y, own), inner)

@@ -47,7 +47,16 @@ class FP16(Codec):
         return Packet(self.name, x.shape, x.dtype.str, (half, np.array([scale]))), state
 
     def decode(self, packet):
-        """Return the array of a packet, in its own dtype."""
+        """Return the array of a packet, in its own dtype.
+
+        Parameters
+        ----------
+        packet : Packet
+
+        Returns
+        -------
+        ndarray
+        """
         packet.check(self.name)
         half, scale = packet.arrays
         with np.errstate(over="ignore"):

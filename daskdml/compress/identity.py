@@ -37,6 +37,15 @@ class Identity(Codec):
         return Packet(self.name, x.shape, x.dtype.str, (x,)), state
 
     def decode(self, packet):
-        """Return the array of a packet."""
+        """Return the array of a packet.
+
+        Parameters
+        ----------
+        packet : Packet
+
+        Returns
+        -------
+        ndarray
+        """
         packet.check(self.name)
         return packet.arrays[0]

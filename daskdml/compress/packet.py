@@ -9,7 +9,7 @@ from daskdml.utils.portable import portable
 class Packet(NamedTuple):
     """An encoded array.
 
-    Parameters
+    Attributes
     ----------
     codec : str
         Name of the codec that can open it.
@@ -38,6 +38,12 @@ class Packet(NamedTuple):
         return sum(array.nbytes for array in self.arrays)
 
     def check(self, codec):
-        """Raise a ValueError if another codec made this packet."""
+        """Raise a ValueError if another codec made this packet.
+
+        Parameters
+        ----------
+        codec : str
+            The name it must have.
+        """
         if self.codec != codec:
             raise ValueError(f"A packet of codec {self.codec!r} cannot be opened by codec {codec!r}.")

@@ -61,7 +61,27 @@ class PowerSGD(Codec):
     def __init__(self, rank=2):
         self.rank = rank
 
+    def finer(self):
+        """Return a codec of twice the rank, or None from eight on.
+
+        Returns
+        -------
+        Codec or None
+        """
+        return PowerSGD(2 * self.rank) if self.rank < 8 else None
+
     def start(self, seed=0):
+        """Check the parameters; return the state before the first array.
+
+        Parameters
+        ----------
+        seed : int, default 0
+            See `Codec.start`.
+
+        Returns
+        -------
+        state : object
+        """
         super().start(seed)
         return Basis(seed)
 
@@ -81,7 +101,24 @@ class PowerSGD(Codec):
         return (P @ Q.T) * largest[0]
 
     def rounds(self, x, state):
-        """Add up the arrays of all ranks by adding up factors; see `daskdml.compress`."""
+        """Add up the arrays of all ranks by adding up factors; see `daskdml.compress`.
+
+        Parameters
+        ----------
+        x : ndarray of float
+        state : object
+
+        Returns
+        -------
+        total, own : ndarray
+            What all ranks sent, and what this one did.
+        state : object
+
+        Yields
+        ------
+        ndarray
+            Is to be sent back as its sum over all ranks.
+        """
         if not self._pays(x.shape):
             return (yield x), x, state
         matrix = x.reshape(len(x), -1)

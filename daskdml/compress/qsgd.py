@@ -65,7 +65,27 @@ class QSGD(Codec):
     def __init__(self, bits=8, bucket=512):
         self.bits, self.bucket = bits, bucket
 
+    def finer(self):
+        """Return a codec of twice the bits, or None from eight on.
+
+        Returns
+        -------
+        Codec or None
+        """
+        return QSGD(2 * self.bits, self.bucket) if self.bits < 8 else None
+
     def start(self, seed=0):
+        """Check the parameters; return the state before the first array.
+
+        Parameters
+        ----------
+        seed : int, default 0
+            See `Codec.start`.
+
+        Returns
+        -------
+        state : object
+        """
         super().start(seed)
         return Draws(seed)
 

@@ -41,6 +41,15 @@ class SignificantRows(Codec):
     def __init__(self, threshold=1.0):
         self.threshold = threshold
 
+    def finer(self):
+        """Return a codec of a quarter of the threshold, or None below a tenth.
+
+        Returns
+        -------
+        Codec or None
+        """
+        return SignificantRows(self.threshold / 4) if self.threshold > 0.1 else None
+
     def _encode(self, x, state):
         rows, largest = x.reshape(len(x), -1) if x.ndim and x.size else x.reshape(0, 1), largest_of(x)
         squares = np.square(rows / (largest or 1.0), dtype=np.float64).sum(axis=1)

@@ -43,6 +43,15 @@ class TopK(Codec):
     def __init__(self, ratio=0.01):
         self.ratio = ratio
 
+    def finer(self):
+        """Return a codec that sends four times as many, or None from an eighth on.
+
+        Returns
+        -------
+        Codec or None
+        """
+        return TopK(4 * self.ratio) if self.ratio < 0.125 else None
+
     def _encode(self, x, state):
         flat = x.reshape(-1)
         places = _largest(np.abs(flat), _count(self.ratio, flat.size))
@@ -87,7 +96,27 @@ class RandomK(Codec):
     def __init__(self, ratio=0.01):
         self.ratio = ratio
 
+    def finer(self):
+        """Return a codec that sends four times as many, or None from an eighth on.
+
+        Returns
+        -------
+        Codec or None
+        """
+        return RandomK(4 * self.ratio) if self.ratio < 0.125 else None
+
     def start(self, seed=0):
+        """Check the parameters; return the state before the first array.
+
+        Parameters
+        ----------
+        seed : int, default 0
+            See `Codec.start`.
+
+        Returns
+        -------
+        state : object
+        """
         super().start(seed)
         return Draws(seed)
 
@@ -102,7 +131,24 @@ class RandomK(Codec):
         return x
 
     def rounds(self, x, state):
-        """Add up the arrays of all ranks by adding up codes; see `daskdml.compress`."""
+        """Add up the arrays of all ranks by adding up codes; see `daskdml.compress`.
+
+        Parameters
+        ----------
+        x : ndarray of float
+        state : object
+
+        Returns
+        -------
+        total, own : ndarray
+            What all ranks sent, and what this one did.
+        state : object
+
+        Yields
+        ------
+        ndarray
+            Is to be sent back as its sum over all ranks.
+        """
         places = self._places(x.size, state)
         total, own = (np.zeros(x.size, x.dtype) for _ in range(2))
         own[places] = x.reshape(-1)[places]

@@ -3,7 +3,6 @@
 import ctypes
 import functools
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
@@ -26,6 +25,7 @@ def copy_pieces(sources, n_bytes, out):
 
     Examples
     --------
+    >>> import numpy as np
     >>> X, out = np.arange(6.0).reshape(3, 2), np.empty((2, 2))
     >>> copy_pieces(X.ctypes.data + 16 * np.array([2, 0]), np.full(2, 16), out)
     >>> out

@@ -46,7 +46,8 @@ def adam(theta, gradient, first, second, n_decayed, decay, scale, rate, beta_1, 
     -----
     D. Kingma, J. Ba, "Adam: A method for stochastic optimization", 2014, as scikit-learn has it.
     """
-    _compiled_adam(theta.dtype)(theta, gradient, first, second, n_decayed, decay, scale, rate, beta_1, beta_2, epsilon)
+    betas = beta_1, 1.0 - beta_1, beta_2, 1.0 - beta_2  # in float64: 1 - 0.999 has four digits in float32
+    _compiled_adam(theta.dtype)(theta, gradient, first, second, n_decayed, decay, scale, rate, *betas, epsilon)
 
 
 @functools.cache
@@ -58,7 +59,8 @@ def _compiled_momentum(dtype):
 @functools.cache
 def _compiled_adam(dtype):
     real, arrays = _types_of(dtype)
-    return build(_adam, types.void(*arrays, arrays[-1], i8, *[real] * 6))
+    # As written: with sums in another order the second moment lost three digits.
+    return build(_adam, types.void(*arrays, arrays[-1], i8, *[real] * 8), rounds_as_written=True)
 
 
 def _types_of(dtype):
@@ -74,11 +76,10 @@ def _momentum(theta, gradient, velocity, n_decayed, decay, scale, rate, factor, 
         theta[i] += factor * step - rate * (scale * g) if is_nesterov else step
 
 
-def _adam(theta, gradient, first, second, n_decayed, decay, scale, rate, beta_1, beta_2, epsilon):
-    one = theta.dtype.type(1)
+def _adam(theta, gradient, first, second, n_decayed, decay, scale, rate, beta_1, rest_1, beta_2, rest_2, epsilon):
     for i in range(theta.size):
         g = scale * (gradient[i] + decay * theta[i] if i < n_decayed else gradient[i])
-        m = beta_1 * first[i] + (one - beta_1) * g
-        s = beta_2 * second[i] + (one - beta_2) * (g * g)
+        m = beta_1 * first[i] + rest_1 * g
+        s = beta_2 * second[i] + rest_2 * (g * g)
         first[i], second[i] = m, s
         theta[i] -= rate * m / (math.sqrt(s) + epsilon)

@@ -11,6 +11,7 @@ from daskdml.kernels.growing import mix
 
 ROUNDS = 4
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_OTHER = np.uint64(0xD1B54A32D192ED03)
 
 
 def permute(places, sizes, keys, out, backwards=False):
@@ -75,7 +76,8 @@ def _around(x, size):
 
 def _forwards(places, sizes, keys, out):
     for i in range(places.size):
-        size, key, place = sizes[i], keys[i], places[i]
+        size, place = sizes[i], places[i]
+        key = keys[i] + np.uint64(size) * _OTHER  # orders of other sizes are others
         b = _width(size)
         a = (size + b - 1) // b
         while True:
@@ -91,7 +93,8 @@ def _forwards(places, sizes, keys, out):
 
 def _backwards(places, sizes, keys, out):
     for i in range(places.size):
-        size, key, place = sizes[i], keys[i], places[i]
+        size, place = sizes[i], places[i]
+        key = keys[i] + np.uint64(size) * _OTHER  # orders of other sizes are others
         b = _width(size)
         a = (size + b - 1) // b
         while True:

@@ -17,6 +17,7 @@ from daskdml.kernels.layers import ACTIVATIONS
 from daskdml.neural_network._lbfgs import minimise
 from daskdml.objectives.network import Network
 from daskdml.programs.training import TrainingProgram
+from daskdml.report import Record
 from daskdml.runtime.checkpoint import digest_of
 from daskdml.solvers.descent import Adam, Momentum
 from daskdml.strategies import AllReduce
@@ -30,6 +31,7 @@ AUTO_BATCH = 200
 # Up to so many bytes rows are put in a random order first, wherever they lie; above, batches are drawn from where rows
 # are, some thousand that follow each other at a time.
 MIXED_BYTES = 1 << 30
+MOST_DRIFT = 0.1
 _MIXED_COLUMNS = 1000  # at most, of sparse rows
 
 CONSTRAINTS = {
@@ -56,6 +58,9 @@ CONSTRAINTS = {
     "epsilon": [Interval(_REAL, 0, None, "neither")],
     "n_iter_no_change": [Interval(_INT, 1, None), Options({np.inf})],
     "max_fun": [Interval(_INT, 1, None)],
+    "learning_rate_scaling": [Options({"linear", "sqrt"}), None],
+    "warm_up": [Interval(_REAL, 0, None, "left")],
+    "batch_growth": [Interval(_REAL, 1, None, "left")],
     "dtype": [Options({"float32", "float64"})],
 }
 
@@ -163,19 +168,23 @@ class TrainedNetwork(BaseEstimator):
             given = _given_rows(self, fit.features, given, getattr(found, "classes_", None))
         training = Training(
             network, schedule, transform, strategy, 1 if is_incremental else int(self.max_iter), float(self.tol),
-            self.n_iter_no_change, Rates(float(self.learning_rate_init), self._rate_kind, float(self.power_t)),
+            self.n_iter_no_change, self._rates(),
             kind=self._kind, scores=given is not None or self.early_stopping,
             is_judged_by_score=bool(self.early_stopping), given=given, center=center,
+            growth=float(self.batch_growth),
         )  # fmt: skip
-        state = run.run_saved(TrainingProgram(training, state), fit.what + digest_of((seed, state, given)))
+        begun = seed, state, given and given.arrays
+        state = run.run_saved(TrainingProgram(training, state), fit.what + digest_of(begun))
         if state.stopped_because == "not finite" or any(map(np.isnan, state.scores)):
             self._explain_nonfinite(run)
         self._note(found, fit, network, state, is_incremental, schedule.n_trained)
         return found
 
-    @property
-    def _rate_kind(self):
-        return self.learning_rate if self.solver == "sgd" else "constant"
+    def _rates(self):
+        kind = self.learning_rate if self.solver == "sgd" else "constant"
+        return Rates(
+            float(self.learning_rate_init), kind, float(self.power_t), self.learning_rate_scaling, float(self.warm_up)
+        )  # fmt: skip
 
     def _schedule(self, run, n, seed, strategy, given):
         batch_size = min(AUTO_BATCH, n) if self.batch_size == "auto" else int(self.batch_size)
@@ -233,13 +242,7 @@ class TrainedNetwork(BaseEstimator):
             n_layers_=len(network.sizes), n_outputs_=network.sizes[-1], out_activation_=self._out_activation(network),
             _network=network, _state=state._replace(theta=None, best_theta=None),
         )  # fmt: skip
-        fit.run.rows_read += n_iter * n_trained
-        seconds = dict(state.seconds or {})
-        fit.report.phases = {phase: taken for phase, taken in seconds.items() if phase != "all"}
-        fit.report.counts = {
-            "updates": state.n_updates, "rounds": state.n_rounds, "bytes sent": state.bytes_sent,
-            "memories lost": state.n_lost,
-        }  # fmt: skip
+        self._report(fit, state, n_trained)
         has_converged = bool(state.stopped_because) or is_incremental
         fit.close(
             converged=has_converged, stopped_because=state.stopped_because or "max_iter", n_iter=n_iter
@@ -250,6 +253,37 @@ class TrainedNetwork(BaseEstimator):
                 "converged yet: the loss may go on getting better; raise max_iter.",
                 ConvergenceWarning, stacklevel=5,
             )  # fmt: skip
+
+    def _report(self, fit, state, n_trained):
+        """Write down what each epoch came to, and what is to be warned of."""
+        run, report, scores = fit.run, fit.report, state.scores[-len(state.trace) :]
+        passes = run.passes
+        for epoch, trace in enumerate(state.trace):
+            seconds, loss = trace.seconds, state.losses[epoch - len(state.trace)]
+            report.append(Record(
+                step=epoch + 1, stage="epoch", passes=passes + (epoch + 1) * n_trained / run.n_samples,
+                seconds=seconds["all"], value=loss, score=scores[epoch] if scores else float("nan"),
+                seconds_compute=seconds.get("compute", 0.0) + seconds.get("update", 0.0),
+                seconds_reduce=seconds.get("encode", 0.0) + seconds.get("transfer", 0.0),
+                seconds_wait=seconds.get("wait", 0.0), bytes_moved=trace.bytes_sent, rounds=trace.n_rounds,
+            ))  # fmt: skip
+        run.rows_read += state.epoch * n_trained
+        report.phases = {phase: taken for phase, taken in (state.seconds or {}).items() if phase != "all"}
+        report.counts = {
+            "updates": state.n_updates, "rounds": state.n_rounds, "bytes sent": state.bytes_sent,
+            "bytes received": state.bytes_received, "memories lost": state.n_lost,
+        }  # fmt: skip
+        shared = state.shared or {}
+        report.notes = list(shared.get("notes", ()))
+        labels, features = shared.get("drift", (0.0, 0.0))
+        if labels > MOST_DRIFT or features > MOST_DRIFT:
+            text = (
+                f"{type(self).__name__}: workers train on rows of their own, which differ: their shares of the labels "
+                f"by up to {labels:.2f}, means of features by up to {features:.2f} standard deviations. Bring rows into "
+                "a random order with shuffle='rows', or use strategy=AllReduce()."
+            )
+            report.notes.append(text)
+            warnings.warn(text, stacklevel=6)
 
     def _explain_nonfinite(self, run):
         run.locate_nonfinite()

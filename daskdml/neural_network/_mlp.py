@@ -69,6 +69,13 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
         Of "lbfgs".
     strategy : object of `daskdml.strategies`, or None, default None
         How workers communicate; None is ``AllReduce()``.
+    learning_rate_scaling : {"linear", "sqrt"} or None, default None
+        What a step of k batches (`AllReduce` with ``accumulate``, `batch_growth`) multiplies the rate by: k, or its
+        root. Linear is for "sgd" (P. Goyal et al., 2017), the root for "adam".
+    warm_up : float, default 0.0
+        Epochs in which the rate rises to that, from the rate of one batch; without scaling from zero.
+    batch_growth : float, default 1.0
+        Times the batches of a step that one of the next epoch has, rounded down.
     dtype : {"float32", "float64"}, default "float32"
         Of coefficients, and of the rows as they are read.
 
@@ -110,7 +117,7 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
         learning_rate="constant", learning_rate_init=0.001, power_t=0.5, max_iter=200, shuffle=True, random_state=None,
         tol=1e-4, verbose=False, warm_start=False, momentum=0.9, nesterovs_momentum=True, early_stopping=False,
         validation_fraction=0.1, beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10, max_fun=15000,
-        strategy=None, dtype="float32",
+        strategy=None, learning_rate_scaling=None, warm_up=0.0, batch_growth=1.0, dtype="float32",
     ):  # fmt: skip
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
@@ -136,6 +143,9 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.strategy = strategy
+        self.learning_rate_scaling = learning_rate_scaling
+        self.warm_up = warm_up
+        self.batch_growth = batch_growth
         self.dtype = dtype
 
     _encode = staticmethod(encode_classes)
@@ -251,7 +261,7 @@ class MLPRegressor(ScoredByR2, TrainedNetwork):
     hidden_layer_sizes, activation, solver, alpha, batch_size, learning_rate : see `MLPClassifier`
     learning_rate_init, power_t, max_iter, shuffle, random_state, tol, verbose, warm_start : likewise
     momentum, nesterovs_momentum, early_stopping, validation_fraction, beta_1, beta_2, epsilon : likewise
-    n_iter_no_change, max_fun, strategy, dtype : likewise
+    n_iter_no_change, max_fun, strategy, learning_rate_scaling, warm_up, batch_growth, dtype : likewise
 
     Attributes
     ----------
@@ -268,7 +278,7 @@ class MLPRegressor(ScoredByR2, TrainedNetwork):
     --------
     >>> import numpy as np
     >>> X = np.linspace(-1, 1, 200).reshape(-1, 1)
-    >>> model = MLPRegressor((20,), solver="lbfgs", random_state=0, max_iter=500).fit(X, X[:, 0] ** 2)
+    >>> model = MLPRegressor(hidden_layer_sizes=20, solver="lbfgs", random_state=0).fit(X, X[:, 0] ** 2)
     >>> model.score(X, X[:, 0] ** 2) > 0.99
     True
     """
@@ -281,7 +291,7 @@ class MLPRegressor(ScoredByR2, TrainedNetwork):
         batch_size="auto", learning_rate="constant", learning_rate_init=0.001, power_t=0.5, max_iter=200, shuffle=True,
         random_state=None, tol=1e-4, verbose=False, warm_start=False, momentum=0.9, nesterovs_momentum=True,
         early_stopping=False, validation_fraction=0.1, beta_1=0.9, beta_2=0.999, epsilon=1e-8, n_iter_no_change=10,
-        max_fun=15000, strategy=None, dtype="float32",
+        max_fun=15000, strategy=None, learning_rate_scaling=None, warm_up=0.0, batch_growth=1.0, dtype="float32",
     ):  # fmt: skip
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
@@ -308,6 +318,9 @@ class MLPRegressor(ScoredByR2, TrainedNetwork):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.strategy = strategy
+        self.learning_rate_scaling = learning_rate_scaling
+        self.warm_up = warm_up
+        self.batch_growth = batch_growth
         self.dtype = dtype
 
     def _targets(self, y):

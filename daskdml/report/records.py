@@ -40,6 +40,10 @@ class Record(NamedTuple):
         Bytes sent between processes since the start of the fit.
     memory : int
         Resident bytes of the process that drives the fit.
+    score : float
+        Of rows that are not trained on; more is better.
+    rounds : int
+        Collectives of a rank since the start of the fit.
 
     Examples
     --------
@@ -61,6 +65,8 @@ class Record(NamedTuple):
     seconds_wait: float = 0.0
     bytes_moved: int = 0
     memory: int = 0
+    score: float = _NAN
+    rounds: int = 0
 
     def __str__(self):
         """One line: stage and step, passes, how far from the optimum, seconds."""
@@ -97,6 +103,8 @@ class FitReport:
         Seconds by what was done in them, where a fit tells.
     counts : dict of str to float
         What was counted, where a fit tells: rounds between ranks, bytes that a rank sent in each ...
+    notes : list of str
+        What a fit did that was not asked for, and why.
 
     Examples
     --------
@@ -123,6 +131,7 @@ class FitReport:
     stopped_because: str = ""
     phases: dict = field(default_factory=dict)
     counts: dict = field(default_factory=dict)
+    notes: list = field(default_factory=list)
 
     def append(self, record):
         """Add the record of a step and bring the totals up to it."""

@@ -1,8 +1,8 @@
 """Steps of stochastic gradient descent: parameters and moments in, parameters and moments out.
 
-Conventions. A transform has ``n_moments``, and ``step(theta, gradient, moments, rate, n_updates, decay)``, which changes
-theta and moments in place; they begin as zeros. What is stepped along is ``scale * (gradient + strength * theta)`` with
-``decay = (n_decayed, strength, scale)``; see `daskdml.kernels.descent`.
+Conventions. A transform has ``n_moments``, and ``step(theta, gradient, moments, rate, n_updates, decay, each)``, which
+changes theta and moments in place; they begin as zeros. What is stepped along is
+``scale * (gradient + strength * theta)`` with ``decay = (n_decayed, strength, scale)``; see `daskdml.kernels.descent`.
 """
 
 from typing import NamedTuple

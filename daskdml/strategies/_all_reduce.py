@@ -5,7 +5,7 @@ import time
 import warnings
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
 from daskdml.compress import ErrorFeedback, RandomK, SignificantRows, TopK
 from daskdml.compress.codec import Codec
@@ -38,6 +38,10 @@ class AllReduce(BaseEstimator):
     max_bytes_per_round : int or None, default None
         A rank sends at most so many bytes of a gradient: the largest numbers, and the rest waits for the next round.
         Not beside ``compression`` or ``significance``.
+    guard : bool, default False
+        Watch the loss: where an epoch's is half as large again as the best one, training goes back to that one, and
+        where two epochs in a row are no better, on; with more bytes from then on in both cases. ``fit_report_.notes``
+        says what was done, and why.
 
     Notes
     -----
@@ -59,13 +63,14 @@ class AllReduce(BaseEstimator):
         "accumulate": [Interval(numbers.Integral, 1, None)],
         "significance": [Interval(numbers.Real, 0, None, "neither"), None],
         "max_bytes_per_round": [Interval(numbers.Integral, 1, None), None],
+        "guard": ["boolean"],
     }
 
     is_local = False
 
     def __init__(
         self, topology="auto", *, compression=None, error_feedback=True, accumulate=1, significance=None,
-        max_bytes_per_round=None,
+        max_bytes_per_round=None, guard=False,
     ):  # fmt: skip
         self.topology = topology
         self.compression = compression
@@ -73,6 +78,25 @@ class AllReduce(BaseEstimator):
         self.accumulate = accumulate
         self.significance = significance
         self.max_bytes_per_round = max_bytes_per_round
+        self.guard = guard
+
+    def loosened(self):
+        """Return a strategy that leaves out less, or None where nothing is left out.
+
+        Returns
+        -------
+        AllReduce or None
+        """
+        changed = clone(self)
+        if self.significance is not None:
+            changed.significance = self.significance / 4 if self.significance > 0.1 else None
+        elif self.max_bytes_per_round is not None:
+            changed.max_bytes_per_round = 4 * self.max_bytes_per_round
+        elif self.compression is None or self.compression.exact:
+            return None
+        else:
+            changed.compression = self.compression.finer()
+        return changed
 
     def check(self, estimator):
         """Refuse what cannot be right, and warn of what is known to cost accuracy.
@@ -135,10 +159,20 @@ class AllReduce(BaseEstimator):
         return ErrorFeedback(codec)
 
     def advance(self, replica, comm, first, stop):
-        """Train on some batches."""
+        """Train on some batches.
+
+        Parameters
+        ----------
+        replica : daskdml.training.replica.Replica
+        comm : daskdml.runtime.spmd.Comm
+        first, stop : int
+            Batches ``first`` to ``stop - 1`` of the epoch.
+        """
         codec = self._codec(replica.n_decayed) if comm.size > 1 else None
-        for begin in range(first, stop, self.accumulate):
-            fold = replica.gradients(begin, min(begin + self.accumulate, stop))
+        step = self.accumulate * replica.n_merged
+        for begin in range(first, stop, step):
+            end = min(begin + step, stop)
+            fold = replica.gradients(begin, end)
             started = time.perf_counter()
             comm.check()
             if comm.size == 1:
@@ -148,7 +182,7 @@ class AllReduce(BaseEstimator):
             else:
                 total = self._sum_of_codes(replica.sum_of(fold), codec, replica, comm)
             replica.charge("exchange", started)
-            replica.update(total)
+            replica.update(total, begin, end)
 
     def _sum_of_codes(self, own, codec, replica, comm):
         """Return the sum over ranks of what a codec makes of their gradients; what stands behind them is exact."""

@@ -5,7 +5,7 @@ import time
 import warnings
 
 import numpy as np
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
 from daskdml.utils.params import Interval, Options, check_params
 
@@ -59,6 +59,8 @@ class LocalSGD(BaseEstimator):
     groups : int or None, default None
         Ranks in so many groups: inside a group gradients are added up before every step, and the groups average every
         ``steps``.
+    guard : bool, default False
+        As in `AllReduce`; with half the steps from then on.
 
     Notes
     -----
@@ -77,30 +79,47 @@ class LocalSGD(BaseEstimator):
     _constraints = {
         "steps": [Interval(numbers.Integral, 1, None)], "outer": [OuterStep, None],
         "mixing": [Options({"allreduce", "gossip"})], "groups": [Interval(numbers.Integral, 1, None), None],
+        "guard": ["boolean"],
     }  # fmt: skip
 
     is_local = True
     remembers = False
 
-    def __init__(self, steps=8, *, outer=None, mixing="allreduce", groups=None):
+    def __init__(self, steps=8, *, outer=None, mixing="allreduce", groups=None, guard=False):
         self.steps = steps
         self.outer = outer
         self.mixing = mixing
         self.groups = groups
+        self.guard = guard
+
+    def loosened(self):
+        """Return a strategy that averages twice as often, or None where that is in every step.
+
+        Returns
+        -------
+        LocalSGD or None
+        """
+        return None if self.steps == 1 else clone(self).set_params(steps=self.steps // 2)
 
     def check(self, estimator):
-        """Refuse what cannot be right, and warn of what is known to cost accuracy; see `AllReduce.check`."""
+        """Refuse what cannot be right, and warn of what is known to cost accuracy.
+
+        Parameters
+        ----------
+        estimator : estimator
+            That it is the strategy of.
+        """
         check_params(self, self._constraints)
         if self.outer is not None:
             check_params(self.outer, self.outer._constraints)
             if self.mixing == "gossip":
                 raise ValueError("An outer step needs the mean of all ranks, which mixing='gossip' never has.")
         if self.mixing == "gossip" and self.groups is not None:
-            raise ValueError("Groups average among each other; mixing='gossip' has no groups. Leave out one of the two.")
+            raise ValueError("Groups average among each other, and mixing='gossip' has none; leave out one of the two.")
         if getattr(estimator, "solver", "sgd") == "adam" and self.steps > 1:
             warnings.warn(
-                "LocalSGD with solver='adam' averages moments that belong to different gradients, which cost 1.3 points "
-                "of accuracy in a test; use solver='sgd'.",
+                "LocalSGD with solver='adam' averages moments that belong to different gradients, which cost 1.3 "
+                "points of accuracy in a test; use solver='sgd'.",
                 stacklevel=5,
             )  # fmt: skip
 
@@ -110,26 +129,36 @@ class LocalSGD(BaseEstimator):
         return self.steps
 
     def advance(self, replica, comm, first, stop):
-        """Train on some batches."""
+        """Train on some batches.
+
+        Parameters
+        ----------
+        replica : daskdml.training.replica.Replica
+        comm : daskdml.runtime.spmd.Comm
+        first, stop : int
+            Batches ``first`` to ``stop - 1`` of the epoch.
+        """
         group = self._group(comm)
-        for begin in range(first, stop, self.steps):
-            end = min(begin + self.steps, stop)
+        merged = replica.n_merged
+        for begin in range(first, stop, self.steps * merged):
+            end = min(begin + self.steps * merged, stop)
             before = replica.theta.copy() if self.outer is not None else None
             loss_sum, n_updates, n_rows = replica.loss_sum, replica.n_updates, 0.0
-            for batch in range(begin, end):
-                own = replica.sum_of(replica.gradients(batch, batch + 1))
+            for batch in range(begin, end, merged):
+                last = min(batch + merged, end)
+                own = replica.sum_of(replica.gradients(batch, last))
                 comm.check()
                 if group is not None:
                     started = time.perf_counter()
                     own = comm.allreduce(own, members=group)
                     replica.charge("exchange", started)
                 n_rows += float(own[-1]) / (1 if group is None else len(group))
-                replica.update(own)
+                replica.update(own, batch, last)
             started = time.perf_counter()
             own_loss = replica.loss_sum - loss_sum
             if group is not None:  # all of a group have counted the same rows
                 own_loss /= len(group)
-            replica.loss_sum, replica.n_updates = loss_sum, n_updates + end - begin
+            replica.loss_sum, replica.n_updates = loss_sum, n_updates - (begin - end) // merged
             if self.mixing == "gossip" and end < stop:
                 self._mix_with_neighbours(replica, comm)
                 replica.own_loss += own_loss

@@ -68,16 +68,22 @@ def _cut(span, schedule, rank_of):
 
 def _joined(pieces):
     """Put pieces together whose rows follow each other in memory as well: the blocks of one chunk."""
-    found = []
+    runs = []
     for piece in sorted(pieces, key=lambda piece: piece.start):
-        if found and _follows(found[-1], piece):
-            last = found.pop()
-            n = last.X.shape[0] + piece.X.shape[0]
-            X = np.lib.stride_tricks.as_strided(last.X, (n, last.X.shape[1]), last.X.strides, writeable=False)
-            weight = None if piece.weight is None else np.concatenate([last.weight, piece.weight])
-            piece = Piece(last.start, X, np.concatenate([last.y, piece.y]), weight)
-        found.append(piece)
-    return found
+        if runs and _follows(runs[-1][-1], piece):
+            runs[-1].append(piece)
+        else:
+            runs.append([piece])
+    return [run[0] if len(run) == 1 else _one_of(run) for run in runs]
+
+
+def _one_of(run):
+    """Return pieces that lie side by side as one; X is a view of them all."""
+    first = run[0]
+    n = sum(piece.X.shape[0] for piece in run)
+    X = np.lib.stride_tricks.as_strided(first.X, (n, first.X.shape[1]), first.X.strides, writeable=False)
+    weight = None if first.weight is None else np.concatenate([piece.weight for piece in run])
+    return Piece(first.start, X, np.concatenate([piece.y for piece in run]), weight)
 
 
 def _follows(last, piece):
@@ -85,8 +91,8 @@ def _follows(last, piece):
     if last.start + n != piece.start or hasattr(piece.X, "indptr"):
         return False
     # Of one array: memory that merely lies side by side may belong to two owners.
-    same = _owner(last.X) is _owner(piece.X)
-    return same and last.X.strides == piece.X.strides and last.X.ctypes.data + n * last.X.strides[0] == piece.X.ctypes.data
+    is_same = _owner(last.X) is _owner(piece.X) and last.X.strides == piece.X.strides
+    return is_same and last.X.ctypes.data + n * last.X.strides[0] == piece.X.ctypes.data
 
 
 def _owner(array):
@@ -108,8 +114,7 @@ def _deal(pieces, own, schedule, comm):
         piece = Piece(0, None, None, None)
         if len(rows):
             found = held.select(numbers[rows])
-            X = None if held.is_sparse else np.empty((len(rows), held.n_features), held.dtype)
-            piece = Piece(0, found.X(0, len(rows), X), found.y, found.weight)
+            piece = Piece(0, found.X(), found.y, found.weight)
         if to == comm.rank:
             here = places[rows], piece
         else:
@@ -118,7 +123,7 @@ def _deal(pieces, own, schedule, comm):
     found = [here if r == comm.rank else (comm.receive(r), _receive(0, r, comm)) for r in range(comm.size)]
     units = np.arange(edges[comm.rank], edges[comm.rank + 1])
     first, stop = schedule.unit_spans(units)
-    return HeldRows([_ordered(found)] if len(units) else []), units[stop > first]
+    return HeldRows([_ordered(found)] if (stop > first).any() else []), units[stop > first]
 
 
 def _ordered(found):

@@ -32,6 +32,8 @@ class Replica:
         What a strategy remembers of this rank from update to update; a new group begins without.
     shared : dict
         What it remembers on all ranks alike: part of the state.
+    n_merged : int
+        Batches of one step, beside what a strategy accumulates.
     own_loss : float
         Of losses that no other rank knows of yet.
     """
@@ -65,7 +67,7 @@ class Replica:
                 np.copyto(own, moment)
         self.rate, self.n_updates, self.loss_sum = state.rate, state.n_updates, state.loss_sum
         self.shared, self.own_loss = state.shared or {}, 0.0
-        self._first = first
+        self._first, self._epoch, self.n_merged = first, state.epoch, self.training.n_merged(state.epoch)
         schedule = self.training.schedule
         batches, _, units, places = schedule.slices(state.age, first, stop)
         self._edges = np.searchsorted(batches, np.arange(first, stop + 1))
@@ -105,8 +107,7 @@ class Replica:
         try:
             work = self._work.get_nowait()
         except queue.Empty:
-            is_sparse = self.rows.is_sparse
-            X = None if is_sparse else np.empty((n_rows, self.rows.n_features), objective.dtype)
+            X = None if self.rows.is_sparse else np.empty((n_rows, self.rows.n_features), objective.dtype)
             work = objective.workspace(n_rows), X
         out, (workspace, X) = self.spare(), work
         first, stop = self._row_edges[i : i + 2]
@@ -163,15 +164,15 @@ class Replica:
             self._spare.put(right)
         return left
 
-    def update(self, total, factor=1.0):
+    def update(self, total, first, stop):
         """Step along a gradient.
 
         Parameters
         ----------
         total : ndarray of shape (n_params + EXTRAS,)
-            Summed over a batch.
-        factor : float, default 1.0
-            Of the learning rate.
+            Summed over some batches, at all ranks or at this one.
+        first, stop : int
+            These batches.
         """
         started, objective = time.perf_counter(), self.training.objective
         d = objective.n_params
@@ -181,14 +182,15 @@ class Replica:
             norm = 0.0
             if strength:
                 coefs = self.theta[: objective.n_decayed]
-                norm = 0.5 * strength * float(np.dot(coefs, coefs))
+                with np.errstate(over="ignore"):
+                    norm = 0.5 * strength * float(np.dot(coefs, coefs))
             self.loss_sum += (value + norm) / weight * n_rows
             self.n_updates += 1
             decay = objective.n_decayed, strength, 1.0 / weight
             transform = self.training.transform
-            transform.step(
-                self.theta, total[:d], self.moments, self.rate * factor, self.n_updates, decay, self.each
-            )  # fmt: skip
+            progress = self._epoch + first / self.training.schedule.n_batches
+            rate = self.rate * self.training.rates.factor(stop - first, progress)
+            transform.step(self.theta, total[:d], self.moments, rate, self.n_updates, decay, self.each)
         self._spare.put(total)
         self.charge("update", started)
 

@@ -25,6 +25,12 @@ class Piece(NamedTuple):
     y: Any
     weight: Any
 
+    @property
+    def arrays(self):
+        """What it consists of, as arrays alone."""
+        X = (self.X.data, self.X.indices, self.X.indptr) if hasattr(self.X, "indptr") else (self.X,)
+        return (*X, self.y, self.weight)
+
     def rows(self, first, stop):
         """Return some of the rows, by their numbers."""
         part = slice(first - self.start, stop - self.start)
@@ -104,10 +110,13 @@ class Selection(NamedTuple):
     y: Any
     weight: Any
 
-    def X(self, first, stop, out):
-        """Copy some of the rows into the first rows of ``out`` and return these; of CSR return a new matrix."""
+    def X(self, first=0, stop=None, out=None):
+        """Copy some of the rows into the first rows of ``out``, or a new array, and return them; CSR a new matrix."""
+        stop = len(self.y) if stop is None else stop
         part = tuple(array[first:stop] for array in self.where)
         if not self.held.is_sparse:
+            if out is None:
+                out = np.empty((stop - first, self.held.n_features), self.held.dtype)
             out = out[: stop - first]
             copy_pieces(*part, out)
             return out
@@ -149,7 +158,8 @@ def as_trained(X, dtype):
             )
     if not hasattr(made, "indptr"):
         return np.ascontiguousarray(made)
-    if made.shape[1] < 2**31 and made.indices.dtype != np.int32:
-        parts = made.data, made.indices.astype(np.int32), made.indptr
+    if max(made.shape[1], made.nnz) < 2**31 and made.indices.dtype != np.int32:
+        # Both: SciPy makes the wider of the two of them all.
+        parts = made.data, made.indices.astype(np.int32), made.indptr.astype(np.int32)
         made = sparse.csr_array(parts, shape=made.shape)
     return made

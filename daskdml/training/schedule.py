@@ -14,7 +14,7 @@ import numpy as np
 from daskdml.kernels.permuting import permute
 from daskdml.utils.random import row_hash
 
-MICRO_ROWS = 256  # of a micro-batch, about: below, products of matrices take longer a row, 2 % at 128 and 8 % at 64 rows
+MICRO_ROWS = 256  # of a micro-batch, about: products of matrices of 128 rows take 2 % longer a row, of 64 rows 8 %
 SLICES = 16  # of a unit
 ORDER_STREAM, DEAL_STREAM, HOLD_STREAM, MIX_STREAM = 41, 42, 43, 44
 

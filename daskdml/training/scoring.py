@@ -33,8 +33,7 @@ def score(training, replica, theta, comm):
             sums[int(number[unit])] = np.zeros(_length(training))
             if len(rows):
                 selection = replica.select(rows)
-                X = None if replica.rows.is_sparse else np.empty((len(rows), replica.rows.n_features), replica.rows.dtype)
-                found = selection.X(0, len(rows), X), selection.y, selection.weight
+                found = selection.X(), selection.y, selection.weight
                 sums[int(number[unit])] = _sums_of(training, theta, found)
     total = comm.allreduce_blocks(sums, n_blocks=n, like=np.zeros(_length(training)))
     return _finish(training, total)

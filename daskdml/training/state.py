@@ -8,6 +8,23 @@ from daskdml.utils.portable import portable
 
 
 @portable
+class EpochTrace(NamedTuple):
+    """What it had taken when an epoch ended, of one rank.
+
+    Attributes
+    ----------
+    seconds : dict
+        By phase, and "all".
+    n_rounds, bytes_sent, bytes_received : int
+    """
+
+    seconds: Any
+    n_rounds: int
+    bytes_sent: int
+    bytes_received: int
+
+
+@portable
 class TrainingState(NamedTuple):
     """A training between two batches, the same on every rank.
 
@@ -33,9 +50,9 @@ class TrainingState(NamedTuple):
         Empty while it goes on.
     seconds : dict
         Of one rank: "compute", "encode", "wait", "score".
-    trace : tuple of (seconds, rounds, bytes)
+    trace : tuple of EpochTrace
         After each epoch of this fit.
-    n_rounds, bytes_sent : int
+    n_rounds, bytes_sent, bytes_received : int
         Of one rank.
     n_lost : int
         How often a group began without what its ranks had remembered.
@@ -63,5 +80,6 @@ class TrainingState(NamedTuple):
     trace: tuple = ()
     n_rounds: int = 0
     bytes_sent: int = 0
+    bytes_received: int = 0
     n_lost: int = 0
     shared: Any = None

@@ -5,8 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskdml.training.drift import drift
+from daskdml.training.guard import strategy_at, watch
 from daskdml.training.replica import Replica
 from daskdml.training.scoring import score
+from daskdml.training.state import EpochTrace
 
 STEP_FLOPS = 1e10  # of a step: 0.1 s, which a death costs; copies of the state, and the report of a step, cost 1 %
 SMALLEST_RATE = 1e-6
@@ -36,6 +39,8 @@ class Training(NamedTuple):
         Such rows, where they are not held out.
     center : ndarray or float
         About the mean of y, that sums of squares are taken around.
+    growth : float
+        Times the rows of a step that one of the next epoch has.
     """
 
     objective: Any
@@ -51,6 +56,7 @@ class Training(NamedTuple):
     is_judged_by_score: bool = False
     given: Any = None
     center: Any = 0.0
+    growth: float = 1.0
 
     def replica(self, blocks, n_threads, each):
         """Return what a rank holds."""
@@ -60,36 +66,47 @@ class Training(NamedTuple):
         """Tell whether the training is over."""
         return bool(state.stopped_because) or state.epoch >= self.max_epochs
 
-    @property
-    def batches_per_step(self):
+    def n_merged(self, epoch):
+        """Batches of one step in an epoch, beside what the strategy accumulates."""
+        return max(min(int(self.growth**epoch), self.schedule.n_batches), 1)
+
+    def _batches_per_step(self, state, strategy):
         """Batches of a superstep, in whole updates."""
-        schedule, each = self.schedule, self.strategy.batches_per_update
+        schedule, each = self.schedule, strategy.batches_per_update * self.n_merged(state.epoch)
         flops = 6.0 * self.objective.n_decayed * schedule.n_micro * schedule.micro_rows * each
         return each * int(np.clip(STEP_FLOPS / flops, 1, 4096))
 
     def step(self, state, replica, comm):
         """Go on by some batches; at the end of an epoch judge it."""
         started, rounds, sent = time.perf_counter(), comm.rounds, comm.bytes_sent
-        if replica.meet(comm) and self.strategy.remembers and comm.generation > 1:
-            state = state._replace(n_lost=state.n_lost + 1)
+        received, spent = comm.bytes_received, dict(comm.seconds)
+        strategy = strategy_at(self.strategy, (state.shared or {}).get("level", 0))
+        if replica.meet(comm):
+            if strategy.remembers and comm.generation > 1:
+                state = state._replace(n_lost=state.n_lost + 1)
+            if strategy.is_local and comm.size > 1 and not state.n_updates:
+                state = state._replace(shared={**(state.shared or {}), "drift": drift(self, replica, comm)})
         first = state.batch
-        stop = min(first + self.batches_per_step, self.schedule.n_batches)
+        stop = min(first + self._batches_per_step(state, strategy), self.schedule.n_batches)
         replica.open(state, first, stop)
-        self.strategy.advance(replica, comm, first, stop)
+        strategy.advance(replica, comm, first, stop)
         state = replica.close(state, stop)
-        if not np.isfinite(state.loss_sum):
+        if not np.isfinite(state.loss_sum) and not (strategy.guard and state.epoch):
             return state._replace(stopped_because="not finite")
         if stop == self.schedule.n_batches:
             state = self._end_epoch(state, replica, comm)
         seconds = dict(state.seconds or {})
-        for phase, taken in {**replica.take_seconds(), "all": time.perf_counter() - started}.items():
+        phases = {phase: comm.seconds[phase] - before for phase, before in spent.items()} if comm.size > 1 else {}
+        for phase, taken in {**replica.take_seconds(), **phases, "all": time.perf_counter() - started}.items():
             seconds[phase] = seconds.get(phase, 0.0) + taken
         state = state._replace(
             seconds=seconds, n_rounds=state.n_rounds + comm.rounds - rounds,
             bytes_sent=state.bytes_sent + comm.bytes_sent - sent,
+            bytes_received=state.bytes_received + comm.bytes_received - received,
         )  # fmt: skip
         if state.batch == 0:
-            state = state._replace(trace=(*state.trace, (seconds["all"], state.n_rounds, state.bytes_sent)))
+            found = EpochTrace(seconds, state.n_rounds, state.bytes_sent, state.bytes_received)
+            state = state._replace(trace=(*state.trace, found))
         return state
 
     def _end_epoch(self, state, replica, comm):
@@ -99,6 +116,10 @@ class Training(NamedTuple):
             epoch=state.epoch + 1, batch=0, age=state.age + 1, n_seen=state.n_seen + n, loss_sum=0.0,
             losses=(*state.losses, loss),
         )  # fmt: skip
+        if self.strategy.guard:
+            state, goes_on = watch(self, state, replica)
+            if goes_on:
+                return state
         if not np.isfinite(state.theta).all():
             return state._replace(stopped_because="not finite")
         if self.scores:
@@ -128,15 +149,31 @@ class Rates(NamedTuple):
     first : float
     kind : {"constant", "invscaling", "adaptive"}
     power : float
+    scaling : {"linear", "sqrt"} or None
+        What a step of several batches makes of the rate.
+    warm_up : float
+        Epochs in which the rate goes up to that: from what it is for one batch, without scaling from zero.
     """
 
     first: float
     kind: str = "constant"
     power: float = 0.5
+    scaling: Any = None
+    warm_up: float = 0.0
 
     def after_epoch(self, state):
         """Return the rate after an epoch."""
         return self.first / (state.n_seen + 1) ** self.power if self.kind == "invscaling" else state.rate
+
+    def factor(self, n_batches, progress):
+        """Return the factor of the rate for a step of so many batches, after so many epochs."""
+        factor = {"linear": float(n_batches), "sqrt": float(np.sqrt(n_batches)), None: 1.0}[self.scaling]
+        if progress < self.warm_up:
+            begin = 0.0 if self.scaling is None else 1.0
+            # The first step must be one, though nothing is over yet.
+            share = max(progress / self.warm_up, 0.01)
+            return begin + (factor - begin) * share
+        return factor
 
     def when_idle(self, rate):
         """Return the rate to go on with where epochs get no better, or None to stop."""

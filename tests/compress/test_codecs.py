@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from daskdml.compress import FP16, QSGD, ErrorFeedback, Identity, OneBit, PowerSGD, RandomK, TopK
+from daskdml.compress import FP16, QSGD, ErrorFeedback, Identity, OneBit, PowerSGD, RandomK, SignificantRows, TopK
 from daskdml.testing import CodecContract
 
 ALL = [Identity(), FP16(), QSGD(), QSGD(bits=4), QSGD(bits=2, bucket=7), OneBit(), TopK(0.1), RandomK(0.1), PowerSGD(1)]
+ALL.append(SignificantRows())
 LOSSY = ALL[1:]
 LINEAR = [codec for codec in LOSSY if codec.reduce_kind == "linear"]
 FED_BACK = [codec for codec in LOSSY if codec.reduce_kind != "sum"]
@@ -54,6 +55,14 @@ class TestOneBit(CodecContract):
     def bound(self, x):
         # A level lies between the numbers that it stands for.
         return np.full(x.shape, np.max(np.abs(x), initial=0.0) * 1.0001)
+
+
+class TestSignificantRows(CodecContract):
+    def make(self):
+        return SignificantRows(threshold=1.0)
+
+    def bound(self, x):
+        return np.abs(x)
 
 
 class TestTopK(CodecContract):

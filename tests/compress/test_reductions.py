@@ -101,7 +101,7 @@ def test_threads_give_what_simulated_ranks_give(codec):
     [
         (FP16(), 2, 1.95), (FP16(), 8, 1.95),
         (PowerSGD(2), 2, 40), (PowerSGD(2), 8, 40),
-        (TopK(0.01), 8, 12), (OneBit(), 8, 5),
+        (TopK(0.01), 8, 12), (OneBit(), 8, 7),
         (QSGD(), 2, 3.8),
     ],
     ids=str,

@@ -31,7 +31,7 @@ UNLIKE = {"tol": 1e-4, "n_iter_no_change": 10, "hidden_layer_sizes": (100,), "dt
 
 
 class OfBatches:
-    """What differs from linear models: batches depend on the order of rows, and a batch's weights are no repetitions."""
+    """What differs from linear models: batches depend on the order of rows, and weights are no repetitions of them."""
 
     test_order_of_rows_does_not_matter = None
     test_weights_are_repetitions = None
@@ -104,4 +104,6 @@ class TestConvexRegressor(OfConvex, RegressorContract):
 def test_parameters_are_scikit_learns(kind):
     ours, known = kind().get_params(), getattr(theirs, kind.__name__)().get_params()
     assert {key: ours[key] for key in known} == known
-    assert set(ours) - set(known) == {"strategy", "dtype"}
+    assert set(ours) - set(known) == {
+        "strategy", "dtype", "learning_rate_scaling", "warm_up", "batch_growth",
+    }  # fmt: skip

@@ -139,7 +139,7 @@ def test_losses_are_counted_as_scikit_learn_counts_them(output, is_weighted):
         "poisson": lambda: poisson_loss(y2, odds, weight),
     }  # fmt: skip
     value, _ = gradient(network, theta, X, y, weight)
-    total = N  # scikit-learn's functions average over rows, whatever the weights
+    total = N if weight is None else weight.sum()
     assert network.scikit_learn_loss(value, y, weight) / total == pytest.approx(known[output](), rel=1e-12)
 
 
@@ -245,7 +245,7 @@ def test_flatten_undoes_coefs_and_intercepts(hidden, output):
 @pytest.mark.parametrize("k", [1, 2])
 def test_raw_predictions_are_scikit_learns(activation, hidden, layout, k):
     network, theta, X, *_ = make("squared" if k == 1 else "two targets", activation, hidden)
-    twin = MLPRegressor(hidden, activation=activation, max_iter=1, random_state=0)
+    twin = MLPRegressor(hidden_layer_sizes=hidden, activation=activation, max_iter=1, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         twin.fit(np.zeros((4, P)), np.ones((4, k)) if k > 1 else np.ones(4))

@@ -3,6 +3,7 @@
 import copy
 import functools
 import numbers
+import time
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -201,9 +202,11 @@ class Comm:
     meta : Meta
     latency, bandwidth : float
         Seconds of an empty message and bytes per second of a long one, by which topologies are chosen.
-    bytes_sent : int
+    bytes_sent, bytes_received : int
     rounds : int
         Collectives so far.
+    seconds : dict
+        In collectives so far: "encode" (making packets and arrays of them), "transfer" (handing them over), "wait".
 
     Notes
     -----
@@ -216,7 +219,8 @@ class Comm:
         self, rank, size, generation, meta, transport, *, topology="auto", latency=LATENCY, bandwidth=BANDWIDTH
     ):
         self.rank, self.size, self.generation, self.meta = rank, size, generation, meta
-        self.bytes_sent = self.rounds = 0
+        self.bytes_sent = self.bytes_received = self.rounds = 0
+        self.seconds = dict.fromkeys(("encode", "transfer", "wait"), 0.0)
         self._transport, self._endpoint, self._recycled = transport, Endpoint(), Recycled()
         self._topology, self.latency, self.bandwidth = topology, latency, bandwidth
         self._started = None
@@ -441,8 +445,11 @@ class Comm:
         return self._started
 
     def _carry_out(self, move, endpoint, what):
+        started = time.perf_counter()
         if isinstance(move, Recv):
             found = self._transport.receive(move.source)
+            self.seconds["wait"] += time.perf_counter() - started
+            self.bytes_received += found.packet.nbytes
             if found.what != what:
                 # Arrays of other shapes may well add up, to a wrong sum.
                 raise RuntimeError(
@@ -451,10 +458,13 @@ class Comm:
                 )
             return found.packet
         answer = endpoint(move)
+        made = time.perf_counter()
+        self.seconds["encode"] += made - started
         if not isinstance(move, (Send, Pass)):
             return answer
         self.bytes_sent += answer.nbytes
         self._transport.send(move.to, Labelled(what, answer))
+        self.seconds["transfer"] += time.perf_counter() - made
         return None
 
 

@@ -1,0 +1,51 @@
+"""Watches whether training with less communication converges, and goes on with more where it does not."""
+
+import numpy as np
+
+WORSE = 1.5  # times the best loss of an epoch at which training goes back
+PATIENCE = 2  # epochs that may be no better
+
+
+def strategy_at(strategy, level):
+    """Return the strategy after having been loosened so many times; see its ``loosened``."""
+    for _ in range(level):
+        strategy = strategy.loosened() or strategy
+    return strategy
+
+
+def watch(training, state, replica):
+    """Look at the epoch that has just ended; loosen the strategy, and go back, where convergence suffers.
+
+    Parameters
+    ----------
+    training : Training
+    state : TrainingState
+    replica : Replica
+
+    Returns
+    -------
+    state : TrainingState
+    has_gone_back : bool
+        Whether the epoch counts for nothing.
+    """
+    shared, loss = dict(state.shared or {}), state.losses[-1]
+    good = shared.get("good")
+    level, idle = shared.get("level", 0), shared.get("idle", 0)
+    finer = strategy_at(training.strategy, level).loosened()
+    is_bad = not np.isfinite(loss) or not np.isfinite(state.theta).all() or (good and loss > WORSE * good[2])
+    is_better = not is_bad and (not good or loss < good[2] - training.tol)
+    if is_better or finer is None:
+        shared.update(good=(state.theta, state.moments, loss) if not is_bad else good, idle=0)
+        return state._replace(shared=shared), False
+    if not is_bad and idle + 1 < PATIENCE:
+        return state._replace(shared={**shared, "idle": idle + 1}), False
+    what = f"epoch {state.epoch}: the loss is {loss:.4g}" + (f", the best one {good[2]:.4g}" if good else "")
+    note = f"{what}; goes on with {finer}" + (", from the best one" if is_bad else "")
+    shared.update(level=level + 1, idle=0, notes=(*shared.get("notes", ()), note))
+    replica.memory.clear()
+    state = state._replace(shared=shared)
+    if not is_bad:
+        return state, False
+    if not good:  # not even the first epoch: there is nothing to go back to
+        return state, False
+    return state._replace(theta=good[0], moments=good[1]), True

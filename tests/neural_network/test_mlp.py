@@ -1,0 +1,403 @@
+"""Networks against scikit-learn's, and the same bits wherever and however rows lie."""
+
+import warnings
+
+import dask.array as da
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn import neural_network as theirs
+from sklearn.datasets import load_diabetes, load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV
+
+from daskdml import config_context
+from daskdml.compress import TopK
+from daskdml.neural_network import MLPClassifier, MLPRegressor, _base
+from daskdml.strategies import AllReduce, LocalSGD
+from daskdml.testing import SimulatedCluster
+from daskdml.training import training
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X / 16, y
+
+
+def parts(model):
+    return [*model.coefs_, *model.intercepts_]
+
+
+def bits(model):
+    return b"".join(part.tobytes() for part in parts(model)) + np.array(model.loss_curve_).tobytes()
+
+
+def same(ours, known, rtol=1e-9):
+    for a, b in zip(parts(ours), parts(known), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol)
+
+
+# scikit-learn, from the same coefficients and the same batches --------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+@pytest.mark.parametrize("solver", [{"solver": "adam"}, {"solver": "sgd"}, {"solver": "sgd", "momentum": 0.5,
+                                    "nesterovs_momentum": False, "learning_rate": "invscaling"}], ids=str)  # fmt: skip
+def test_epochs_are_scikit_learns(digits, activation, solver):
+    """Batches of rows in their order, the last one short: the same coefficients after five epochs, and the loss."""
+    params = {"hidden_layer_sizes": (16, 8), "random_state": 3, "max_iter": 5, "batch_size": 250, "shuffle": False}
+    params |= {"activation": activation, "learning_rate_init": 0.01, **solver}
+    ours = MLPClassifier(dtype="float64", **params).fit(*digits)
+    known = theirs.MLPClassifier(**params).fit(*digits)
+    same(ours, known)
+    np.testing.assert_allclose(ours.loss_curve_, known.loss_curve_, rtol=1e-9)
+    assert (ours.n_iter_, ours.t_, ours.n_layers_, ours.n_outputs_, ours.out_activation_) == (
+        known.n_iter_, known.t_, known.n_layers_, known.n_outputs_, known.out_activation_,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("loss, n_outputs", [("squared_error", 1), ("squared_error", 2), ("poisson", 1)])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_regressions_are_scikit_learns(loss, n_outputs, weighted):
+    X, y = load_diabetes(return_X_y=True)
+    y = y / 100 if n_outputs == 1 else np.column_stack([y / 100, X[:, 3] * 20])
+    weight = np.random.default_rng(0).uniform(0, 2, len(X)) if weighted else None
+    params = {"hidden_layer_sizes": (10,), "random_state": 0, "max_iter": 8, "batch_size": 100, "shuffle": False}
+    ours = MLPRegressor(loss, dtype="float64", **params).fit(X, y, weight)
+    known = theirs.MLPRegressor(loss, **params).fit(X, y, weight)
+    same(ours, known)
+    np.testing.assert_allclose(ours.loss_curve_, known.loss_curve_, rtol=1e-9)
+    np.testing.assert_allclose(ours.predict(X), known.predict(X), rtol=1e-8)
+
+
+def test_two_classes_and_weights_are_scikit_learns(digits):
+    X, y = digits
+    weight = np.random.default_rng(0).uniform(0, 2, len(X))
+    params = {"hidden_layer_sizes": (10,), "random_state": 0, "max_iter": 8, "batch_size": 200, "shuffle": False}
+    ours = MLPClassifier(dtype="float64", **params).fit(X, y % 2, weight)
+    known = theirs.MLPClassifier(**params).fit(X, y % 2, weight)
+    same(ours, known)
+    np.testing.assert_allclose(ours.loss_curve_, known.loss_curve_, rtol=1e-9)
+    np.testing.assert_allclose(ours.predict_proba(X), known.predict_proba(X), rtol=1e-8)
+
+
+@pytest.mark.parametrize("rate", ["constant", "adaptive"])
+def test_stopping_is_scikit_learns(digits, rate):
+    params = {"hidden_layer_sizes": (8,), "random_state": 0, "max_iter": 200, "batch_size": 200, "shuffle": False}
+    params |= {"solver": "sgd", "learning_rate": rate, "learning_rate_init": 0.2, "tol": 0.03, "n_iter_no_change": 3}
+    ours = MLPClassifier(dtype="float64", **params).fit(*digits)
+    known = theirs.MLPClassifier(**params).fit(*digits)
+    assert ours.n_iter_ == known.n_iter_ < 200
+    np.testing.assert_allclose(ours.best_loss_, known.best_loss_, rtol=1e-8)
+    assert ours.fit_report_.converged
+
+
+def test_lbfgs_finds_what_scikit_learn_finds(digits):
+    X, y = digits
+    params = {"hidden_layer_sizes": (10,), "solver": "lbfgs", "max_iter": 15, "random_state": 0}
+    ours, known = MLPClassifier(dtype="float64", **params).fit(X, y), theirs.MLPClassifier(**params).fit(X, y)
+    assert ours.loss_ == pytest.approx(known.loss_, rel=1e-6)
+    same(ours, known, 1e-4)
+
+
+def test_partial_fit_goes_on_as_scikit_learn_does(digits):
+    X, y = digits
+    params = {"hidden_layer_sizes": (12,), "random_state": 1, "batch_size": 300, "shuffle": False}
+    ours, known = MLPClassifier(dtype="float64", **params), theirs.MLPClassifier(**params)
+    for first in (0, 600, 1200, 0):
+        rows = slice(first, first + 600)
+        for model in (ours, known):
+            model.partial_fit(X[rows], y[rows], classes=np.arange(10))
+    same(ours, known)
+    assert len(ours.loss_curve_) == 4 and ours.t_ == known.t_
+    with pytest.raises(ValueError, match="classes not in"):
+        ours.partial_fit(X[:10], np.full(10, 77))
+    with pytest.raises(ValueError, match="not the same as on last call"):
+        ours.partial_fit(X[:10], y[:10], classes=[1, 2])
+    with pytest.raises(ValueError, match="classes must be passed"):
+        MLPClassifier().partial_fit(X, y)
+    assert not hasattr(MLPClassifier(solver="lbfgs"), "partial_fit")
+
+
+def test_a_warm_start_goes_on(digits):
+    X, y = digits
+    params = {"hidden_layer_sizes": (12,), "random_state": 1, "shuffle": False, "max_iter": 3, "warm_start": True,
+              "batch_size": 300}  # fmt: skip
+    ours, known = MLPClassifier(dtype="float64", **params), theirs.MLPClassifier(**params)
+    for _ in range(2):
+        ours.fit(X, y)
+        known.fit(X, y)
+    same(ours, known)
+    assert len(ours.loss_curve_) == 6
+    with pytest.raises(ValueError, match="warm_start=False"):
+        ours.fit(X, y % 5)
+    with pytest.raises(ValueError, match="warm_start=False"):
+        ours.set_params(hidden_layer_sizes=(3,)).fit(X, y)
+
+
+# Rows that are not trained on -----------------------------------------------------------------------------------------
+
+
+def test_early_stopping_keeps_the_best_epoch(digits):
+    X, y = digits
+    model = MLPClassifier((16,), early_stopping=True, n_iter_no_change=3, max_iter=200, random_state=0,
+                          learning_rate_init=0.02, validation_fraction=0.2)  # fmt: skip
+    model.fit(X, y)
+    assert model.n_iter_ < 200 and model.fit_report_.converged and model.best_loss_ is None
+    assert model.best_validation_score_ == max(model.validation_scores_) > 0.95
+    # The rows held out are those in no batch; the best coefficients score what was written down.
+    n_held = len(X) - model.t_ // model.n_iter_
+    assert abs(n_held - 0.2 * len(X)) < 10
+    right = model.best_validation_score_ * n_held
+    assert right == pytest.approx(round(right), abs=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["numpy", "csr", "dask"])
+def test_given_rows_are_scored(digits, kind):
+    X, y = digits
+    given = {"numpy": X[1500:], "csr": sparse.csr_matrix(X[1500:]), "dask": da.from_array(X[1500:], chunks=(100, -1))}
+    model = MLPClassifier((16,), max_iter=4, random_state=0)
+    model.fit(X[:1500], y[:1500], X_val=given[kind], y_val=y[1500:])
+    assert len(model.validation_scores_) == 4 and model.n_iter_ == 4
+    assert model.validation_scores_[-1] == pytest.approx(model.score(X[1500:], y[1500:]), abs=1e-12)
+    weight = np.random.default_rng(0).uniform(0.1, 1, 297)
+    model.fit(X[:1500], y[:1500], X_val=given[kind], y_val=y[1500:], sample_weight_val=weight)
+    assert model.validation_scores_[-1] == pytest.approx(model.score(X[1500:], y[1500:], weight), abs=1e-12)
+
+
+def test_given_rows_of_regressions_are_scored():
+    X, y = load_diabetes(return_X_y=True)
+    Y = np.column_stack([y, 3 * X[:, 2]])
+    model = MLPRegressor(hidden_layer_sizes=(10,), max_iter=5, random_state=0, learning_rate_init=0.1, dtype="float64")
+    model.fit(X[:300], Y[:300], X_val=X[300:], y_val=Y[300:])
+    assert model.validation_scores_[-1] == pytest.approx(model.score(X[300:], Y[300:]), rel=1e-9)
+
+
+def test_half_of_the_validation_rows_is_refused(digits):
+    X, y = digits
+    with pytest.raises(ValueError, match="X_val alone"):
+        MLPClassifier().fit(X, y, X_val=X)
+    with pytest.raises(ValueError, match="y_val and sample_weight_val alone"):
+        MLPClassifier().fit(X, y, y_val=y, sample_weight_val=y)
+
+
+# The same bits --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mixed_bytes", [1 << 30, 0], ids=["any row", "nearby rows"])
+@pytest.mark.parametrize(
+    "params", [{"batch_size": 1024}, {}, {"early_stopping": True, "batch_size": 600},
+               {"shuffle": False, "batch_size": 512}, {"shuffle": "rows", "solver": "sgd", "batch_size": 700}],
+    ids=str,
+)  # fmt: skip
+def test_neither_ranks_nor_chunks_nor_deaths_change_a_bit(digits, monkeypatch, mixed_bytes, params):
+    monkeypatch.setattr(_base, "MIXED_BYTES", mixed_bytes)
+    X, y = digits
+    weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
+
+    def make():
+        return MLPClassifier((32,), max_iter=4, random_state=0, **params)
+
+    expected, of_csr = bits(make().fit(X, y, weight)), bits(make().fit(sparse.csr_matrix(X), y, weight))
+    for chunks in ((1797,), (1, 1796), (100,) * 17 + (97,), (0, 900, 0, 897)):
+        lazy = da.from_array(X, chunks=(chunks, -1)), da.from_array(y, chunks=(chunks,))
+        assert bits(make().fit(*lazy, weight)) == expected
+    monkeypatch.setattr(training, "STEP_FLOPS", 1.0)
+    for n_ranks, kills in ((2, ()), (3, ((0.06, 0), (0.6, 2))), (5, ()), (8, ((0.06, 3),))):
+        for rows, known in ((X, expected), (sparse.csr_matrix(X), of_csr)):
+            cluster = SimulatedCluster(n_ranks, seed=1, rows_per_block=128, kills=kills, seconds_per_row=1e-4)
+            assert bits(cluster.fit(make(), rows, y, sample_weight=weight)) == known
+            assert (cluster.report.generations > 1) == bool(kills)
+    for n_threads in (1, 3):
+        with config_context(n_threads=n_threads):
+            assert bits(make().fit(X, y, weight)) == expected
+
+
+def test_rows_that_lie_sorted_are_mixed(digits):
+    """Up to a gigabyte batches are drawn from all rows, sorted or not, on every kind of input."""
+    X, y = digits
+    turn = np.argsort(y, kind="stable")
+    lazy = da.from_array(X[turn], chunks=(180, -1)), da.from_array(y[turn], chunks=180)
+    model = MLPClassifier((32,), batch_size=32, max_iter=20, random_state=0, learning_rate_init=0.01).fit(*lazy)
+    assert model.score(X, y) > 0.98
+
+
+def test_a_batch_of_all_rows_is_the_gradient_of_repeated_rows(digits):
+    X, y = digits[0][:300], digits[1][:300]
+    times = np.random.default_rng(0).integers(0, 4, 300)
+    params = {"hidden_layer_sizes": (8,), "random_state": 0, "max_iter": 3, "dtype": "float64"}
+    weighted = MLPClassifier(batch_size=300, **params).fit(X, y, times)
+    rows = np.repeat(np.arange(300), times)
+    same(weighted, MLPClassifier(batch_size=len(rows), **params).fit(X[rows], y[rows]))
+
+
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_accumulated_batches_are_one(digits, accumulate):
+    """K batches of b rows are a batch of K b rows: the gradient of all rows, whatever order they come in."""
+    X, y = digits[0][:1600], digits[1][:1600]
+    params = {"hidden_layer_sizes": (16,), "random_state": 0, "max_iter": 6, "dtype": "float64"}
+    whole = MLPClassifier(batch_size=1600, **params).fit(X, y)
+    strategy = AllReduce(accumulate=accumulate)
+    pieces = MLPClassifier(batch_size=1600 // accumulate, strategy=strategy, **params).fit(X, y)
+    same(pieces, whole, 1e-9)
+    assert pieces._state.n_updates == whole._state.n_updates == 6
+
+
+def test_scaled_rates_and_growing_batches(digits):
+    X, y = digits[0][:1600], digits[1][:1600]
+    params = {"hidden_layer_sizes": (16,), "random_state": 0, "max_iter": 2, "dtype": "float64", "solver": "sgd",
+              "momentum": 0.0, "learning_rate_init": 0.02}  # fmt: skip
+    whole = MLPClassifier(batch_size=1600, **{**params, "learning_rate_init": 0.08}).fit(X, y)
+    four = AllReduce(accumulate=4)
+    scaled = MLPClassifier(batch_size=400, strategy=four, learning_rate_scaling="linear", **params).fit(X, y)
+    same(scaled, whole)
+    root = MLPClassifier(batch_size=400, strategy=four, learning_rate_scaling="sqrt", **params).fit(X, y)
+    same(root, MLPClassifier(batch_size=1600, **{**params, "learning_rate_init": 0.04}).fit(X, y))
+    grown = MLPClassifier(batch_size=200, batch_growth=2.0, **params).set_params(max_iter=5).fit(X, y)
+    assert grown._state.n_updates == 8 + 4 + 2 + 1 + 1
+    warm = MLPClassifier(batch_size=400, strategy=four, learning_rate_scaling="linear", warm_up=1.0, **params)
+    first = warm.set_params(max_iter=1).fit(X, y)  # from the rate of one batch
+    start = MLPClassifier(batch_size=1600, **{**params, "learning_rate_init": 0.02 * 1.03, "max_iter": 1}).fit(X, y)
+    same(first, start)
+
+
+# Strategies -----------------------------------------------------------------------------------------------------------
+
+
+def test_local_steps_of_one_batch_are_all_reduce(digits):
+    X, y = digits
+    params = {"hidden_layer_sizes": (16,), "random_state": 0, "max_iter": 3, "dtype": "float64", "solver": "sgd",
+              "momentum": 0.0, "batch_size": 64, "alpha": 0.0}  # fmt: skip
+    for n_ranks in (1, 4):
+        cluster = SimulatedCluster(n_ranks, rows_per_block=64)
+        local = cluster.fit(MLPClassifier(strategy=LocalSGD(steps=1), **params), X, y)
+        whole = SimulatedCluster(n_ranks, rows_per_block=64).fit(MLPClassifier(**params), X, y)
+        if n_ranks == 1:
+            same(local, whole)
+        np.testing.assert_allclose(local.loss_, whole.loss_, rtol=0.01)
+
+
+@pytest.mark.parametrize(
+    "strategy", [LocalSGD(4), LocalSGD(4, mixing="gossip"), LocalSGD(4, groups=2), AllReduce(compression=TopK(0.05))],
+    ids=str,
+)  # fmt: skip
+def test_strategies_learn_and_survive_deaths(digits, strategy):
+    """In the middle: between two epochs, or within one."""
+    X, y = digits
+    model = MLPClassifier((32,), solver="sgd", learning_rate_init=0.1, batch_size=64, max_iter=20, random_state=0,
+                          strategy=strategy, tol=0)  # fmt: skip
+    cluster = SimulatedCluster(4, rows_per_block=64, seed=2, kills=[(0.2, 1)], seconds_per_row=1e-4)
+    cluster.fit(model, X, y)
+    assert cluster.report.generations == 2 and model.n_iter_ == 20
+    assert model.score(X, y) > 0.97
+    assert model.fit_report_.counts["memories lost"] == (1 if strategy.remembers else 0)
+
+
+def test_local_training_on_sorted_rows_warns(digits, monkeypatch):
+    monkeypatch.setattr(_base, "MIXED_BYTES", 0)
+    X, y = digits
+    turn = np.argsort(y, kind="stable")
+
+    def fit(**params):
+        model = MLPClassifier((8,), solver="sgd", batch_size=64, max_iter=2, strategy=LocalSGD(4), **params)
+        return SimulatedCluster(4, rows_per_block=64).fit(model, X[turn], y[turn])
+
+    with pytest.warns(UserWarning, match=r"rows of their own, which differ.*shuffle='rows'"):
+        model = fit()
+    assert "differ" in model.fit_report_.notes[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        assert fit(shuffle="rows").fit_report_.notes == []
+
+
+def test_the_guard_loosens_what_hurts(digits):
+    """Top 0.2 % at a rate that is too large for it: the guard goes back, and sends more from then on."""
+    models = []
+    for has_guard in (False, True):
+        strategy = AllReduce(compression=TopK(0.002), guard=has_guard)
+        model = MLPClassifier((32,), solver="sgd", learning_rate_init=0.2, batch_size=64, max_iter=20, random_state=0,
+                              strategy=strategy, tol=1e-3, n_iter_no_change=20)  # fmt: skip
+        models.append(SimulatedCluster(4, rows_per_block=64).fit(model, *digits))
+    left, guarded = models
+    notes = guarded.fit_report_.notes
+    assert "TopK(ratio=0.008)" in notes[0] and notes[0].endswith("from the best one")
+    assert left.fit_report_.notes == [] and min(guarded.loss_curve_) < min(left.loss_curve_) / 2
+    assert strategy.compression.ratio == 0.002  # the user's own is left alone
+
+
+def test_a_search_over_a_strategy(digits):
+    X, y = digits[0][:400], digits[1][:400]
+    model = MLPClassifier((8,), solver="sgd", max_iter=3, strategy=AllReduce(compression=TopK()))
+    search = GridSearchCV(model, {"strategy__compression__ratio": [0.01, 0.1], "strategy__accumulate": [1, 2]}, cv=2)
+    search.fit(X, y)
+    assert set(search.best_params_) == {"strategy__compression__ratio", "strategy__accumulate"}
+    assert model.strategy.compression.ratio == 0.01
+
+
+# What is refused ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "params, message",
+    [
+        ({"strategy": AllReduce(compression=TopK(), significance=1.0)}, "compression and significance were given"),
+        ({"strategy": AllReduce(accumulate=0)}, "accumulate"),
+        ({"strategy": AllReduce(compression=TopK(2.0))}, "ratio"),
+        ({"strategy": AllReduce(compression="fp16")}, "compression"),
+        ({"strategy": LocalSGD(0)}, "steps"),
+        ({"strategy": LocalSGD(mixing="gossip", groups=2)}, "gossip"),
+        ({"solver": "lbfgs", "strategy": AllReduce()}, "has no use for a strategy"),
+        ({"hidden_layer_sizes": (4, 0)}, "must be > 0"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else "",
+)  # fmt: skip
+def test_what_cannot_be_is_refused(digits, params, message):
+    with pytest.raises(ValueError, match=message):
+        MLPClassifier(max_iter=1, **params).fit(*digits)
+
+
+def test_numbers_too_large_are_named():
+    X = np.ones((20, 2))
+    X[3, 1] = 1e300
+    with pytest.raises(ValueError, match="too large for float32.*dtype='float64'"):
+        MLPRegressor(max_iter=1).fit(X, np.arange(20.0))
+    with pytest.raises(ValueError, match="non-finite parameter weights"):
+        MLPRegressor(max_iter=5, solver="sgd", learning_rate_init=1e30).fit(X[:3], np.arange(3.0))
+    with pytest.raises(ValueError, match="non-negative"):
+        MLPRegressor("poisson").fit(X[:3], [-1.0, 2.0, 1.0])
+
+
+def test_risky_strategies_warn(digits):
+    for params, message in (
+        ({"strategy": AllReduce(compression=TopK())}, "in front of solver='adam'"),
+        ({"strategy": LocalSGD()}, "averages moments"),
+        ({"strategy": AllReduce(compression=TopK(), error_feedback=False), "solver": "sgd"}, "lost for good"),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            MLPClassifier((4,), max_iter=1, **params).fit(*digits)
+
+
+def test_a_checkpoint_is_gone_on_from(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "STEP_FLOPS", 1.0)
+    expected = bits(MLPClassifier((16,), max_iter=4, random_state=0).fit(*digits))
+    step, calls = training.Training.step, []
+
+    def fails(self, *args):
+        calls.append(1)
+        if len(calls) == 20:
+            raise KeyboardInterrupt
+        return step(self, *args)
+
+    with config_context(checkpoint=str(tmp_path), checkpoint_every=1e-9, resume=True):
+        with monkeypatch.context() as patch:
+            patch.setattr(training.Training, "step", fails)
+            with pytest.raises(KeyboardInterrupt):
+                MLPClassifier((16,), max_iter=4, random_state=0).fit(*digits)
+        calls.clear()
+        monkeypatch.setattr(training.Training, "step", lambda self, *args: calls.append(1) or step(self, *args))
+        assert bits(MLPClassifier((16,), max_iter=4, random_state=0).fit(*digits)) == expected
+    assert len(calls) < 36 - 10
