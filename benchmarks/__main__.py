@@ -31,6 +31,10 @@ BENCHMARKS = {
     "forest": ("benchmarks.estimators.forest:run", False),
     "boosting_scaling": ("benchmarks.engine.boosting_scaling:measure", False),
     "boosting_larger": ("benchmarks.estimators.larger:run", False),
+    "networks": ("benchmarks.estimators.networks:run", False),
+    "networks_cluster": ("benchmarks.estimators.networks_cluster:run", False),
+    "codecs": ("benchmarks.estimators.codecs:run", False),
+    "codec_bytes": ("benchmarks.estimators.codec_bytes:run", False),
     "out_of_core": ("benchmarks.out_of_core:run", False),
     "faults": ("benchmarks.engine.faults:measure", False),
     "gpu": ("benchmarks.gpu.logistic:run", False),
@@ -42,7 +46,8 @@ BENCHMARKS = {
 @click.option("--full", is_flag=True, help="All solvers and forms of the peers, more repetitions; what is kept.")
 @click.option("--rows", type=click.IntRange(min=1000), help="Rows instead of the size that the limits are about.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder for the CSVs and pictures.")
-def main(names, full, rows, results):
+@click.option("--only", multiple=True, help="Of codecs: what has this in 'problem, solver, strategy'; again for more.")
+def main(names, full, rows, results, only):
     """Run benchmarks, print what each must show, keep a CSV and a picture.
 
     Without NAMES: the short form of the main ones, under five minutes on two quiet cores. "all" is every one; "table"
@@ -54,12 +59,15 @@ def main(names, full, rows, results):
         write_tables()
         return
     chosen = list(BENCHMARKS) if "all" in names else list(names) or [n for n, (_, short) in BENCHMARKS.items() if short]
+    if only and chosen != ["codecs"]:
+        raise click.UsageError("--only is for codecs alone: python -m benchmarks codecs --only OneBit")
+    options = {"only": only} if only else {}
     for name in chosen:
         module, _, function = BENCHMARKS[name][0].partition(":")
         print(f"{name}", flush=True)
         start = time.perf_counter()
-        sheet = getattr(importlib.import_module(module), function)(rows=rows, full=full)
-        path = sheet.save(_folder(results, full, rows))
+        sheet = getattr(importlib.import_module(module), function)(rows=rows, full=full, **options)
+        path = sheet.save(results / "some" if only else _folder(results, full, rows))
         sheet.show()
         print(f"{name}: {time.perf_counter() - start:.0f} s, {path}", flush=True)
 

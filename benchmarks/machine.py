@@ -10,7 +10,9 @@ import threading
 import time
 from pathlib import Path
 
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "numba", "dask", "distributed", "dask-ml", "cupy-cuda12x", "daskdml")
+LIBRARIES = (
+    "numpy", "scipy", "scikit-learn", "numba", "dask", "distributed", "dask-ml", "torch", "cupy-cuda12x", "daskdml",
+)  # fmt: skip
 
 
 def machine_line():

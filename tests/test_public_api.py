@@ -27,7 +27,7 @@ PUBLIC = {
     "daskdml.neural_network": "MLPClassifier MLPRegressor",
     "daskdml.strategies": "AllReduce LocalSGD OuterStep",
     "daskdml.compress": "ErrorFeedback FP16 Identity OneBit Packet PowerSGD QSGD RandomK SignificantRows TopK",
-    "daskdml.linear_model": "LinearRegression LogisticRegression Ridge",
+    "daskdml.linear_model": "LinearRegression LogisticRegression Ridge SGDClassifier SGDRegressor",
     "daskdml.preprocessing": "OneHotEncoder StandardScaler TableEncoder",
     "daskdml.impute": "SimpleImputer",
     "daskdml.model_selection": "GridSearchCV cross_val_score train_test_split",

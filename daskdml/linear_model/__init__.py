@@ -2,5 +2,6 @@
 
 from daskdml.linear_model._least_squares import LinearRegression, Ridge
 from daskdml.linear_model._logistic import LogisticRegression
+from daskdml.linear_model._sgd import SGDClassifier, SGDRegressor
 
-__all__ = ["LinearRegression", "LogisticRegression", "Ridge"]
+__all__ = ["LinearRegression", "LogisticRegression", "Ridge", "SGDClassifier", "SGDRegressor"]

@@ -21,7 +21,7 @@ from daskdml.fitting import (
     planning,
     probabilities,
 )
-from daskdml.linear_model._base import LinearPredictor, check_fitted, to_sklearn
+from daskdml.linear_model._base import LinearPredictor, StoredCoefficients, to_sklearn
 from daskdml.linear_model._planning import expect_linear
 from daskdml.linear_model._solving import solve_linear
 from daskdml.losses import Logistic, Multinomial
@@ -31,7 +31,7 @@ from daskdml.utils.params import Interval, Options, check_params
 _SOLVERS = ("lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga")
 
 
-class LogisticRegression(Planned, LinearPredictor, ScoredByAccuracy, BaseEstimator):
+class LogisticRegression(Planned, StoredCoefficients, LinearPredictor, ScoredByAccuracy, BaseEstimator):
     """Classify by a logistic model of a linear map; scikit-learn's objective, parameters and attributes.
 
     Minimises, over coefficients W (and intercepts, which are not penalised)::
@@ -376,30 +376,6 @@ class LogisticRegression(Planned, LinearPredictor, ScoredByAccuracy, BaseEstimat
         ndarray of shape (n, n_classes); lazy on Dask input
         """
         return self._map_rows(X, log_probabilities, kind="matrix", columns=getattr(self, "classes_", None))
-
-    def sparsify(self):
-        """Store ``coef_`` as a SciPy CSR matrix: smaller where most are zero, as after L1.
-
-        Predictions are the same and no faster.
-
-        Returns
-        -------
-        self
-        """
-        check_fitted(self)
-        self.coef_ = sparse.csr_matrix(self.coef_)
-        return self
-
-    def densify(self):
-        """Store ``coef_`` as an ndarray again, as `fit` leaves it.
-
-        Returns
-        -------
-        self
-        """
-        check_fitted(self)
-        self.coef_ = self.coef_.toarray() if sparse.issparse(self.coef_) else self.coef_
-        return self
 
     def to_sklearn(self):
         """Return a fitted ``sklearn.linear_model.LogisticRegression`` with the same coefficients.

@@ -198,7 +198,7 @@ class TrainedNetwork(BaseEstimator):
         held_out = self.validation_fraction if self.early_stopping and given is None else 0.0
         schedule = Schedule.of(
             n, batch_size, seed, is_shuffled=bool(self.shuffle), is_mixed=is_mixed, held_out=held_out,
-            least=min(run.n_ranks, batch_size) if strategy.is_local else 1,
+            least=min(run.n_ranks, batch_size) if strategy.spreads else 1,
         )  # fmt: skip
         if held_out and n - schedule.n_trained < 2:
             raise ValueError(
@@ -279,8 +279,8 @@ class TrainedNetwork(BaseEstimator):
         if labels > MOST_DRIFT or features > MOST_DRIFT:
             text = (
                 f"{type(self).__name__}: workers train on rows of their own, which differ: their shares of the labels "
-                f"by up to {labels:.2f}, means of features by up to {features:.2f} standard deviations. Bring rows into "
-                "a random order with shuffle='rows', or use strategy=AllReduce()."
+                f"by up to {labels:.2f}, means of features by up to {features:.2f} standard deviations. Bring rows "
+                "into a random order with shuffle='rows', or use strategy=AllReduce()."
             )
             report.notes.append(text)
             warnings.warn(text, stacklevel=6)

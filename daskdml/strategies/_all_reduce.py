@@ -68,6 +68,11 @@ class AllReduce(BaseEstimator):
 
     is_local = False
 
+    @property
+    def spreads(self):
+        """Whether each rank is to have a part of every batch: what a codec leaves out depends on the ranks anyway."""
+        return self._codec(1) is not None
+
     def __init__(
         self, topology="auto", *, compression=None, error_feedback=True, accumulate=1, significance=None,
         max_bytes_per_round=None, guard=False,

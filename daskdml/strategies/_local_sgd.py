@@ -82,7 +82,7 @@ class LocalSGD(BaseEstimator):
         "guard": ["boolean"],
     }  # fmt: skip
 
-    is_local = True
+    is_local = spreads = True
     remembers = False
 
     def __init__(self, steps=8, *, outer=None, mixing="allreduce", groups=None, guard=False):

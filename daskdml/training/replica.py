@@ -67,13 +67,18 @@ class Replica:
                 np.copyto(own, moment)
         self.rate, self.n_updates, self.loss_sum = state.rate, state.n_updates, state.loss_sum
         self.shared, self.own_loss = state.shared or {}, 0.0
-        self._first, self._epoch, self.n_merged = first, state.epoch, self.training.n_merged(state.epoch)
+        self._epoch, self.n_merged = state.epoch, self.training.n_merged(state.epoch)
+        self.plan(state.age, first, stop)
+
+    def plan(self, age, first, stop):
+        """Prepare the rows of some batches of an epoch."""
+        self._first = first
         schedule = self.training.schedule
-        batches, _, units, places = schedule.slices(state.age, first, stop)
-        self._edges = np.searchsorted(batches, np.arange(first, stop + 1))
+        batches, micro, units, places = schedule.slices(age, first, stop)
+        self._edges, self._micro = np.searchsorted(batches, np.arange(first, stop + 1)), micro
         own = self._owns[units]
         self._numbers = np.flatnonzero(own)  # of own slices among all
-        rows, self._row_edges = schedule.rows_of(state.age, units[own], places[own])
+        rows, self._row_edges = schedule.rows_of(age, units[own], places[own])
         self._selection = self.select(rows) if len(rows) else None
 
     def select(self, rows):
@@ -93,9 +98,13 @@ class Replica:
         begin, end = self._edges[[first - self._first, stop - self._first]]
         a, b = np.searchsorted(self._numbers, [begin, end])
         fold = Fold(int(end - begin), self._add)
+        # Of several batches those of one stratum stand side by side, as the rows of a rank do: few branches are left.
+        order = np.argsort(self._micro[begin:end], kind="stable")
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order))
 
         def work(i):
-            fold.add(int(self._numbers[a + i] - begin), self._micro_batch(a + i))
+            fold.add(int(place[self._numbers[a + i] - begin]), self._micro_batch(a + i))
 
         self.each(b - a, work)
         self.charge("compute", started)

@@ -155,6 +155,53 @@ def test_simulated_collectives_are_noted():
     assert "by the rate of 5,000 rows a worker" in sheet.rows[2].note
 
 
+def test_ceiling_is_that_of_the_best_linear_rule():
+    """Of equal classes with isotropic noise it is linear; what learns it from many rows comes near, and not beyond."""
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    from benchmarks.estimators.networks import make_rows
+
+    X, y, X_test, y_test, ceiling = make_rows(15_000, seed=1, n_test=5000)
+    found = LinearDiscriminantAnalysis(solver="lsqr").fit(X, y).score(X_test, y_test)
+    assert 0.9 < ceiling < 0.98 and ceiling - 0.05 < found < ceiling + 0.003
+
+
+def test_networks_say_where_torch_is_absent(monkeypatch):
+    import importlib.util
+
+    from benchmarks.estimators import networks
+
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "torch" else find(name, *rest))
+    rows = networks.run(rows=1000).rows
+    assert rows[0].what == "not measured" and "torch is not installed" in rows[0].note
+    assert {row.who for row in rows[1:]} == {"daskdml", "scikit-learn", "daskdml against scikit-learn"}
+
+
+def test_bytes_of_codecs_are_those_of_the_rank_that_sends_most():
+    from benchmarks.estimators.codec_bytes import gradient_of, most_bytes, ring_bytes
+    from daskdml.compress import QSGD, Identity
+
+    shape = 40, 12
+    assert most_bytes(Identity(), 4, shape=shape) == ring_bytes(4, shape) == 2 * 3 / 4 * 40 * 12 * 4
+    packet, _ = QSGD().encode(gradient_of(0, shape), QSGD().start(0))
+    assert 3 * packet.nbytes <= most_bytes(QSGD(), 4, shape=shape) < 3 * packet.nbytes + 200
+
+
+def test_control_of_codecs_differs_by_the_perturbation_alone():
+    from benchmarks.estimators import codecs
+
+    problem = codecs.problems()[0]._replace(n_epochs=1)
+    X, y, *_ = problem.rows(seed=0)
+    models, sent = zip(*(
+        codecs.fit(problem, "sgd", None, 0, X, y, start=start)
+        for start in (None, *(codecs.perturbed(problem.hidden, X, 0, by) for by in (0.0, codecs.PERTURBATION)))
+    ))  # fmt: skip
+    coefs = [model.coefs_[0] for model in models]
+    assert coefs[0].tobytes() == coefs[1].tobytes() and 0 < np.abs(coefs[2] - coefs[0]).max() < 1e-4
+    assert len(set(sent)) == 1
+
+
 def test_page_follows_the_csvs(tmp_path):
     from benchmarks.pages import PAGE, is_stale, write_tables
     from benchmarks.report import Sheet

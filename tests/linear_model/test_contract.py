@@ -1,6 +1,6 @@
 """The linear models keep the contract of estimators."""
 
-from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge
+from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 from daskdml.testing import ClassifierContract, RegressorContract
 
 LOGISTIC_WRONG = (
@@ -62,3 +62,65 @@ class TestRidge(RegressorContract):
 
     def make(self, **params):
         return Ridge(**params)
+
+
+SGD_WRONG = (
+    ("loss", "l2"), ("penalty", "l3"), ("alpha", -1.0), ("l1_ratio", 2.0), ("fit_intercept", "yes"), ("max_iter", 0),
+    ("tol", -1.0), ("shuffle", "columns"), ("epsilon", -1.0), ("random_state", "no"), ("learning_rate", "sgd"),
+    ("eta0", 0.0), ("early_stopping", 2), ("validation_fraction", 1.0), ("n_iter_no_change", 0), ("warm_start", 2),
+    ("average", -1), ("verbose", -1),
+)  # fmt: skip
+# scikit-learn's own fail them, and say so.
+NO_REPETITIONS = dict.fromkeys(
+    ("check_sample_weight_equivalence_on_dense_data", "check_sample_weight_equivalence_on_sparse_data"),
+    "sample_weight is not equivalent to removing or repeating rows: a step is taken a row",
+)  # fmt: skip
+
+
+class OfSteps:
+    """What differs from other linear models: steps depend on the order of rows, and those of sparse rows are others."""
+
+    test_order_of_rows_does_not_matter = None
+    test_weights_are_repetitions = None
+    test_class_missing_from_a_chunk = None  # sorts the rows
+    test_float32_is_kept_and_as_good = None  # of many rows, of which few steps are taken
+    wrong_parameters = SGD_WRONG
+    starved = {"max_iter": 1, "tol": 1e-9}
+    tight = {}
+    # An intercept takes smaller steps with sparse rows, in scikit-learn too.
+    defaults = {"tol": 0.1, "learning_rate": "constant", "eta0": 0.01, "fit_intercept": False}
+
+    def make(self, **params):
+        return self.kind(**{**self.defaults, **params})
+
+    def expected_failures(self, params):
+        return NO_REPETITIONS
+
+
+class TestSGDClassifier(OfSteps, ClassifierContract):
+    kind = SGDClassifier
+    several = ()
+    single = ("predict", "decision_function")
+    test_probabilities = None
+    configurations = (
+        {"tol": 1e-3, "learning_rate": "optimal", "fit_intercept": True},
+        {"loss": "log_loss", "tol": 1e-3, "fit_intercept": True},
+    )  # fmt: skip
+
+
+class TestSGDOfThreeClasses(OfSteps, ClassifierContract):
+    kind = SGDClassifier
+    n_classes = 3
+    several = ("predict_proba", "predict_log_proba", "decision_function")
+    defaults = {**OfSteps.defaults, "loss": "log_loss"}
+    test_scikit_learns_checks = None
+    test_class_weights_are_row_weights = None  # of a class, not of the others in its model
+
+
+class TestSGDRegressor(OfSteps, RegressorContract):
+    kind = SGDRegressor
+    multi_output = False
+    configurations = (
+        {"tol": 1e-3, "learning_rate": "invscaling", "fit_intercept": True},
+        {"loss": "huber", "tol": 1e-3, "fit_intercept": True},
+    )  # fmt: skip

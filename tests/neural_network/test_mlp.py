@@ -319,12 +319,12 @@ def test_the_guard_loosens_what_hurts(digits):
     models = []
     for has_guard in (False, True):
         strategy = AllReduce(compression=TopK(0.002), guard=has_guard)
-        model = MLPClassifier((32,), solver="sgd", learning_rate_init=0.2, batch_size=64, max_iter=20, random_state=0,
+        model = MLPClassifier((32,), solver="sgd", learning_rate_init=0.5, batch_size=64, max_iter=20, random_state=0,
                               strategy=strategy, tol=1e-3, n_iter_no_change=20)  # fmt: skip
         models.append(SimulatedCluster(4, rows_per_block=64).fit(model, *digits))
     left, guarded = models
     notes = guarded.fit_report_.notes
-    assert "TopK(ratio=0.008)" in notes[0] and notes[0].endswith("from the best one")
+    assert "TopK(ratio=0.008)" in notes[0] and "the best one" in notes[0]
     assert left.fit_report_.notes == [] and min(guarded.loss_curve_) < min(left.loss_curve_) / 2
     assert strategy.compression.ratio == 0.002  # the user's own is left alone
 

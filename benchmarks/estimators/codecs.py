@@ -1,0 +1,265 @@
+"""Accuracy, loss and bytes of networks whose ranks send less: codecs and local steps, on eight simulated ranks.
+
+Simulated: programs, collectives and bytes are those of a real cluster; clock and network are made up, and not measured.
+"""
+
+import functools
+import itertools
+import time
+from typing import Any, NamedTuple
+from unittest import mock
+
+import numpy as np
+
+from benchmarks.estimators.codec_bytes import ring_bytes
+from benchmarks.estimators.networks import HIDDEN, ROWS, make_rows, score
+from benchmarks.report import Sheet
+from benchmarks.timing import threads
+from daskdml.compress import FP16, QSGD, OneBit, PowerSGD, TopK
+from daskdml.strategies import AllReduce, LocalSGD
+from daskdml.training import replica
+
+RANKS = 8
+SEEDS = 3
+PERTURBATION = 1e-5
+TEST_SHARE = 0.2  # of the digits
+BELOW = 0.5, 5.0  # points that dense ends below the ceiling of the generator: then there is something to lose
+DENSE, CONTROL = "dense", f"dense, start times 1 + {PERTURBATION:g}"
+STRATEGIES = {
+    DENSE: None,
+    CONTROL: None,
+    "FP16": AllReduce(compression=FP16()),
+    "QSGD(8)": AllReduce(compression=QSGD(8)),
+    "OneBit": AllReduce(compression=OneBit()),
+    "TopK(0.01)": AllReduce(compression=TopK(0.01)),
+    "TopK(0.01), no feedback": AllReduce(compression=TopK(0.01), error_feedback=False),
+    "PowerSGD(2)": AllReduce(compression=PowerSGD(2)),
+    "LocalSGD(8)": LocalSGD(8),
+    "LocalSGD(32)": LocalSGD(32),
+}
+
+
+class Problem(NamedTuple):
+    """What is learnt.
+
+    Attributes
+    ----------
+    name : str
+    hidden : tuple of int
+    batch, n_epochs : int
+    rates : dict of solver to float
+    rows : callable of a seed
+        Returns X, y, X_test, y_test and the ceiling of the accuracy, or None.
+    """
+
+    name: str
+    hidden: tuple
+    batch: int
+    n_epochs: int
+    rates: dict
+    rows: Any
+
+
+def digits(seed):
+    """Return scikit-learn's digits, cut into rows to train and to test on by the seed; nobody knows their ceiling."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    X, y = load_digits(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(
+        (X / 16).astype(np.float32), y, test_size=TEST_SHARE, random_state=seed, stratify=y
+    )
+    return X, y, X_test, y_test, None
+
+
+def problems(rows=None, full=False):
+    """Return the problems: digits by a linear and by a hidden layer, and in full the generator of `networks`."""
+    n_epochs = 20 if full else 2
+    of_digits = [
+        Problem("digits, logistic", (), 64, n_epochs, {"sgd": 0.1, "adam": 0.02}, digits),
+        Problem("digits, 64-64(relu)-10", (64,), 64, n_epochs, {"sgd": 0.1, "adam": 0.005}, digits),
+    ]
+    if not full:
+        return of_digits
+    n = rows or ROWS
+    generated = Problem(f"{n:,} x 784, 784-{HIDDEN}(relu)-10", (HIDDEN,), 256, 3, {"sgd": 0.02, "adam": 0.001},
+                        functools.partial(make_rows, n))  # fmt: skip
+    return [*of_digits, generated]
+
+
+def run(rows=None, full=False, only=()):
+    """Accuracy and log loss beside dense of the same seed, and bytes at the transport of the rank that sends most.
+
+    Nothing is asked for: a difference is to be read beside the control's, which does the same sums from a start that is
+    larger by 1e-5. With compression and with local steps each rank has a part of every batch; dense batches of up to 256
+    rows are one micro-batch. Differences are of equal seeds: of equal first coefficients, and of other batches between
+    dense and the rest.
+
+    Parameters
+    ----------
+    rows : int, optional
+        Of the generator.
+    full : bool, default False
+        Twenty epochs of digits instead of two, three seeds instead of one, and the generator.
+    only : sequence of str
+        What is measured has one of these in "problem, solver, strategy"; and dense, which it is held against.
+
+    Returns
+    -------
+    Sheet
+    """
+    sheet = Sheet("codecs", at_size=rows is None)
+    for problem, solver in itertools.product(problems(rows, full), ("sgd", "adam")):
+        labels = {name: f"{problem.name}, {solver}, {name}" for name in STRATEGIES}
+        names = [name for name, label in labels.items() if not only or any(part in label for part in only)]
+        if names:
+            names = [DENSE, *(name for name in names if name != DENSE)]
+            _measure(sheet, problem, solver, names, range(SEEDS if full else 1))
+    return sheet
+
+
+class Found(NamedTuple):
+    """What a fit came to: accuracy of test rows, log loss of those trained on, bytes, and seconds that it took here."""
+
+    accuracy: float
+    loss: float
+    bytes_sent: int
+    seconds: float
+
+
+def _measure(sheet, problem, solver, names, seeds):
+    found, ceilings = {name: [] for name in names}, []
+    for seed in seeds:
+        X, y, X_test, y_test, ceiling = problem.rows(seed=seed)
+        ceilings.append(ceiling)
+        for name in names:
+            found[name].append(_try(problem, solver, name, seed, X, y, X_test, y_test))
+    n_steps = problem.n_epochs * -(-len(X) // problem.batch)
+    work = f"{problem.name}, {solver}, {problem.n_epochs} epochs of batches of {problem.batch}, {RANKS} simulated ranks"
+    if None not in ceilings:
+        below = [100 * (ceiling - dense.accuracy) for ceiling, dense in zip(ceilings, found[DENSE])]
+        note = f"of the Bayes rule, {np.mean(ceilings):.4f}; {BELOW[0]} to {BELOW[1]} leave something to lose"
+        sheet.add(work, DENSE, "points below the ceiling", below, note=note)
+    ring = ring_bytes(RANKS, (_network(problem.hidden, X).n_params,))
+    note = "2 (P - 1) / P of a gradient; dense is added up in the fixed tree of its parts, not in a ring"
+    sheet.add(work, "exact ring", "bytes sent in a step by the rank that sends most", ring, note=note)
+    for name, fits in found.items():
+        accuracy, loss, sent, seconds = zip(*fits)
+        gain = _payload_gain(problem, solver, name, X, y)
+        note = f"payload {gain:.3g} times smaller than gradients; simulated in {np.mean(seconds):.0f} s"
+        sheet.add(work, name, "accuracy of test rows", list(accuracy), quality=("loss", float(np.mean(loss))))
+        sheet.add(work, name, "log loss of the rows trained on", list(loss))
+        if name != DENSE:
+            apart = [100 * (one - dense.accuracy) for one, dense in zip(accuracy, found[DENSE])]
+            sheet.add(work, name, "points beyond dense's", apart, note=_mean(apart))
+            apart = [one - dense.loss for one, dense in zip(loss, found[DENSE])]
+            sheet.add(work, name, "log loss beyond dense's", apart, note=_mean(apart))
+        sheet.add(work, name, "bytes sent in a step by the rank that sends most", [n / n_steps for n in sent],
+                  quality=("times fewer than the ring", ring * n_steps / max(sent)), note=note)  # fmt: skip
+
+
+def _mean(apart):
+    """Return the mean, and its standard error where there are several."""
+    error = f", error {np.std(apart, ddof=1) / np.sqrt(len(apart)):.1g}" if len(apart) > 1 else ""
+    return f"mean {np.mean(apart):.2g}{error}"
+
+
+def _try(problem, solver, name, seed, X, y, X_test, y_test):
+    started = time.perf_counter()
+    start = perturbed(problem.hidden, X, seed, PERTURBATION) if name == CONTROL else None
+    model, sent = fit(problem, solver, STRATEGIES[name], seed, X, y, start=start)
+    accuracy, _ = score(model.predict_proba(X_test), y_test)
+    _, loss = score(model.predict_proba(X), y)
+    found = Found(accuracy, loss, sent, time.perf_counter() - started)
+    print(f"  {problem.name}, {solver}, {name}, seed {seed}: {found}", flush=True)
+    return found
+
+
+def fit(problem, solver, strategy, seed, X, y, *, start=None):
+    """Fit on simulated ranks.
+
+    Parameters
+    ----------
+    problem : Problem
+    solver : {"sgd", "adam"}
+    strategy : object of daskdml.strategies, or None
+    seed : int
+    X, y : ndarrays
+    start : (coefs, intercepts), optional
+        Instead of the first ones that the seed draws.
+
+    Returns
+    -------
+    model : MLPClassifier
+    n_bytes : int
+        That the rank that sends most sent, without the rows that find their places before the first batch.
+    """
+    from daskdml.neural_network import MLPClassifier
+    from daskdml.testing import SimulatedCluster
+
+    model = MLPClassifier(
+        problem.hidden, solver=solver, learning_rate_init=problem.rates[solver], momentum=0.9, batch_size=problem.batch,
+        max_iter=problem.n_epochs, random_state=seed, tol=0.0, n_iter_no_change=problem.n_epochs + 1,
+        strategy=strategy, warm_start=start is not None,
+    )  # fmt: skip
+    if start is not None:
+        _begin_with(model, *start, np.unique(y))
+    cluster, before = SimulatedCluster(RANKS, rows_per_block=-(-len(X) // RANKS)), {}
+
+    def meet(pieces, schedule, comm):
+        found = _meet(pieces, schedule, comm)
+        before[comm.rank] = comm.bytes_sent
+        return found
+
+    with threads(1), mock.patch.object(replica, "meet", meet):
+        cluster.fit(model, X, y)
+    sent = cluster.report.bytes_sent
+    return model, max(sent[rank] - moved for rank, moved in before.items())
+
+
+_meet = replica.meet
+
+
+def perturbed(hidden, X, seed, relative):
+    """Return the first coefficients and intercepts of a seed; those of the last layer are larger by a relative number.
+
+    Of the last layer, because all of these matter: a weight of the first may belong to a pixel that is always 0.
+    """
+    network = _network(hidden, X)
+    theta = network.start(seed)
+    coefs, intercepts = network.coefs(theta), network.intercepts(theta)
+    coefs[-1] *= np.float32(1 + relative)
+    return coefs, intercepts
+
+
+def _network(hidden, X, n_classes=10):
+    from daskdml.losses import Multinomial
+    from daskdml.objectives.network import Network
+
+    return Network((X.shape[1], *hidden, n_classes), "relu", Multinomial(n_classes))
+
+
+def _begin_with(model, coefs, intercepts, classes):
+    """Let a model go on from coefficients that no fit has found."""
+    model.coefs_, model.intercepts_, model.classes_ = coefs, intercepts, classes
+    model.n_features_in_, model._state = coefs[0].shape[0], None
+
+
+def _payload_gain(problem, solver, name, X, y):
+    """Return how many times fewer bytes than a gradient of the coefficients a rank makes of one, at the start.
+
+    Without what its way to other ranks multiplies them by. Of local steps: of a gradient for every step, and of
+    parameters and moments for all of them.
+    """
+    strategy = STRATEGIES[name]
+    network = _network(problem.hidden, X)
+    if isinstance(strategy, LocalSGD):
+        n_arrays = {"sgd": 2, "adam": 3}[solver]
+        return strategy.steps / n_arrays
+    codec = getattr(strategy, "compression", None)
+    if codec is None:
+        return 1.0
+    gradient, n = np.empty(network.n_params, np.float32), problem.batch
+    network.gradient(network.start(0), X[:n], y[:n].astype(np.float64), None, gradient, network.workspace(n))
+    layers = network.coefs(gradient) if codec.by_layer else [gradient[: network.n_decayed]]
+    return 4 * network.n_decayed / sum(codec.encode(layer, codec.start(0))[0].nbytes for layer in layers)
