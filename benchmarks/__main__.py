@@ -35,6 +35,8 @@ BENCHMARKS = {
     "networks_cluster": ("benchmarks.estimators.networks_cluster:run", False),
     "codecs": ("benchmarks.estimators.codecs:run", False),
     "codec_bytes": ("benchmarks.estimators.codec_bytes:run", False),
+    "stragglers": ("benchmarks.engine.network_strategies:stragglers", False),
+    "networks_scaling": ("benchmarks.engine.network_strategies:scaling", False),
     "out_of_core": ("benchmarks.out_of_core:run", False),
     "faults": ("benchmarks.engine.faults:measure", False),
     "gpu": ("benchmarks.gpu.logistic:run", False),

@@ -91,9 +91,9 @@ def run(rows=None, full=False, only=()):
     """Accuracy and log loss beside dense of the same seed, and bytes at the transport of the rank that sends most.
 
     Nothing is asked for: a difference is to be read beside the control's, which does the same sums from a start that is
-    larger by 1e-5. With compression and with local steps each rank has a part of every batch; dense batches of up to 256
-    rows are one micro-batch. Differences are of equal seeds: of equal first coefficients, and of other batches between
-    dense and the rest.
+    larger by 1e-5. With compression and with local steps each rank has a part of every batch; dense batches of up to
+    256 rows are one micro-batch. Differences are of equal seeds: of equal first coefficients, and of other batches
+    between dense and the rest.
 
     Parameters
     ----------

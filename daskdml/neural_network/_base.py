@@ -242,6 +242,9 @@ class TrainedNetwork(BaseEstimator):
             n_layers_=len(network.sizes), n_outputs_=network.sizes[-1], out_activation_=self._out_activation(network),
             _network=network, _state=state._replace(theta=None, best_theta=None),
         )  # fmt: skip
+        if state.n_ranks > 1:
+            manner = (AllReduce() if self.strategy is None else self.strategy).manner
+            fit.report.where += f", {state.n_ranks} replicas {manner}"
         self._report(fit, state, n_trained)
         has_converged = bool(state.stopped_because) or is_incremental
         fit.close(

@@ -17,7 +17,7 @@ class TrainingProgram(Program):
         To begin with.
     """
 
-    shares_threads = True
+    shares_threads = tells_work = True
     evenness = 1.1  # a rank that has more rows than the others holds up each batch
 
     def __init__(self, training: Training, state: TrainingState):

@@ -67,6 +67,7 @@ class AllReduce(BaseEstimator):
     }
 
     is_local = False
+    manner = "in sync"
 
     @property
     def spreads(self):
@@ -178,6 +179,7 @@ class AllReduce(BaseEstimator):
         for begin in range(first, stop, step):
             end = min(begin + step, stop)
             fold = replica.gradients(begin, end)
+            comm.worked(replica.n_rows(begin, end))
             started = time.perf_counter()
             comm.check()
             if comm.size == 1:

@@ -9,6 +9,8 @@ from sklearn.base import BaseEstimator, clone
 
 from daskdml.utils.params import Interval, Options, check_params
 
+ROUNDS = 8  # of gossip between two averages of all, at least
+
 
 class OuterStep(BaseEstimator):
     """What is done with the mean of all ranks' parameters: a step towards it, with momentum.
@@ -83,6 +85,7 @@ class LocalSGD(BaseEstimator):
     }  # fmt: skip
 
     is_local = spreads = True
+    manner = "with steps of their own"
     remembers = False
 
     def __init__(self, steps=8, *, outer=None, mixing="allreduce", groups=None, guard=False):
@@ -125,8 +128,8 @@ class LocalSGD(BaseEstimator):
 
     @property
     def batches_per_update(self):
-        """Batches between two averages: a superstep ends with one."""
-        return self.steps
+        """Batches between two averages of all ranks at least: a superstep ends with one."""
+        return self.steps * (ROUNDS if self.mixing == "gossip" else 1)
 
     def advance(self, replica, comm, first, stop):
         """Train on some batches.
@@ -147,6 +150,7 @@ class LocalSGD(BaseEstimator):
             for batch in range(begin, end, merged):
                 last = min(batch + merged, end)
                 own = replica.sum_of(replica.gradients(batch, last))
+                comm.worked(replica.n_rows(batch, last))
                 comm.check()
                 if group is not None:
                     started = time.perf_counter()

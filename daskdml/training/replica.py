@@ -110,6 +110,11 @@ class Replica:
         self.charge("compute", started)
         return fold
 
+    def n_rows(self, first, stop):
+        """Return how many rows of some batches this rank has."""
+        a, b = np.searchsorted(self._numbers, self._edges[[first - self._first, stop - self._first]])
+        return int(self._row_edges[b] - self._row_edges[a])
+
     def _micro_batch(self, i):
         objective, schedule = self.training.objective, self.training.schedule
         n_rows = schedule.micro_rows

@@ -145,7 +145,7 @@ class SequentialTraining(NamedTuple):
 
     def step(self, state, replica, comm):
         """Go on by some averages; at the end of an epoch judge it."""
-        started, rounds = time.perf_counter(), comm.rounds
+        started, rounds = comm.clock(), comm.rounds
         sent, received, spent = comm.bytes_sent, comm.bytes_received, dict(comm.seconds)
         replica.meet(comm)
         schedule, first = self.schedule, state.batch
@@ -159,7 +159,7 @@ class SequentialTraining(NamedTuple):
             state = self._end_epoch(state, replica, comm)
         seconds = dict(state.seconds or {})
         phases = {phase: comm.seconds[phase] - before for phase, before in spent.items()} if comm.size > 1 else {}
-        for phase, taken in {**replica.take_seconds(), **phases, "all": time.perf_counter() - started}.items():
+        for phase, taken in {**replica.take_seconds(), **phases, "all": comm.clock() - started}.items():
             seconds[phase] = seconds.get(phase, 0.0) + taken
         state = state._replace(
             seconds=seconds, n_rounds=state.n_rounds + comm.rounds - rounds,
@@ -304,6 +304,7 @@ class Streams(Replica):
         if not self._age and not batch:
             return self._one_by_one(comm)
         fold = self.gradients(batch, batch + 1)
+        comm.worked(self.n_rows(batch, batch + 1))
         started = time.perf_counter()
         comm.check()
         total = fold.result() if comm.size == 1 else comm.allreduce_blocks(fold, n_blocks=fold.n_blocks, like=self.like)
@@ -329,6 +330,7 @@ class Streams(Replica):
             started = time.perf_counter()
             sums = self._descend(own, self.models) if is_own else np.zeros(self._n_models)
             self.charge("compute", started)
+            comm.worked(int(self._row_edges[own + 1] - self._row_edges[own]) if is_own else 0)
             if comm.size > 1:
                 vector = np.concatenate([*map(flat, self.models), sums])
                 found = comm.allreduce_blocks({0: vector} if is_own else {}, n_blocks=1, like=vector)

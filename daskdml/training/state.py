@@ -54,6 +54,8 @@ class TrainingState(NamedTuple):
         After each epoch of this fit.
     n_rounds, bytes_sent, bytes_received : int
         Of one rank.
+    n_ranks : int
+        In the last superstep.
     n_lost : int
         How often a group began without what its ranks had remembered.
     shared : dict or None
@@ -81,5 +83,6 @@ class TrainingState(NamedTuple):
     n_rounds: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+    n_ranks: int = 1
     n_lost: int = 0
     shared: Any = None

@@ -1,6 +1,5 @@
 """Training by batches: what happens in a step, and at the end of an epoch."""
 
-import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,7 +77,7 @@ class Training(NamedTuple):
 
     def step(self, state, replica, comm):
         """Go on by some batches; at the end of an epoch judge it."""
-        started, rounds, sent = time.perf_counter(), comm.rounds, comm.bytes_sent
+        started, rounds, sent = comm.clock(), comm.rounds, comm.bytes_sent
         received, spent = comm.bytes_received, dict(comm.seconds)
         strategy = strategy_at(self.strategy, (state.shared or {}).get("level", 0))
         if replica.meet(comm):
@@ -97,12 +96,12 @@ class Training(NamedTuple):
             state = self._end_epoch(state, replica, comm)
         seconds = dict(state.seconds or {})
         phases = {phase: comm.seconds[phase] - before for phase, before in spent.items()} if comm.size > 1 else {}
-        for phase, taken in {**replica.take_seconds(), **phases, "all": time.perf_counter() - started}.items():
+        for phase, taken in {**replica.take_seconds(), **phases, "all": comm.clock() - started}.items():
             seconds[phase] = seconds.get(phase, 0.0) + taken
         state = state._replace(
             seconds=seconds, n_rounds=state.n_rounds + comm.rounds - rounds,
             bytes_sent=state.bytes_sent + comm.bytes_sent - sent,
-            bytes_received=state.bytes_received + comm.bytes_received - received,
+            bytes_received=state.bytes_received + comm.bytes_received - received, n_ranks=comm.size,
         )  # fmt: skip
         if state.batch == 0:
             found = EpochTrace(seconds, state.n_rounds, state.bytes_sent, state.bytes_received)

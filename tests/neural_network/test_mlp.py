@@ -209,8 +209,11 @@ def test_neither_ranks_nor_chunks_nor_deaths_change_a_bit(digits, monkeypatch, m
     for n_ranks, kills in ((2, ()), (3, ((0.06, 0), (0.6, 2))), (5, ()), (8, ((0.06, 3),))):
         for rows, known in ((X, expected), (sparse.csr_matrix(X), of_csr)):
             cluster = SimulatedCluster(n_ranks, seed=1, rows_per_block=128, kills=kills, seconds_per_row=1e-4)
-            assert bits(cluster.fit(make(), rows, y, sample_weight=weight)) == known
+            found = cluster.fit(make(), rows, y, sample_weight=weight)
+            assert bits(found) == known
             assert (cluster.report.generations > 1) == bool(kills)
+            if not kills:
+                assert f"{n_ranks} replicas in sync" in str(found.fit_report_)
     for n_threads in (1, 3):
         with config_context(n_threads=n_threads):
             assert bits(make().fit(X, y, weight)) == expected
@@ -336,6 +339,23 @@ def test_a_search_over_a_strategy(digits):
     search.fit(X, y)
     assert set(search.best_params_) == {"strategy__compression__ratio", "strategy__accumulate"}
     assert model.strategy.compression.ratio == 0.01
+
+
+def test_a_simulated_cluster_lets_time_pass_batch_by_batch(digits):
+    """Seconds of the report are virtual ones there, and pieces of work that take longer take longer."""
+    def fit(hiccups, strategy=None):
+        cluster = SimulatedCluster(4, rows_per_block=64, seconds_per_row=1e-4, hiccups=hiccups, latency=0.0)
+        model = MLPClassifier((8,), solver="sgd", batch_size=64, max_iter=3, tol=0, strategy=strategy)
+        cluster.fit(model, *digits)
+        return model.fit_report_.records[-1].seconds, cluster.report.seconds
+
+    quick, whole = fit((0.0, 1.0))
+    # One rank computes a batch of 64 rows; others wait, and each piece of work takes up to 1.2 times as long.
+    assert 3 * 1797 * 1e-4 < quick < 1.25 * 3 * 1797 * 1e-4 + 0.05 and quick < whole
+    assert 8 * quick < fit((1.0, 10.0))[0] < 12 * quick
+    # Of some slow pieces local steps wait for the slowest sum, not for the sum of the slowest.
+    hiccups = 0.2, 10.0
+    assert fit(hiccups, LocalSGD(8))[0] < 0.8 * fit(hiccups, LocalSGD(1))[0]
 
 
 # What is refused ------------------------------------------------------------------------------------------------------

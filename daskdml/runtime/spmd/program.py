@@ -58,6 +58,9 @@ class Program:
     shares_threads : bool, default False
         Whether steps use all threads of their process themselves: there is one rank for a process then, where
         otherwise each thread of this process is a rank.
+    tells_work : bool, default False
+        Whether steps say how many rows they have worked on, by ``comm.worked``: a simulated cluster lets time pass
+        then, instead of after each step.
     evenness : float or None, default None
         Times its share of the rows that a worker of a cluster may hold when a group is formed: chunks of workers that
         hold more are moved. None leaves them where they lie at first, and allows 1.3 later.
@@ -78,6 +81,7 @@ class Program:
 
     n_threads = 1
     shares_threads = False
+    tells_work = False
     evenness = None
 
     def init(self, meta):
@@ -403,6 +407,22 @@ class Comm:
     def gossip(self, x):
         """Return the mean of this rank's array and its two neighbours'; see `daskdml.comm.gossip.gossip`."""
         return self._call(f"gossip of {x.dtype} {x.shape}", gossip, np.array(x))
+
+    def clock(self):
+        """Return the seconds of a clock that only goes forward; virtual ones in a simulated cluster."""
+        clock = getattr(self._transport, "clock", None)
+        return time.perf_counter() if clock is None else clock()
+
+    def worked(self, n_rows):
+        """Say that this rank has worked on so many rows; in a simulated cluster that takes its virtual time.
+
+        Parameters
+        ----------
+        n_rows : int
+        """
+        work = getattr(self._transport, "work", None)
+        if work is not None:
+            work(n_rows)
 
     def barrier(self):
         """Wait until all ranks have come here."""

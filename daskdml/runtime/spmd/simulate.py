@@ -79,7 +79,9 @@ class SimulatedCluster:
     joins : sequence of (float, int)
         Second and worker that comes.
     seconds_per_row : float, default 1e-7
-        Of a superstep.
+        Of a superstep; of each batch of programs that train by batches.
+    hiccups : (float, float), default (0.0, 1.0)
+        Share of the pieces of work that take longer, and how many times.
     save_every : int, default 5
         Steps between the states that rank 0 sends to the driver.
     rows_per_block : int, optional
@@ -126,7 +128,7 @@ class SimulatedCluster:
 
     def __init__(
         self, n_workers, *, latency=(2e-4, 1e-3), bandwidth=3e8, loss=0.0, stragglers=None, kills=(), suspects=(),
-        joins=(), seconds_per_row=1e-7, save_every=5, rows_per_block=None, seed=0,
+        joins=(), seconds_per_row=1e-7, hiccups=(0.0, 1.0), save_every=5, rows_per_block=None, seed=0,
     ):  # fmt: skip
         if not isinstance(n_workers, Integral):
             raise ValueError(f"n_workers must be an int of at least 1, got {n_workers!r}.")
@@ -137,6 +139,7 @@ class SimulatedCluster:
             ("bandwidth", bandwidth, bandwidth > 0, "above 0"),
             ("loss", loss, 0 <= loss < 1, "at least 0 and below 1"),
             ("seconds_per_row", seconds_per_row, seconds_per_row >= 0, "at least 0"),
+            ("hiccups", hiccups, 0 <= hiccups[0] <= 1 and hiccups[1] >= 1, "(a share, times of at least 1)"),
             ("save_every", save_every, save_every >= 1, "at least 1"),
             ("rows_per_block", rows_per_block, rows_per_block is None or rows_per_block >= 1, "None or at least 1"),
         ):
@@ -147,6 +150,7 @@ class SimulatedCluster:
         self.stragglers = stragglers or {}
         self.kills, self.suspects, self.joins = tuple(kills), tuple(suspects), tuple(joins)
         self.seconds_per_row, self.save_every, self.seed = seconds_per_row, save_every, seed
+        self.hiccups = tuple(hiccups)
         self.report = None
 
     def run(self, program, X, y=None, sample_weight=None):
@@ -425,7 +429,8 @@ class _Simulation:
             def on_step(step, state):
                 if number == 0 and step % self.cluster.save_every == 0:
                     self.soon(self.arrive, worker, say.Saved(action.generation, step, state))
-                rank_work(self, rank, cost)
+                if not self.program.tells_work:
+                    rank_work(self, rank, cost)
 
             rank_work(self, rank, cost)
             outcome = run_rank(self.program, own, comm, step, state, on_step)
@@ -463,6 +468,9 @@ class _Simulation:
 def rank_work(simulation, rank, seconds):
     """Let a rank compute: virtual seconds, more of them for a straggler."""
     factor = simulation.cluster.stragglers.get(rank.worker.name, 1.0) * simulation.random.uniform(1.0, 1.2)
+    share, times = simulation.cluster.hiccups
+    if share and simulation.random.random() < share:
+        factor *= times
     simulation.at(simulation.now + seconds * factor, rank.resume)
     rank.pause()
 
@@ -499,6 +507,13 @@ class _Wire:
             rank.waits_for = source
             rank.pause()
             rank.waits_for = None
+
+    def clock(self):
+        return self.simulation.now
+
+    def work(self, n_rows):
+        rank_work(self.simulation, self.rank, self.simulation.cluster.seconds_per_row * n_rows)
+        self.check()
 
     def check(self, at_boundary=False):
         if self.rank.is_aborted or (at_boundary and self.rank.is_paused):
