@@ -12,9 +12,10 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.metaestimators import available_if
 
 from daskdml.data import apply_rows, as_matrix, check_features, is_dask, whole_rows
-from daskdml.fitting import fitting, one_dimensional
+from daskdml.fitting import Planned, fitting, one_dimensional, planning
 from daskdml.kernels.layers import ACTIVATIONS
 from daskdml.neural_network._lbfgs import minimise
+from daskdml.neural_network._planning import expect_lbfgs, expect_training
 from daskdml.objectives.network import Network
 from daskdml.programs.training import TrainingProgram
 from daskdml.report import Record
@@ -65,7 +66,7 @@ CONSTRAINTS = {
 }
 
 
-class TrainedNetwork(BaseEstimator):
+class TrainedNetwork(Planned, BaseEstimator):
     """A network that is trained on all rows; see `MLPClassifier` and `MLPRegressor`."""
 
     _constraints: dict = {}
@@ -120,6 +121,31 @@ class TrainedNetwork(BaseEstimator):
             raise ValueError(f"solver='lbfgs' looks at all rows in each step and has no use for {what}.")
         return strategy
 
+    def _plan(self, X, y, sample_weight):
+        strategy = self._check_params(False, False)
+        y, X = self._targets(y), whole_rows(X)
+        reader = functools.partial(_read, np.dtype(self.dtype))
+        with planning(self, X, y, sample_weight, reader) as plan:
+            summary = plan.targets(self._kind)
+            loss, n_outputs = self._planned_targets(plan, summary)
+            sizes = (plan.sample.n_features, *map(int, self._hidden_sizes), n_outputs)
+            network = Network(sizes, self.activation, loss, self.alpha, self.dtype)
+            theta = network.start(0)
+            if self.solver == "lbfgs":
+                return plan.finish(self, expect_lbfgs(plan, network, theta, int(self.max_iter)))
+            n = plan.sample.n_samples
+            schedule = self._schedule(plan.sample.run, n, 0, AllReduce(), None)
+            found = expect_training(
+                plan, network, theta, schedule, self._transform(), int(self.max_iter),
+                getattr(strategy, "accumulate", 1),
+            )  # fmt: skip
+            return plan.finish(self, found)
+
+    def _transform(self):
+        if self.solver == "sgd":
+            return Momentum(self.momentum, bool(self.nesterovs_momentum))
+        return Adam(self.beta_1, self.beta_2, self.epsilon)
+
     @property
     def _hidden_sizes(self):
         sizes = self.hidden_layer_sizes
@@ -159,9 +185,7 @@ class TrainedNetwork(BaseEstimator):
             return self._by_lbfgs(fit, network, theta, found)
         n = run.n_samples
         schedule = self._schedule(run, n, seed, strategy, given)
-        transform = Adam(self.beta_1, self.beta_2, self.epsilon)
-        if self.solver == "sgd":
-            transform = Momentum(self.momentum, bool(self.nesterovs_momentum))
+        transform = self._transform()
         state = self._begin(theta, transform, goes_on, is_incremental)
         center = 0.0 if self._kind == "classes" else np.asarray(summary.total) / summary.weight
         if given is not None:

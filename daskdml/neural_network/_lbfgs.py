@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 ROWS = 1024  # whose activations are in memory at once
 
 
-class _Gradient(NamedTuple):
+class GradientOfRows(NamedTuple):
     """The function of a block that returns sums of its rows: gradient, loss and weight, as one vector."""
 
     network: Any
@@ -48,7 +48,7 @@ def minimise(fit, network, theta, tol, max_iter, max_fun):
 def _minimise(fit, *, network, theta, tol, max_iter, max_fun):
     def evaluate(theta):
         theta = theta.astype(network.dtype)
-        total = fit.run.map_reduce(_Gradient(network, theta))
+        total = fit.run.map_reduce(GradientOfRows(network, theta))
         weight, coefs = total[-1], theta[: network.n_decayed].astype(np.float64)
         gradient = total[:-2]
         gradient[: network.n_decayed] += network.alpha * coefs

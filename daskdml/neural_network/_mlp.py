@@ -181,6 +181,13 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
         k = len(classes)
         return (Logistic(), 1) if k <= 2 else (Multinomial(k), k)
 
+    def _planned_targets(self, plan, summary):
+        """Return loss and outputs for a plan, whose rows get the numbers of the classes that are seen."""
+        classes = summary.classes
+        plan.sample.transform_targets(functools.partial(encode_classes, classes))
+        k = max(len(classes), 2)
+        return (Logistic(), 1) if k == 2 else (Multinomial(k), k)
+
     @is_stochastic
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Go on training for one epoch over these rows.
@@ -332,6 +339,10 @@ class MLPRegressor(ScoredByR2, TrainedNetwork):
         if self.loss == "poisson" and np.min(summary.low) < 0:
             raise ValueError("loss='poisson' requires non-negative y.")
         return Poisson() if self.loss == "poisson" else Squared(), int(np.size(summary.low))
+
+    def _planned_targets(self, plan, summary):
+        """Return loss and outputs for a plan."""
+        return self._prepare_targets(None, summary, None, False, False)
 
     @is_stochastic
     def partial_fit(self, X, y, sample_weight=None):
