@@ -117,7 +117,8 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         if goes_on:
             check_features(self, X, reset=False)
         y, X = one_dimensional(y), whole_rows(X)
-        with fitting(self, X, y, sample_weight, verbose=self.verbose, matrix=_read) as fit:
+        reader = functools.partial(_read, _dtype_of(X))
+        with fitting(self, X, y, sample_weight, verbose=self.verbose, matrix=reader) as fit:
             if fit.run.layout == "device":
                 raise ValueError(f"{type(self).__name__} takes no cupy arrays; pass X.get(), or NumPy chunks.")
             found = self._descend(fit, given, goes_on, is_incremental)
@@ -173,7 +174,7 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
     def _begin(self, settings, p, given, goes_on, is_incremental):
         """Return a state for each model to begin with, and the epochs of all fits so far."""
         k, kept = len(settings), getattr(self, "_kept", None)
-        if goes_on and is_incremental and kept is not None and len(kept.states) == k:
+        if goes_on and is_incremental and kept is not None and len(kept.states) == k and self._is_untouched(kept):
             return [_copy(state, one) for state, one in zip(kept.states, settings)], kept.age
         coef, intercept = given
         if goes_on:
@@ -187,7 +188,12 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
                 f"Provided intercept_init does not match dataset: its shape is {intercept.shape}, not {(k,)}."
             )
         states = zip(settings, coef.reshape(k, p), intercept.tolist())
-        return [new_state(p, one, row, b) for one, row, b in states], 0
+        t, age = (self.t_, kept.age) if goes_on and is_incremental and kept is not None else (1.0, 0)
+        return [new_state(p, one, row, b, t) for one, row, b in states], age
+
+    def _is_untouched(self, kept):
+        """Whether coefficients are those that the last fit left, and not some of the user's."""
+        return np.array_equal(self.coef_, kept.coef) and np.array_equal(self.intercept_, kept.intercept)
 
     def _note(self, found, fit, training, state, goes_on, is_incremental):
         """Write down what was found, and how the fit ended."""
@@ -203,7 +209,9 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         found.n_iter_ = int(state.n_epochs.max())
         # scikit-learn's counts every row of every epoch, those that are held out too.
         found.t_ = (self.t_ if goes_on else 1.0) + found.n_iter_ * run.n_samples
-        found._kept = SimpleNamespace(states=models, age=state.age)
+        found._kept = SimpleNamespace(
+            states=models, age=state.age, coef=found.coef_.copy(), intercept=found.intercept_.copy()
+        )  # fmt: skip
         passes = run.passes
         for epoch, trace in enumerate(state.trace):
             fit.report.append(Record(
@@ -245,9 +253,14 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         return tags
 
 
-def _read(X):
-    X = as_matrix(X)
-    return as_trained(X, X.dtype)
+def _dtype_of(X):
+    """Return float32 for rows that all are, as their metadata say; chunks must not differ."""
+    dtypes = [X.dtype] if hasattr(X, "dtype") else list(getattr(X, "dtypes", ()))
+    return np.dtype(np.float32 if dtypes and all(dtype == np.float32 for dtype in dtypes) else np.float64)
+
+
+def _read(dtype, X):
+    return as_trained(as_matrix(X), dtype)
 
 
 def _copy(state, settings):
@@ -312,12 +325,12 @@ class SGDClassifier(ScoredByAccuracy, DescendedModel):
 
     Notes
     -----
-    Up to 131,072 rows it is scikit-learn's algorithm, step for step: with ``shuffle=False`` the coefficients agree to
+    Of fewer than 131,072 rows it is scikit-learn's algorithm, step for step: without shuffling coefficients agree to
     rounding. More rows are up to 64 streams, each of at least 65,536 rows, which take steps beside each other and are
-    averaged every 4,096 rows; rates go down as if all steps were one's. How many there are follows from the number of
-    rows: the same bits for any number of threads and workers. A worker sends ``16 (n_features + 1)`` bytes an average
-    and class at most. M. Zinkevich, M. Weimer, A. Smola, L. Li, "Parallelized stochastic gradient descent", 2010, with
-    averages in between.
+    averaged every 4,096 rows (of sparse ones of many columns up to 65,536); rates go down as if all steps were one's.
+    How many there are follows from the numbers of rows and columns: the same bits for any number of threads and
+    workers. What is averaged are 8 bytes a coefficient and class, 16 with averages, 8 more with L1. M. Zinkevich,
+    M. Weimer, A. Smola, L. Li, "Parallelized stochastic gradient descent", 2010, with averages in between.
 
     Examples
     --------
@@ -593,7 +606,7 @@ class SGDRegressor(ScoredByR2, DescendedModel):
 
     def _note(self, found, *args):
         super()._note(found, *args)
-        found.coef_ = found.coef_[0]
+        found.coef_ = found._kept.coef = found.coef_[0]
 
     def partial_fit(self, X, y, sample_weight=None):
         """Take a step for each of these rows.

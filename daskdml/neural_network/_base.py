@@ -1,6 +1,7 @@
 """What both networks share: the fit by batches or by L-BFGS, warm starts, raw predictions."""
 
 import copy
+import dataclasses
 import functools
 import numbers
 import warnings
@@ -116,9 +117,19 @@ class TrainedNetwork(Planned, BaseEstimator):
         if not hasattr(strategy, "advance"):
             raise ValueError(f"strategy must be one of daskdml.strategies or None, got {self.strategy!r}.")
         strategy.check(self)
-        if self.solver == "lbfgs" and (has_given or self.strategy is not None):
-            what = "validation rows" if has_given else "a strategy"
-            raise ValueError(f"solver='lbfgs' looks at all rows in each step and has no use for {what}.")
+        idle = {
+            "validation rows": has_given, "a strategy": self.strategy is not None, "warm_up": self.warm_up,
+            "learning_rate_scaling": self.learning_rate_scaling, "batch_growth": self.batch_growth > 1,
+        }  # fmt: skip
+        what = [name for name, is_given in idle.items() if is_given]
+        if self.solver == "lbfgs" and what:
+            raise ValueError(f"solver='lbfgs' looks at all rows in each step and has no use for {' and '.join(what)}.")
+        if is_incremental and strategy.remembers:
+            warnings.warn(
+                f"{type(strategy).__name__} with error feedback: each call of partial_fit begins without what the last "
+                "one left out; give more rows to a call.",
+                stacklevel=5,
+            )  # fmt: skip
         return strategy
 
     def _plan(self, X, y, sample_weight):
@@ -186,21 +197,28 @@ class TrainedNetwork(Planned, BaseEstimator):
         n = run.n_samples
         schedule = self._schedule(run, n, seed, strategy, given)
         transform = self._transform()
-        state = self._begin(theta, transform, goes_on, is_incremental)
+        scores = given is not None or self.early_stopping
+        state = self._begin(theta, transform, goes_on, is_incremental, scores)
         center = 0.0 if self._kind == "classes" else np.asarray(summary.total) / summary.weight
         if given is not None:
             given = _given_rows(self, fit.features, given, getattr(found, "classes_", None))
         training = Training(
             network, schedule, transform, strategy, 1 if is_incremental else int(self.max_iter), float(self.tol),
             self.n_iter_no_change, self._rates(),
-            kind=self._kind, scores=given is not None or self.early_stopping,
+            kind=self._kind, scores=scores,
             is_judged_by_score=bool(self.early_stopping), given=given, center=center,
             growth=float(self.batch_growth),
         )  # fmt: skip
-        begun = seed, state, given and given.arrays
+        begun = seed, state, given and given.arrays, dataclasses.astuple(schedule)
         state = run.run_saved(TrainingProgram(training, state), fit.what + digest_of(begun))
-        if state.stopped_because == "not finite" or any(map(np.isnan, state.scores)):
+        if state.stopped_because == "not finite":
             self._explain_nonfinite(run)
+        if state.stopped_because == "no score":
+            run.locate_nonfinite()
+            raise ValueError(
+                "The score of the validation rows is not a number: their weights are all 0, or X_val holds NaN. Use "
+                "another random_state, or give other rows."
+            )
         self._note(found, fit, network, state, is_incremental, schedule.n_trained)
         return found
 
@@ -239,13 +257,20 @@ class TrainedNetwork(Planned, BaseEstimator):
             )
         return network.flatten(self.coefs_, self.intercepts_)
 
-    def _begin(self, theta, transform, goes_on, is_incremental):
+    def _begin(self, theta, transform, goes_on, is_incremental, scores):
         """Return the state to begin with: moments go on from call to call of partial_fit, what was found of fit too."""
         zeros = tuple(np.zeros_like(theta) for _ in range(transform.n_moments))
         fresh = TrainingState(theta, zeros, float(self.learning_rate_init))
         if not goes_on or self._state is None:
             return fresh
-        kept = self._state._replace(theta=theta, epoch=0, batch=0, stopped_because="", seconds=None, trace=())
+        kept = self._state._replace(
+            theta=theta, epoch=0, batch=0, stopped_because="", seconds=None, trace=(), shared=None, n_rounds=0,
+            bytes_sent=0, bytes_received=0, n_lost=0,
+        )  # fmt: skip
+        if not scores:
+            kept = kept._replace(scores=(), best_score=-np.inf)
+        elif kept.best_score > -np.inf:
+            kept = kept._replace(best_theta=theta)  # what is best so far is what the last fit left
         if is_incremental and len(kept.moments) == transform.n_moments and kept.moments[0].dtype == theta.dtype:
             return kept
         return kept._replace(moments=zeros, rate=fresh.rate, n_updates=0)

@@ -39,7 +39,8 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
     batch_size : int or "auto", default "auto"
         Rows of a batch, of all workers together; "auto" is ``min(200, n_samples)``. Batches of more than 256 rows are
         added up of micro-batches, which threads and workers share. A size above 1,024 without a divisor near
-        ``batch_size / 256`` is rounded up.
+        ``batch_size / 256`` is rounded up, and with compression or local steps one without a divisor near the number of
+        workers.
     learning_rate : {"constant", "invscaling", "adaptive"}, default "constant"
         Of "sgd".
     learning_rate_init : float, default 0.001
@@ -96,7 +97,8 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
 
     Notes
     -----
-    The same bits for any number of threads and workers, any chunks of the same rows, and any death: a batch is a
+    Without compression or local steps the same bits for any number of threads and workers, any chunks of the same rows,
+    and any death: a batch is a
     function of the seed, the epoch and the rows' numbers, and gradients of micro-batches are added up in a fixed tree.
     A step sends a gradient a worker. Each worker holds its rows, two copies of the parameters and their moments, and a
     gradient for each thread and level of the tree.
@@ -206,6 +208,7 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
             if classes is None:
                 raise ValueError("classes must be passed on the first call to partial_fit.")
             self._announced = np.unique(np.asarray(classes))
+            check_classes(self._announced)
         elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
             raise ValueError(
                 f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"

@@ -36,8 +36,9 @@ class AllReduce(BaseEstimator):
         Rows of coefficients wait until their accumulated gradient is at least so many times as large as the mean row's;
         see `SignificantRows`. Not beside ``compression``.
     max_bytes_per_round : int or None, default None
-        A rank sends at most so many bytes of a gradient: the largest numbers, and the rest waits for the next round.
-        Not beside ``compression`` or ``significance``.
+        A rank makes a packet of at most so many bytes of a gradient (of float32 numbers, beside the intercepts): the
+        largest numbers, and the rest waits for the next round. Every rank gets the packets of all. Not beside
+        ``compression`` or ``significance``.
     guard : bool, default False
         Watch the loss: where an epoch's is half as large again as the best one, training goes back to that one, and
         where two epochs in a row are no better, on; with more bytes from then on in both cases. ``fit_report_.notes``
@@ -45,9 +46,11 @@ class AllReduce(BaseEstimator):
 
     Notes
     -----
-    Without compression a rank sends ``2 (P - 1) / P`` times the bytes of a gradient at most. What is left out waits in
-    the memory of its rank: a worker that dies takes it along, a new group begins without any, and the report counts how
-    often (``counts["memories lost"]``). With compression the bits depend on the number of ranks.
+    Without compression a rank sends some ``2 (P - 1) / P`` times the bytes of a gradient of 256 kB or more, and up to
+    four gradients of a smaller one, to the ranks below it in the tree. What is left out waits in the memory of its
+    rank; when a worker dies the new group begins without any, and the report counts how often
+    (``counts["memories lost"]``), and so does each call of ``partial_fit``. With compression the bits depend on the
+    number of ranks.
 
     Examples
     --------
@@ -86,8 +89,13 @@ class AllReduce(BaseEstimator):
         self.max_bytes_per_round = max_bytes_per_round
         self.guard = guard
 
-    def loosened(self):
+    def loosened(self, n_numbers):
         """Return a strategy that leaves out less, or None where nothing is left out.
+
+        Parameters
+        ----------
+        n_numbers : int
+            Coefficients of the model.
 
         Returns
         -------
@@ -97,6 +105,8 @@ class AllReduce(BaseEstimator):
         if self.significance is not None:
             changed.significance = self.significance / 4 if self.significance > 0.1 else None
         elif self.max_bytes_per_round is not None:
+            if self.max_bytes_per_round // _BYTES_OF_ONE >= n_numbers:
+                return None
             changed.max_bytes_per_round = 4 * self.max_bytes_per_round
         elif self.compression is None or self.compression.exact:
             return None
@@ -205,7 +215,8 @@ class AllReduce(BaseEstimator):
         for i, (part, shape) in enumerate(layers):
             if i not in states:
                 # Linear codes are added up, so all ranks draw alike; others should not, or what they round off adds up.
-                states[i] = codec.start(i if codec.reduce_kind == "linear" else (i << 20) + comm.rank)
+                seed = (replica.n_updates << 32) + (i << 20)
+                states[i] = codec.start(seed + (0 if codec.reduce_kind == "linear" else comm.rank))
             # Means, not sums: what waits must count as much in a batch of other weight.
             mean = (own[part] / weight).reshape(shape)
             topology = None if self.topology == "auto" else self.topology

@@ -95,8 +95,13 @@ class LocalSGD(BaseEstimator):
         self.groups = groups
         self.guard = guard
 
-    def loosened(self):
+    def loosened(self, n_numbers):
         """Return a strategy that averages twice as often, or None where that is in every step.
+
+        Parameters
+        ----------
+        n_numbers : int
+            Coefficients of the model.
 
         Returns
         -------

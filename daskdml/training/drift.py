@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from daskdml.utils.random import row_hash
+
 ROWS = 4096  # of a rank that are looked at
 STREAM = 45
 
@@ -30,7 +32,9 @@ def drift(training, replica, comm):
     if len(replica.units):
         first, stop = training.schedule.unit_spans(replica.units)
         rows = np.concatenate([np.arange(a, b) for a, b in zip(first.tolist(), stop.tolist())])
-        rows = rows[:: max(len(rows) // ROWS, 1)]
+        if len(rows) > ROWS:  # by hashes: rows may have a period
+            chosen = np.argpartition(row_hash(training.schedule.seed, STREAM, rows), ROWS)[:ROWS]
+            rows = rows[np.sort(chosen)]
         n = len(rows)
         found = replica.select(rows)
         X, y = found.X(), np.asarray(found.y, np.float64)

@@ -6,10 +6,10 @@ WORSE = 1.5  # times the best loss of an epoch at which training goes back
 PATIENCE = 2  # epochs that may be no better
 
 
-def strategy_at(strategy, level):
+def strategy_at(strategy, level, n_numbers):
     """Return the strategy after having been loosened so many times; see its ``loosened``."""
     for _ in range(level):
-        strategy = strategy.loosened() or strategy
+        strategy = strategy.loosened(n_numbers) or strategy
     return strategy
 
 
@@ -31,11 +31,12 @@ def watch(training, state, replica):
     shared, loss = dict(state.shared or {}), state.losses[-1]
     good = shared.get("good")
     level, idle = shared.get("level", 0), shared.get("idle", 0)
-    finer = strategy_at(training.strategy, level).loosened()
+    n = training.objective.n_decayed
+    finer = strategy_at(training.strategy, level, n).loosened(n)
     is_bad = not np.isfinite(loss) or not np.isfinite(state.theta).all() or (good and loss > WORSE * good[2])
     is_better = not is_bad and (not good or loss < good[2] - training.tol)
     if is_better or finer is None:
-        shared.update(good=(state.theta, state.moments, loss) if not is_bad else good, idle=0)
+        shared.update(good=(state.theta, state.moments, loss, state.n_updates) if not is_bad else good, idle=0)
         return state._replace(shared=shared), False
     if not is_bad and idle + 1 < PATIENCE:
         return state._replace(shared={**shared, "idle": idle + 1}), False
@@ -48,4 +49,5 @@ def watch(training, state, replica):
         return state, False
     if not good:  # not even the first epoch: there is nothing to go back to
         return state, False
-    return state._replace(theta=good[0], moments=good[1]), True
+    shared.pop("velocity", None)  # of an outer step: it led here
+    return state._replace(theta=good[0], moments=good[1], n_updates=good[3]), True

@@ -67,7 +67,9 @@ class Replica:
                 np.copyto(own, moment)
         self.rate, self.n_updates, self.loss_sum = state.rate, state.n_updates, state.loss_sum
         self.shared, self.own_loss = state.shared or {}, 0.0
-        self._epoch, self.n_merged = state.epoch, self.training.n_merged(state.epoch)
+        # Of calls of partial_fit, an epoch each, all that were before count.
+        self._epoch = state.age if self.training.max_epochs == 1 else state.epoch
+        self.n_merged = self.training.n_merged(self._epoch)
         self.plan(state.age, first, stop)
 
     def plan(self, age, first, stop):
@@ -175,8 +177,13 @@ class Replica:
             return np.add(left, right, out=out)
         np.add(left, right, out=left)
         if right.flags.writeable:
-            self._spare.put(right)
+            self._give_back(right)
         return left
+
+    def _give_back(self, array):
+        """Keep an array for another gradient; no more than may be needed, for sums of all ranks are given back too."""
+        if self._spare.qsize() < 2 * self.n_threads + 8:
+            self._spare.put(array)
 
     def update(self, total, first, stop):
         """Step along a gradient.
@@ -205,7 +212,7 @@ class Replica:
             progress = self._epoch + first / self.training.schedule.n_batches
             rate = self.rate * self.training.rates.factor(stop - first, progress)
             transform.step(self.theta, total[:d], self.moments, rate, self.n_updates, decay, self.each)
-        self._spare.put(total)
+        self._give_back(total)
         self.charge("update", started)
 
     def charge(self, phase, started):

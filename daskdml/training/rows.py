@@ -62,6 +62,8 @@ class HeldRows:
         if not pieces:
             return
         X = pieces[0].X
+        if len({piece.X.dtype for piece in pieces}) > 1:
+            raise ValueError("The chunks of X have different dtypes; give all the same.")
         self.n_features, self.dtype, self.is_sparse = X.shape[1], X.dtype, hasattr(X, "indptr")
         if self.is_sparse:
             self._values, self._columns = (np.array([a.ctypes.data for a in arrays], np.int64) for arrays in (

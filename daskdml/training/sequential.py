@@ -182,7 +182,8 @@ class SequentialTraining(NamedTuple):
             epoch=state.epoch + 1, batch=0, age=state.age + 1, sums=np.zeros(len(sums)),
             losses=(*state.losses, float(sums[active].mean() / n)),
         )  # fmt: skip
-        if not np.isfinite(theta[:, : self.n_features]).all():
+        learnt = theta[:, : -sequential.N_SCALARS], theta[:, -sequential.N_SCALARS + sequential.INTERCEPT]
+        if not all(np.isfinite(part).all() for part in learnt):
             return state._replace(stopped_because="not finite")
         values = self._scores(replica, theta, comm) if self.scores else sums
         for i in np.flatnonzero(active):
@@ -231,10 +232,15 @@ class SequentialTraining(NamedTuple):
                         found[i] = weight.sum(), weight @ far, weight @ far**2, weight @ (y - raw) ** 2
             sums[int(number[unit])] = found
         total = comm.allreduce_blocks(sums, n_blocks=int(number[-1]) + 1, like=np.zeros((k, 4)))
+        if not (total[:, 1 if self.labels is not None else 0] > 0).all():
+            raise ValueError(
+                "The sample weights for validation set are all zero, consider using a different random state."
+            )
         if self.labels is not None:
             return total[:, 0] / total[:, 1]
         weight, mean, square, error = total.T
-        return 1.0 - error / (square - mean**2 / weight)
+        spread = square - mean**2 / weight
+        return np.where(spread > 0, 1.0 - error / np.where(spread > 0, spread, 1.0), np.where(error > 0, 0.0, 1.0))
 
 
 def flat(state):
@@ -349,13 +355,13 @@ class Streams(Replica):
             for model, settings in zip(self.models, self.training.settings)
         ]  # fmt: skip
         sums = self._descend(i, models)
-        out, k = self.like, self._n_models
+        out, k = self.spare(), self._n_models
         n_rows = self._row_edges[i + 1] - self._row_edges[i]
         number = self._numbers[i]
         batch = np.searchsorted(self._edges, number, side="right") - 1
         is_single = self._edges[batch + 1] - self._edges[batch] == 1
-        for model in models:
-            if not is_single:
+        if self.training.schedule.n_micro > 1:
+            for model in models:
                 sequential.settle(model)
         factor = 1.0 if is_single else float(n_rows)
         out[: k * self._length] = factor * np.concatenate([flat(model) for model in models])
@@ -369,6 +375,8 @@ class Streams(Replica):
         selection, training, sums = self._selection, self.training, np.zeros(len(models))
         where = [part[first:stop] for part in selection.where]
         if self.rows.is_sparse:
+            if self.rows.pieces[0].X.indices.itemsize != 4:
+                raise ValueError("A chunk holds 2**31 values or more; make the chunks smaller.")
             rows = SparseRows(*where, self.rows.dtype)
         else:
             rows = DenseRows(where[0], self.rows.dtype)

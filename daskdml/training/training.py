@@ -67,7 +67,10 @@ class Training(NamedTuple):
 
     def n_merged(self, epoch):
         """Batches of one step in an epoch, beside what the strategy accumulates."""
-        return max(min(int(self.growth**epoch), self.schedule.n_batches), 1)
+        most = self.schedule.n_batches
+        if self.growth == 1 or most == 1:
+            return 1
+        return int(min(self.growth ** min(epoch, 1 + np.log(most) / np.log(self.growth)), most))
 
     def _batches_per_step(self, state, strategy):
         """Batches of a superstep, in whole updates."""
@@ -79,11 +82,11 @@ class Training(NamedTuple):
         """Go on by some batches; at the end of an epoch judge it."""
         started, rounds, sent = comm.clock(), comm.rounds, comm.bytes_sent
         received, spent = comm.bytes_received, dict(comm.seconds)
-        strategy = strategy_at(self.strategy, (state.shared or {}).get("level", 0))
+        strategy = strategy_at(self.strategy, (state.shared or {}).get("level", 0), self.objective.n_decayed)
         if replica.meet(comm):
             if strategy.remembers and comm.generation > 1:
                 state = state._replace(n_lost=state.n_lost + 1)
-            if strategy.is_local and comm.size > 1 and not state.n_updates:
+            if strategy.is_local and comm.size > 1 and not (state.epoch or state.batch):
                 state = state._replace(shared={**(state.shared or {}), "drift": drift(self, replica, comm)})
         first = state.batch
         stop = min(first + self._batches_per_step(state, strategy), self.schedule.n_batches)
@@ -117,13 +120,15 @@ class Training(NamedTuple):
         )  # fmt: skip
         if self.strategy.guard:
             state, goes_on = watch(self, state, replica)
-            if goes_on:
-                return state
+            if goes_on:  # what was not scored has no score
+                return state._replace(scores=(*state.scores, np.nan)) if self.scores else state
         if not np.isfinite(state.theta).all():
             return state._replace(stopped_because="not finite")
         if self.scores:
             found = score(self, replica, state.theta, comm)
             state = state._replace(scores=(*state.scores, found))
+            if np.isnan(found):
+                return state._replace(stopped_because="no score")
         if self.is_judged_by_score:
             is_better = found >= state.best_score + self.tol
             if found > state.best_score:

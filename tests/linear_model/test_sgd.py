@@ -177,6 +177,80 @@ def test_neither_ranks_nor_chunks_nor_deaths_change_a_bit(monkeypatch, mixed_byt
             assert bits(make().fit(X, y, sample_weight=weight)) == expected
 
 
+@pytest.mark.parametrize("params", [{"average": True}, {"penalty": "elasticnet"}], ids=str)
+def test_an_average_of_streams_by_its_definition(monkeypatch, params):
+    """Two epochs of three streams, rows in their order; batches of one stream at the end of each."""
+    from daskdml.kernels.sequential import DenseRows, descend, new_state, settle
+
+    monkeypatch.setattr(sequential, "ROWS", 10)
+    X, y, _ = logistic_rows(520, 3)
+    model = SGDClassifier(loss="log_loss", max_iter=2, tol=None, shuffle=False, learning_rate="constant", eta0=0.1,
+                          **params)  # fmt: skip
+    model.fit(X, y)
+    settings = model._settings(1.0, 1.0)
+    now, is_first = new_state(3, settings), True
+    slices = [(a, min(a + 10, 520)) for a in range(0, 520, 10)]
+    for _ in range(2):
+        for k in range(0, len(slices), 3):
+            n_before, made = now.t - 1, []
+            for a, b in slices[k : k + 3]:
+                one = now if is_first else _sgd._copy(now, settings)
+                if not is_first:
+                    one.q[:], one.u = now.q, now.u
+                descend(DenseRows.of(X[a:b]), y[a:b].astype(float), None, one, settings)
+                made.append((one, b - a))
+            if is_first:
+                settle(now)
+                is_first = False
+                continue
+            total = sum(n for _, n in made)
+            new = _sgd._copy(now, settings)
+            for one, _ in made:
+                settle(one)
+            for name in ("coef", "q", "intercept", "u"):
+                setattr(new, name, sum(n * getattr(one, name) for one, n in made) / total)
+            if settings.average:
+                # Each row's coefficients count as much as any other's, of all streams and before.
+                n_seen = max(n_before + 1 - settings.average, 0.0)
+                for name in ("average_coef", "average_intercept"):
+                    sums = n_seen * getattr(now, name)
+                    for one, n in made:
+                        # What the stream's own rows add to the sum that its average is of.
+                        sums = sums + (n_seen + n) * getattr(one, name) - n_seen * getattr(now, name)
+                    setattr(new, name, sums / (n_seen + total))
+            new.t = now.t + total
+            now = new
+    coef, intercept = (now.average_coef, now.average_intercept) if settings.average else (now.coef, now.intercept)
+    np.testing.assert_allclose(model.coef_[0], coef, rtol=1e-9)
+    np.testing.assert_allclose(model.intercept_[0], intercept, rtol=1e-9)
+
+
+def test_coefficients_of_the_users_are_gone_on_from(cancer):
+    """As scikit-learn's partial_fit does."""
+    X, y = cancer
+    for kind in (SGDClassifier, SGDRegressor):
+        ours, known = (getattr(room, kind.__name__)(**STEADY) for room in (_sgd, theirs))
+        for model in (ours, known):
+            args = {"classes": [0, 1]} if kind is SGDClassifier else {}
+            model.partial_fit(X, y, **args)
+            model.coef_ = np.ones_like(model.coef_)
+            model.partial_fit(X, y)
+        np.testing.assert_allclose(ours.coef_, known.coef_, rtol=1e-9)
+
+
+def test_chunks_of_other_dtypes_are_read_as_one(cancer):
+    import dask.dataframe as dd
+    import pandas as pd
+
+    X, y = cancer
+    frame = pd.DataFrame(X.astype(np.float32).astype(np.float64))
+    mixed = dd.from_map(lambda k: frame[k * 200 : k * 200 + 200].astype(np.float32 if k == 1 else np.float64), range(3),
+                        meta=frame[:0])  # fmt: skip
+    model = SGDClassifier(**STEADY, max_iter=3, tol=None)
+    expected = model.fit(frame, y).coef_
+    np.testing.assert_array_equal(model.fit(mixed, y).coef_, expected)
+
+
 @pytest.mark.parametrize("average", [False, True])
 def test_streams_are_as_good_as_one(monkeypatch, average):
     """Log loss above the true model's, after one epoch and after five, of 8 streams and of one."""

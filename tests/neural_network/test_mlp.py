@@ -12,9 +12,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from daskdml import config_context
-from daskdml.compress import TopK
+from daskdml.compress import Identity, TopK
 from daskdml.neural_network import MLPClassifier, MLPRegressor, _base
-from daskdml.strategies import AllReduce, LocalSGD
+from daskdml.strategies import AllReduce, LocalSGD, OuterStep
 from daskdml.testing import SimulatedCluster
 from daskdml.training import training
 
@@ -270,17 +270,118 @@ def test_scaled_rates_and_growing_batches(digits):
 # Strategies -----------------------------------------------------------------------------------------------------------
 
 
-def test_local_steps_of_one_batch_are_all_reduce(digits):
-    X, y = digits
+@pytest.mark.parametrize("n_ranks", [1, 2, 4])
+def test_an_average_after_each_step_is_a_step_along_the_mean(digits, n_ranks):
+    """Without momentum, of ranks that each have as many rows of a batch: the same as adding up gradients first."""
+    X, y = digits[0][:1792], digits[1][:1792]
     params = {"hidden_layer_sizes": (16,), "random_state": 0, "max_iter": 3, "dtype": "float64", "solver": "sgd",
-              "momentum": 0.0, "batch_size": 64, "alpha": 0.0}  # fmt: skip
-    for n_ranks in (1, 4):
-        cluster = SimulatedCluster(n_ranks, rows_per_block=64)
-        local = cluster.fit(MLPClassifier(strategy=LocalSGD(steps=1), **params), X, y)
-        whole = SimulatedCluster(n_ranks, rows_per_block=64).fit(MLPClassifier(**params), X, y)
-        if n_ranks == 1:
-            same(local, whole)
-        np.testing.assert_allclose(local.loss_, whole.loss_, rtol=0.01)
+              "momentum": 0.0, "batch_size": 64, "alpha": 0.0, "learning_rate_init": 0.1}  # fmt: skip
+    for groups in (None, 2):
+        models = [
+            SimulatedCluster(n_ranks, rows_per_block=64).fit(MLPClassifier(strategy=strategy, **params), X, y)
+            for strategy in (LocalSGD(steps=1, groups=groups), AllReduce(compression=Identity()))
+        ]  # fmt: skip
+        same(*models, 1e-9)
+        assert models[0].loss_ == pytest.approx(models[1].loss_, rel=1e-9)
+
+
+def test_an_outer_step_by_its_formula(digits):
+    """One batch an epoch, of all rows: v <- m v + (mean - theta), theta <- theta + r v."""
+    X, y = digits[0][:1600], digits[1][:1600]
+    params = {"hidden_layer_sizes": (8,), "random_state": 0, "dtype": "float64", "solver": "sgd", "momentum": 0.0,
+              "batch_size": 1600, "learning_rate_init": 0.1, "alpha": 0.0}  # fmt: skip
+    outer = LocalSGD(steps=1, outer=OuterStep(rate=0.5, momentum=0.8))
+    found = MLPClassifier(max_iter=3, strategy=outer, **params).fit(X, y)
+    plain = MLPClassifier(max_iter=1, warm_start=True, **params)
+    theta = np.concatenate([np.ravel(part) for part in parts(MLPClassifier(max_iter=1, **{
+        **params, "learning_rate_init": 1e-300}).fit(X, y))])  # fmt: skip
+    velocity, shapes = np.zeros_like(theta), [np.shape(part) for part in parts(found)]
+    for _ in range(3):
+        if not hasattr(plain, "coefs_"):
+            plain.fit(X, y)
+        else:
+            edges = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+            split = [theta[a:b].reshape(shape) for a, b, shape in zip(edges, edges[1:], shapes)]
+            plain.coefs_, plain.intercepts_ = split[:2], split[2:]
+            plain.fit(X, y)
+        mean = np.concatenate([np.ravel(part) for part in parts(plain)])
+        velocity = 0.8 * velocity + (mean - theta)
+        theta = theta + 0.5 * velocity
+    np.testing.assert_allclose(np.concatenate([np.ravel(part) for part in parts(found)]), theta, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("strategy", [AllReduce(significance=0.5), AllReduce(max_bytes_per_round=600)], ids=str)
+def test_less_is_sent_and_as_much_is_learned(digits, strategy):
+    X, y = digits
+    params = {"hidden_layer_sizes": (32,), "solver": "sgd", "learning_rate_init": 0.1, "batch_size": 64, "max_iter": 20,
+              "random_state": 0, "tol": 0}  # fmt: skip
+    sent, scores = [], []
+    for chosen in (AllReduce(compression=Identity()), strategy):
+        cluster = SimulatedCluster(2, rows_per_block=64)
+        model = cluster.fit(MLPClassifier(strategy=chosen, **params), X, y)
+        sent.append(max(cluster.report.bytes_sent.values()))
+        scores.append(model.score(X, y))
+    assert sent[1] < 0.7 * sent[0] and scores[1] > scores[0] - 0.02
+
+
+def test_neighbours_meet_more_often_than_all(digits):
+    """Gossip is what happens between averages of all ranks: a rank sends to two, whatever the model's size."""
+    X, y = digits
+    params = {"hidden_layer_sizes": (16,), "solver": "sgd", "batch_size": 64, "max_iter": 1, "random_state": 0}
+    counts = []
+    for mixing in ("allreduce", "gossip"):
+        model = MLPClassifier(strategy=LocalSGD(2, mixing=mixing), **params)
+        found = SimulatedCluster(8, rows_per_block=64).fit(model, X, y)
+        counts.append(found.fit_report_.counts["rounds"])
+    # 15 averages of two all-reduces each; or one of all after 16 batches and at the end, 13 of neighbours.
+    assert counts[1] < counts[0] - 10
+
+
+@pytest.mark.parametrize("batch_size", ["auto", 1024])
+def test_memory_does_not_grow_from_batch_to_batch(digits, batch_size, monkeypatch):
+    """Of two ranks, one of which may have no rows in a batch."""
+    from daskdml.training.replica import Replica
+
+    sizes, meet = [], Replica.meet
+
+    def noting(self, comm):
+        sizes.append(self._spare.qsize())
+        return meet(self, comm)
+
+    monkeypatch.setattr(Replica, "meet", noting)
+    monkeypatch.setattr(training, "STEP_FLOPS", 1.0)
+    model = MLPClassifier((8,), batch_size=batch_size, max_iter=30, random_state=0)
+    SimulatedCluster(2, rows_per_block=128).fit(model, *digits)
+    assert max(sizes) <= 10 and len(sizes) > 50
+
+
+def test_a_guard_beside_scores_and_an_outer_step(digits):
+    """Epochs that are gone back from have no score; a velocity that led astray is forgotten."""
+    X, y = digits
+    for strategy in (AllReduce(compression=TopK(0.002), guard=True),
+                     LocalSGD(16, outer=OuterStep(rate=2.5, momentum=0.9), guard=True)):  # fmt: skip
+        model = MLPClassifier((16,), solver="sgd", learning_rate_init=0.5, batch_size=64, max_iter=12, random_state=0,
+                              strategy=strategy, tol=1e-3, n_iter_no_change=20)  # fmt: skip
+        SimulatedCluster(4, rows_per_block=64).fit(model, X[:1500], y[:1500], X_val=X[1500:], y_val=y[1500:])
+        back = [note for note in model.fit_report_.notes if note.endswith("from the best one")]
+        assert back and np.isnan(model.validation_scores_).sum() == len(back)
+        assert len(model.validation_scores_) == len(model.loss_curve_) == len(model.fit_report_.records) == 12
+        assert all(np.isfinite(part).all() for part in parts(model))
+
+
+def test_nothing_of_a_fit_is_left_in_the_next_one(digits):
+    X, y = digits
+    model = MLPClassifier((8,), max_iter=2, warm_start=True, random_state=0)
+    model.fit(X, y, X_val=X[:100], y_val=y[:100])
+    model.set_params(max_iter=5).fit(X, y)
+    assert model.validation_scores_ is None and len(model.loss_curve_) == 7
+    model.set_params(max_iter=1).fit(X, y, X_val=X[:100], y_val=y[:100])
+    assert len(model.validation_scores_) == 1
+    stops = MLPClassifier((16,), early_stopping=True, warm_start=True, random_state=0, learning_rate_init=0.02)
+    stops.fit(X, y)
+    best, kept = stops.best_validation_score_, bits(stops)
+    stops.set_params(learning_rate_init=1e-12, max_iter=3).fit(X, y)  # cannot get better
+    assert stops.best_validation_score_ == best and kept[:4000] == bits(stops)[:4000]
 
 
 @pytest.mark.parametrize(
