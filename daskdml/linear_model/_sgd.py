@@ -336,7 +336,7 @@ class SGDClassifier(ScoredByAccuracy, DescendedModel):
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
-    >>> SGDClassifier(loss="log_loss", random_state=0, average=True).fit(X, y).score(X, y) > 0.9
+    >>> SGDClassifier(loss="log_loss", learning_rate="constant", random_state=0).fit(X, y).score(X, y) > 0.9
     True
     """
 
@@ -417,9 +417,10 @@ class SGDClassifier(ScoredByAccuracy, DescendedModel):
 
         Parameters
         ----------
-        X, y, sample_weight : as `fit` takes them
+        X, y : as `fit` takes them
         classes : array_like of shape (n_classes,), optional
             All classes there will be, at the first call.
+        sample_weight : as `fit` takes it
 
         Returns
         -------
@@ -544,9 +545,11 @@ class SGDRegressor(ScoredByR2, DescendedModel):
     ----------
     loss : {"squared_error", "huber", "epsilon_insensitive", "squared_epsilon_insensitive"}, default "squared_error"
     penalty, alpha, l1_ratio, fit_intercept, max_iter, tol, shuffle, verbose, epsilon : see `SGDClassifier`
-    random_state, eta0, early_stopping, validation_fraction, n_iter_no_change, warm_start, average : likewise
+    random_state : likewise
     learning_rate : likewise, default "invscaling"
+    eta0 : likewise
     power_t : float, default 0.25
+    early_stopping, validation_fraction, n_iter_no_change, warm_start, average : likewise
 
     Attributes
     ----------

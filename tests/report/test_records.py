@@ -27,6 +27,8 @@ def make_report(n_steps=3):
                 seconds_compute=0.2 * (step + 1),
                 seconds_reduce=0.01,
                 seconds_wait=0.02,
+                score=0.9,
+                rounds=7,
                 bytes_moved=1000,
                 memory=300_000_000,
             )

@@ -19,7 +19,7 @@ def hold(piece):
 
 def columns_apart(client, X, bands=BANDS, widths=WIDTHS, turn=0, beside=1, unknown=False, strict=True):
     """Return X as a Dask array whose panels the workers hold in turns, ``beside`` at a time, and the worker of each."""
-    workers = sorted(client.scheduler_info()["workers"])
+    workers = sorted(client.nthreads())  # asks; what a new client knows of its scheduler may still be nothing
     stops = np.cumsum(widths)
     rows, places = [], {}
     for i, stop in enumerate(np.cumsum(bands)):

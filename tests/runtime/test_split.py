@@ -292,7 +292,7 @@ def test_what_needs_whole_rows_says_so(cluster_client):
 def test_panels_of_different_lengths_are_refused(cluster_client):
     X, raw = problem()
     pieces = [[X[:3000, :5], X[:3000, 5:]], [X[3000:, :5], X[3000:-1, 5:]]]
-    workers = sorted(cluster_client.scheduler_info()["workers"])
+    workers = sorted(cluster_client.nthreads())
     rows = []
     for row in pieces:
         held = [cluster_client.submit(hold, piece, workers=[a]) for piece, a in zip(row, workers)]
@@ -306,7 +306,7 @@ def test_panels_of_different_lengths_are_refused(cluster_client):
 def test_panels_on_one_worker_or_lazy_are_walked_together(cluster_client):
     X, raw = problem()
     y = da.from_array(raw[:, 0], chunks=N)
-    worker = min(cluster_client.scheduler_info()["workers"])
+    worker = min(cluster_client.nthreads())
     lazy = da.from_array(X, chunks=(BANDS, WIDTHS))
     together = cluster_client.persist(lazy, workers=[worker])
     for data in (lazy, together):
