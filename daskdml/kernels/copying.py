@@ -9,7 +9,8 @@ from numba.extending import intrinsic, overload
 
 from daskdml.kernels.compile import build, i8, vector
 
-AHEAD = 8  # pieces: about as long as a line takes from memory
+AHEAD = 4  # pieces: about as long as a line takes from memory
+FIRST = 512  # bytes of a piece that are asked for; of a longer one the processor asks for the rest by itself
 
 
 def copy_pieces(sources, n_bytes, out):
@@ -43,7 +44,8 @@ def _compiled():
 def _copy(sources, n_bytes, target):
     for i in range(sources.size):
         if i + AHEAD < sources.size:
-            ask_for(sources[i + AHEAD])
+            for place in range(0, min(n_bytes[i + AHEAD], FIRST), 64):
+                ask_for(sources[i + AHEAD] + place)
         copy_memory(target, sources[i], n_bytes[i])
         target += n_bytes[i]
 

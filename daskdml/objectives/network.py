@@ -130,16 +130,18 @@ class Network:
         X : ndarray of ``dtype``, or CSR, shape (n, n_features)
         y : ndarray of shape (n,) or (n, n_outputs)
         weight : ndarray of float64, shape (n,), or None
-        out : ndarray of shape (n_params,)
+        out : ndarray of shape (n_params,), or longer
         work : Workspace
 
         Returns
         -------
         float
         """
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is seen in the sum of losses
+            return self._gradient(X, y, weight, *work.parts_of(self, theta), *work.parts_of(self, out), work)
+
+    def _gradient(self, X, y, weight, coefs, intercepts, d_coefs, d_intercepts, work):
         n, last = X.shape[0], len(self.shapes) - 1
-        coefs, intercepts = self.coefs(theta), self.intercepts(theta)
-        d_coefs, d_intercepts = self.coefs(out), self.intercepts(out)
         inputs = [X]
         for i in range(last + 1):
             a = work.activations[i][:n]
@@ -196,13 +198,26 @@ class Workspace:
     def __init__(self, sizes, n_rows, dtype, like=np):
         self.activations = [like.empty((n_rows, n), dtype) for n in sizes[1:]]
         self.deltas = [like.empty((n_rows, n), dtype) for n in sizes[1:]]
+        self._parts = {}
+
+    def parts_of(self, network, theta):
+        """Return coefficients and intercepts of a vector, which is often one that was here before.
+
+        To make the views anew takes as long as to activate a layer of 256 rows.
+        """
+        known, *parts = self._parts.get(id(theta), (None,))
+        if known is not theta:
+            if len(self._parts) > 64:
+                self._parts.clear()
+            parts = network.coefs(theta), network.intercepts(theta)
+            self._parts[id(theta)] = theta, *parts  # held, so that its number is no other array's
+        return parts
 
 
 def _product(left, right, out):
     if hasattr(left, "indptr"):
         out[...] = left @ right
-        return
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is seen in the sum of losses
+    else:
         np.matmul(left, right, out=out)
 
 

@@ -1,5 +1,6 @@
 """Every rank takes the same step, along the sum of all gradients."""
 
+import functools
 import numbers
 import time
 import warnings
@@ -189,7 +190,7 @@ class AllReduce(BaseEstimator):
         for begin in range(first, stop, step):
             end = min(begin + step, stop)
             fold = replica.gradients(begin, end)
-            comm.worked(replica.n_rows(begin, end))
+            comm.worked(functools.partial(replica.n_rows, begin, end))
             started = time.perf_counter()
             comm.check()
             if comm.size == 1:

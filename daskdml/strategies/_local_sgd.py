@@ -1,5 +1,6 @@
 """Ranks take steps of their own, and meet now and then."""
 
+import functools
 import numbers
 import time
 import warnings
@@ -155,7 +156,7 @@ class LocalSGD(BaseEstimator):
             for batch in range(begin, end, merged):
                 last = min(batch + merged, end)
                 own = replica.sum_of(replica.gradients(batch, last))
-                comm.worked(replica.n_rows(batch, last))
+                comm.worked(functools.partial(replica.n_rows, batch, last))
                 comm.check()
                 if group is not None:
                     started = time.perf_counter()

@@ -85,7 +85,13 @@ class Replica:
 
     def select(self, rows):
         """Return a `Selection` of rows by their numbers in the order that strata are cut from."""
-        return self.rows.select(self.training.schedule.mix(rows, backwards=True) if self._is_alone else rows)
+        return self.rows.select(self._order[rows] if self._is_alone and self.training.schedule.is_mixed else rows)
+
+    @functools.cached_property
+    def _order(self):
+        """Which rows stand where in the order that strata are cut from; kept, for each epoch asks for all."""
+        n = self.training.schedule.n_samples
+        return self.training.schedule.mix(np.arange(n), backwards=True).astype(np.uint32 if n < 2**32 else np.int64)
 
     def close(self, state, batch):
         """Return the state after some batches."""
@@ -101,12 +107,12 @@ class Replica:
         a, b = np.searchsorted(self._numbers, [begin, end])
         fold = Fold(int(end - begin), self._add)
         # Of several batches those of one stratum stand side by side, as the rows of a rank do: few branches are left.
-        order = np.argsort(self._micro[begin:end], kind="stable")
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order))
+        place = self._numbers[a:b] - begin
+        if stop - first > 1:
+            place = np.argsort(np.argsort(self._micro[begin:end], kind="stable"))[place]
 
         def work(i):
-            fold.add(int(place[self._numbers[a + i] - begin]), self._micro_batch(a + i))
+            fold.add(int(place[i]), self._micro_batch(a + i))
 
         self.each(b - a, work)
         self.charge("compute", started)
@@ -131,7 +137,7 @@ class Replica:
         X = selection.X(first, stop, X)
         y = selection.y[first:stop]
         weight = None if selection.weight is None else selection.weight[first:stop]
-        value = objective.gradient(self.theta, X, y, weight, out[:d], workspace)
+        value = objective.gradient(self.theta, X, y, weight, out, workspace)
         out[d:] = (
             objective.scikit_learn_loss(value, y, weight), len(y) if weight is None else weight.sum(), len(y)
         )  # fmt: skip

@@ -83,6 +83,7 @@ class HeldRows:
         rows : ndarray of int64, shape (n,)
             All of them held here.
         """
+        rows = rows.astype(np.int64, copy=False)
         piece = np.searchsorted(self._starts, rows, side="right") - 1
         at = rows - self._starts[piece]
         place = self._first[piece] + at

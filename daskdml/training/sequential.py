@@ -4,6 +4,7 @@ How many streams there are, and how many rows lie between two averages, follows 
 alone: the answer is the same for any number of ranks. Few rows are one stream, which is scikit-learn's algorithm.
 """
 
+import functools
 import time
 from typing import Any, NamedTuple
 
@@ -310,7 +311,7 @@ class Streams(Replica):
         if not self._age and not batch:
             return self._one_by_one(comm)
         fold = self.gradients(batch, batch + 1)
-        comm.worked(self.n_rows(batch, batch + 1))
+        comm.worked(functools.partial(self.n_rows, batch, batch + 1))
         started = time.perf_counter()
         comm.check()
         total = fold.result() if comm.size == 1 else comm.allreduce_blocks(fold, n_blocks=fold.n_blocks, like=self.like)
@@ -336,7 +337,7 @@ class Streams(Replica):
             started = time.perf_counter()
             sums = self._descend(own, self.models) if is_own else np.zeros(self._n_models)
             self.charge("compute", started)
-            comm.worked(int(self._row_edges[own + 1] - self._row_edges[own]) if is_own else 0)
+            comm.worked(functools.partial(self._rows_of_slice, own if is_own else None))
             if comm.size > 1:
                 vector = np.concatenate([*map(flat, self.models), sums])
                 found = comm.allreduce_blocks({0: vector} if is_own else {}, n_blocks=1, like=vector)
@@ -347,6 +348,9 @@ class Streams(Replica):
         if self.training.schedule.n_micro > 1:  # as averages of streams are
             for model in self.models:
                 sequential.settle(model)
+
+    def _rows_of_slice(self, i):
+        return 0 if i is None else int(self._row_edges[i + 1] - self._row_edges[i])
 
     def _micro_batch(self, i):
         """Return what a stream makes of its slice; a batch of one stream is not rounded by weights."""

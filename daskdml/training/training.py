@@ -171,6 +171,8 @@ class Rates(NamedTuple):
 
     def factor(self, n_batches, progress):
         """Return the factor of the rate for a step of so many batches, after so many epochs."""
+        if self.scaling is None and not self.warm_up:
+            return 1.0
         factor = {"linear": float(n_batches), "sqrt": float(np.sqrt(n_batches)), None: 1.0}[self.scaling]
         if progress < self.warm_up:
             begin = 0.0 if self.scaling is None else 1.0

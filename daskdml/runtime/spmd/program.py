@@ -418,11 +418,12 @@ class Comm:
 
         Parameters
         ----------
-        n_rows : int
+        n_rows : callable
+            Returns the number; not called elsewhere.
         """
         work = getattr(self._transport, "work", None)
         if work is not None:
-            work(n_rows)
+            work(n_rows())
 
     def barrier(self):
         """Wait until all ranks have come here."""
