@@ -87,7 +87,7 @@ def _workers(n_workers, X, y):
     with (
         warnings.catch_warnings(action="ignore"),  # of other dashboards, and of rows that travel in a graph
         LocalCluster(
-            n_workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL,
+            n_workers=n_workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL,
             env={"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
