@@ -9,6 +9,8 @@ from daskdml.compress.qsgd import QSGD
 class OneBit(Codec):
     """Send which numbers of a column are above zero, and the mean of these and of the others.
 
+    Of the number in row i and column j::
+
         decode(encode(x))_ij = mean of x_.j above 0 if x_ij > 0, else mean of the others of column j
 
     Rows of zeros stay zeros, and are left out: of a feature that is always 0 no weight moves, where a sign for all

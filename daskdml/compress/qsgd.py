@@ -32,6 +32,8 @@ class Draws(NamedTuple):
 class QSGD(Codec):
     """Round to a few levels of the largest number of each bucket, up or down at random.
 
+    Of number i in bucket b::
+
         decode(encode(x))_i = s_b / L * floor(L x_i / s_b + u_i),   s_b = max |x| in bucket b,   L = 2^(bits - 1) - 1
 
     with u a hash of (seed, step, i), uniform in [0, 1): the mean over draws is x, and no entry is off by more than

@@ -179,7 +179,7 @@ def test_the_largest_value_and_those_that_are_not_finite_pass():
 
 
 def test_column_numbers_of_all_chunks_become_int32():
-    X = sparse.random_array((50, 7), density=0.3, format="csr", rng=np.random.default_rng(0))
+    X = sparse.random(50, 7, density=0.3, format="csr", random_state=0)
     wide = X.copy()
     wide.indices, wide.indptr = X.indices.astype(np.int64), X.indptr.astype(np.int64)
     made = as_trained(wide, np.dtype("float64"))
