@@ -25,7 +25,7 @@ PUBLIC = {
         DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor export_text plot_tree
     """,
     "daskdml.neural_network": "MLPClassifier MLPRegressor",
-    "daskdml.strategies": "AllReduce LocalSGD OuterStep",
+    "daskdml.strategies": "AllReduce Hybrid LocalSGD ModelParallel OuterStep",
     "daskdml.compress": "ErrorFeedback FP16 Identity OneBit Packet PowerSGD QSGD RandomK SignificantRows TopK",
     "daskdml.linear_model": "LinearRegression LogisticRegression Ridge SGDClassifier SGDRegressor",
     "daskdml.preprocessing": "OneHotEncoder StandardScaler TableEncoder",

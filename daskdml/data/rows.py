@@ -13,7 +13,9 @@ from daskdml.data.kinds import is_dask, is_dask_array, is_pandas, is_sparse, n_r
 SHARED_BYTES = 1 << 20
 
 
-def apply_rows(fn, X, *, kind="vector", columns=None, dtype=float, name=None, sparse=False, by_panel=None):
+def apply_rows(
+    fn, X, *, kind="vector", columns=None, dtype=float, name=None, sparse=False, by_panel=None, on_host=False
+):
     """Apply a row-wise function to X: directly in memory, lazily chunk by chunk on Dask.
 
     Parameters
@@ -36,6 +38,8 @@ def apply_rows(fn, X, *, kind="vector", columns=None, dtype=float, name=None, sp
         ``fn(chunk)`` of a Dask array chunked by columns as ``finish(sum over panels of part_of(columns)(panel))``,
         where ``columns`` is the panel's slice of all: parts travel then, panels do not. Without it they are put side by
         side.
+    on_host : bool, default False
+        Whether a "vector" or "matrix" has chunks of NumPy, where those of X are of a device too.
 
     Returns
     -------
@@ -60,7 +64,7 @@ def apply_rows(fn, X, *, kind="vector", columns=None, dtype=float, name=None, sp
     if not is_dask(X):
         return fn(X)
     if is_dask_array(X):
-        return _over_array(fn, X, kind, columns, dtype, sparse, by_panel)
+        return _over_array(fn, X, kind, columns, dtype, sparse, by_panel, on_host)
     if sparse:
         return _frame_to_sparse(fn, X, columns, dtype)
     return _over_frame(fn, X, kind, columns, dtype, name)
@@ -88,7 +92,7 @@ def _empty_like(meta, n_columns, dtype):
     return np.empty_like(meta, shape=(0, n_columns), dtype=dtype)
 
 
-def _over_array(fn, X, kind, columns, dtype, sparse, by_panel):
+def _over_array(fn, X, kind, columns, dtype, sparse, by_panel, on_host):
     import dask
     import dask.array as da
     from dask.array.utils import meta_from_array
@@ -96,7 +100,8 @@ def _over_array(fn, X, kind, columns, dtype, sparse, by_panel):
     apart = len(X.shape) == 2 and X.numblocks[1] > 1
     if apart and by_panel is None:
         X, apart = X.rechunk({1: -1}), False
-    empty = _empty_array(meta_from_array(X), kind, X.shape[-1] if columns is None else len(columns), dtype, sparse)
+    meta = np.empty((0, 0)) if on_host else meta_from_array(X)
+    empty = _empty_array(meta, kind, X.shape[-1] if columns is None else len(columns), dtype, sparse)
     chunks = (X.chunks[0], *((k,) for k in empty.shape[1:]))
     if apart:
         return _over_panels(*by_panel, X, empty, chunks)

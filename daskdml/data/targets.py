@@ -41,8 +41,8 @@ def as_target(y):
     refuse_unread(y)
     if is_sparse(y):
         raise TypeError("Sparse data was passed for y, but dense data is required. Use '.toarray()' to convert it.")
-    if is_cupy(y):
-        return y
+    if is_cupy(y):  # targets are summed up and encoded on the host
+        y = y.get()
     if is_pandas(y):
         y = _from_pandas(y)
     elif is_narwhal(y):
@@ -250,7 +250,6 @@ def target_summary(block, kind):
 
 
 def _flat(y):
-    y = y.get() if is_cupy(y) else y  # labels are looked up on the host
     return y.ravel() if y.ndim == 2 and y.shape[1] == 1 else y
 
 

@@ -2,13 +2,17 @@
 
 Conventions. ``gradient`` is the sum over a batch; what is stepped along is ``scale * (gradient + decay * theta)``, with
 the decay for parameters ``0 ... n_decayed - 1`` only: coefficients stand before intercepts. All arrays have one dtype,
-float32 or float64, in which the arithmetic is done. ``theta`` and the moments are changed in place.
+float32 or float64, in which the arithmetic is done. ``theta`` and the moments are changed in place. `momentum` and
+`adam` take arrays of a device as well, of which they step by whole arrays: equal to rounding, not to the bit.
 """
 
 import functools
 import math
 
+import numpy as np
+
 from daskdml.kernels.compile import build, f4, f8, i8, types, vector
+from daskdml.kernels.device import module_of
 
 
 def momentum(theta, gradient, velocity, n_decayed, decay, scale, rate, factor, is_nesterov):
@@ -26,7 +30,8 @@ def momentum(theta, gradient, velocity, n_decayed, decay, scale, rate, factor, i
     scikit-learn's, to the letter. I. Sutskever et al., "On the importance of initialization and momentum in deep
     learning", 2013.
     """
-    _compiled_momentum(theta.dtype)(theta, gradient, velocity, n_decayed, decay, scale, rate, factor, is_nesterov)
+    step = _compiled_momentum(theta.dtype) if isinstance(theta, np.ndarray) else _momentum_by_arrays
+    step(theta, gradient, velocity, n_decayed, decay, scale, rate, factor, is_nesterov)
 
 
 def adam(theta, gradient, first, second, n_decayed, decay, scale, rate, beta_1, beta_2, epsilon):
@@ -47,7 +52,41 @@ def adam(theta, gradient, first, second, n_decayed, decay, scale, rate, beta_1, 
     D. Kingma, J. Ba, "Adam: A method for stochastic optimization", 2014, as scikit-learn has it.
     """
     betas = beta_1, 1.0 - beta_1, beta_2, 1.0 - beta_2  # in float64: 1 - 0.999 has four digits in float32
-    _compiled_adam(theta.dtype)(theta, gradient, first, second, n_decayed, decay, scale, rate, *betas, epsilon)
+    step = _compiled_adam(theta.dtype) if isinstance(theta, np.ndarray) else _adam_by_arrays
+    step(theta, gradient, first, second, n_decayed, decay, scale, rate, *betas, epsilon)
+
+
+def plain(theta, gradient, average, n_decayed, shrinkage, threshold, scale, rate, rest_rate, share):
+    """Step without moments: shrink, go down the gradient, move towards zero, and average what is found.
+
+    Of coefficients, which stand first, and of the other parameters::
+
+        theta <- soft(shrinkage theta - rate scale gradient, threshold),   soft(z, c) = sign(z) max(|z| - c, 0)
+        theta <- theta - rest_rate scale gradient
+        average <- average + share (theta - average)
+
+    Parameters
+    ----------
+    theta, gradient : ndarray of shape (d,)
+    average : ndarray of shape (d,), or (0,) for none
+    n_decayed : int
+        Coefficients.
+    shrinkage, threshold, scale, rate, rest_rate, share : float
+
+    Notes
+    -----
+    A step of proximal gradient descent: L2 by its gradient, L1 by its proximal operator. J. Duchi, Y. Singer,
+    "Efficient online and batch learning using forward backward splitting", 2009.
+    """
+    _compiled_plain(theta.dtype)(
+        theta, gradient, average, n_decayed, shrinkage, threshold, scale, rate, rest_rate, share
+    )
+
+
+@functools.cache
+def _compiled_plain(dtype):
+    real, arrays = _types_of(dtype)
+    return build(_plain, types.void(*arrays, i8, *[real] * 6), rounds_as_written=True)
 
 
 @functools.cache
@@ -68,6 +107,21 @@ def _types_of(dtype):
     return real, (vector(real), vector(real, read=True), vector(real))
 
 
+def _plain(theta, gradient, average, n_decayed, shrinkage, threshold, scale, rate, rest_rate, share):
+    zero = theta.dtype.type(0)
+    for i in range(theta.size):
+        if i < n_decayed:
+            z = shrinkage * theta[i] - rate * (scale * gradient[i])
+            if threshold > 0:
+                away = abs(z) - threshold
+                z = zero if away <= zero else math.copysign(away, z)  # NaN stays
+            theta[i] = z
+        else:
+            theta[i] -= rest_rate * (scale * gradient[i])
+        if average.size:
+            average[i] += share * (theta[i] - average[i])
+
+
 def _momentum(theta, gradient, velocity, n_decayed, decay, scale, rate, factor, is_nesterov):
     for i in range(theta.size):
         g = gradient[i] + decay * theta[i] if i < n_decayed else gradient[i]
@@ -83,3 +137,29 @@ def _adam(theta, gradient, first, second, n_decayed, decay, scale, rate, beta_1,
         s = beta_2 * second[i] + rest_2 * (g * g)
         first[i], second[i] = m, s
         theta[i] -= rate * m / (math.sqrt(s) + epsilon)
+
+
+def _momentum_by_arrays(theta, gradient, velocity, n_decayed, decay, scale, rate, factor, is_nesterov):
+    g = _stepped_along(theta, gradient, n_decayed, decay, rate * scale)
+    velocity *= factor
+    velocity -= g
+    theta += factor * velocity - g if is_nesterov else velocity
+
+
+def _adam_by_arrays(
+    theta, gradient, first, second, n_decayed, decay, scale, rate, beta_1, rest_1, beta_2, rest_2, epsilon
+):
+    g = _stepped_along(theta, gradient, n_decayed, decay, scale)
+    first *= beta_1
+    first += rest_1 * g
+    second *= beta_2
+    g *= g
+    second += rest_2 * g
+    theta -= float(rate) * first / (module_of(second).sqrt(second) + epsilon)
+
+
+def _stepped_along(theta, gradient, n_decayed, decay, factor):
+    g = gradient.copy()
+    g[:n_decayed] += decay * theta[:n_decayed]
+    g *= float(factor)  # a scalar of NumPy would make float32 float64
+    return g

@@ -9,6 +9,7 @@ import functools
 import numpy as np
 
 from daskdml.kernels.compile import build, f4, f8, matrix, types, vector
+from daskdml.kernels.device import module_of
 
 ACTIVATIONS = ("identity", "logistic", "tanh", "relu")
 
@@ -24,14 +25,15 @@ def activate(a, intercept, activation):
     """
     if activation == "relu" and isinstance(a, np.ndarray):
         return _compiled_relu(a.dtype)(a, intercept)
+    xp = module_of(a)
     a += intercept
     if activation == "relu":
-        np.maximum(a, 0, out=a)
+        xp.maximum(a, 0, out=a)
     elif activation == "tanh":
-        np.tanh(a, out=a)
+        xp.tanh(a, out=a)
     elif activation == "logistic":  # (1 + tanh(a / 2)) / 2: never overflows
         a *= 0.5
-        np.tanh(a, out=a)
+        xp.tanh(a, out=a)
         a += 1
         a *= 0.5
     return None
@@ -49,13 +51,28 @@ def back_through(a, delta, activation, sums):
     if isinstance(a, np.ndarray):
         return _compiled_slopes(a.dtype)(a, delta, ACTIVATIONS.index(activation), sums)
     if activation == "relu":
-        delta *= a > 0
+        delta *= a != 0  # NaN stays
     elif activation == "tanh":
         delta *= 1 - a * a
     elif activation == "logistic":
         delta *= a - a * a
     sums[...] = delta.sum(axis=0)
     return None
+
+
+def product(left, right, out):
+    """Write the product of two matrices, of which the left one may be sparse.
+
+    Parameters
+    ----------
+    left : ndarray or CSR of shape (n, k)
+    right : ndarray of shape (k, m)
+    out : ndarray of shape (n, m)
+    """
+    if hasattr(left, "indptr"):
+        out[...] = left @ right
+    else:
+        module_of(out).matmul(left, right, out=out)
 
 
 @functools.cache

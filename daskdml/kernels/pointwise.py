@@ -5,11 +5,11 @@ and arrays that live on a GPU.
 """
 
 import functools
-import sys
 
 import numpy as np
 
 from daskdml.kernels.compile import ADDRESS, TILE_ROWS, address, build, f8, i8, matrix, tile_at, vector
+from daskdml.kernels.device import module_of, on_host
 
 
 def apply_loss(raw, y, weight, loss, order):
@@ -78,7 +78,7 @@ def array_pass(X, y, weight, w, b, loss, order, shift):
     X is read twice (margins, gradient). float32 products are taken in slabs of 65,536 rows, slabs are summed in
     float64. What comes back to the host is p x k numbers.
     """
-    xp = sys.modules[type(X).__module__.partition(".")[0]]
+    xp = module_of(X)
     n = X.shape[0]
     w_device = xp.asarray(w, dtype=X.dtype)
     y = xp.asarray(y, dtype=np.float64)
@@ -100,9 +100,8 @@ def array_pass(X, y, weight, w, b, loss, order, shift):
             gradient_sum += g.sum(axis=0)
         if order == 2:
             curvature[s] = h
-    host = (lambda a: a.get()) if hasattr(gradient, "get") else np.asarray
-    total = host(gradient_sum)
-    return float(value), host(gradient), float(total) if total.ndim == 0 else total, curvature
+    total = on_host(gradient_sum)
+    return float(value), on_host(gradient), float(total) if total.ndim == 0 else total, curvature
 
 
 _SLAB = 65_536

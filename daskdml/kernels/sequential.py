@@ -296,7 +296,7 @@ def optimal_init(settings):
     A heuristic of L. Bottou's, to which scikit-learn keeps: https://leon.bottou.org/projects/sgd
     """
     size = math.sqrt(1.0 / math.sqrt(settings.alpha))
-    slope = _loss_and_slope(LOSSES.index(settings.loss), settings.epsilon, 1.0, -size)[1]
+    slope = loss_and_slope(LOSSES.index(settings.loss), settings.epsilon, 1.0, -size)[1]
     return 1.0 / (size / max(1.0, slope) * settings.alpha)
 
 
@@ -419,7 +419,7 @@ def _descend(values, columns, counts, like, y, weight, codes, numbers, coef, ave
             eta = 1.0 / (alpha * (start + t - 1.0))
         elif schedule == INVSCALING:
             eta = eta0 / t**power_t
-        value, slope = _loss_and_slope(loss, epsilon, y[i], p)
+        value, slope = loss_and_slope(loss, epsilon, y[i], p)
         s[LOSS_SUM] += value
         s[OBJECTIVE_SUM] += value
         if schedule >= PA1:
@@ -453,7 +453,7 @@ def _descend(values, columns, counts, like, y, weight, codes, numbers, coef, ave
 
 
 @_inlined
-def _loss_and_slope(loss, epsilon, y, p):
+def loss_and_slope(loss, epsilon, y, p):
     """Return loss and derivative by p: the formulas of scikit-learn's guide, section 1.5.8."""
     z = y * p
     if loss == LOG_LOSS:  # log(1 + exp(p)) - y p; beyond -37 the slope is exp(p) - y to the last bit

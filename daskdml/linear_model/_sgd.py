@@ -1,5 +1,6 @@
-"""Linear models by stochastic gradient descent, a step a row."""
+"""Linear models by stochastic gradient descent: a step a row, or with a strategy a step a batch."""
 
+import dataclasses
 import functools
 import numbers
 import warnings
@@ -8,35 +9,31 @@ from types import SimpleNamespace
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.metaestimators import available_if
 
 from daskdml.data import as_matrix, check_features, encode_classes, whole_rows
 from daskdml.fitting import (
+    Follower,
     ScoredByAccuracy,
     ScoredByR2,
     check_classes,
     class_weights,
     fitting,
-    label_rows,
     one_dimensional,
+    report_epochs,
+    report_training,
 )
 from daskdml.kernels.sequential import LOSSES, PENALTIES, Settings, new_state, settle
 from daskdml.linear_model._base import LinearPredictor, StoredCoefficients, check_fitted, to_sklearn
-from daskdml.losses import Logistic
-from daskdml.programs.training import TrainingProgram
-from daskdml.report import Record
+from daskdml.linear_model._one_against_all import OneAgainstAll
+from daskdml.programs.training import train
 from daskdml.runtime.checkpoint import digest_of
-from daskdml.training import as_trained
+from daskdml.training import as_trained, is_mixable
 from daskdml.training.sequential import SequentialTraining, schedule_of
 from daskdml.utils.config import get_config
 from daskdml.utils.params import Interval, Options, check_params
 from daskdml.utils.random import as_seed
 
 _INT, _REAL = numbers.Integral, numbers.Real
-# As of networks: up to so many bytes rows are put in a random order first.
-MIXED_BYTES = 1 << 30
-_MIXED_COLUMNS = 1000
-_SMOOTH = ("log_loss", "modified_huber")
 CONSTRAINTS = {
     "penalty": [Options({p for p in PENALTIES if p}), None],
     "alpha": [Interval(_REAL, 0, None, "left")],
@@ -56,11 +53,12 @@ CONSTRAINTS = {
     "n_iter_no_change": [Interval(_INT, 1, None)],
     "warm_start": ["boolean"],
     "average": ["boolean", Interval(_INT, 0, None)],
+    "batch_size": [Options({"auto"}), Interval(_INT, 1, None)],
 }
 
 
 class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
-    """A linear model that takes a step a row; see `SGDClassifier` and `SGDRegressor`."""
+    """A linear model that takes steps; see `SGDClassifier` and `SGDRegressor`."""
 
     _constraints: dict = {}
 
@@ -105,11 +103,28 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
                 "[0.0, inf) instead.",
                 FutureWarning, stacklevel=4,
             )  # fmt: skip
+        if self.strategy is not None:
+            self._way.check(self, is_incremental)
+            self.strategy.check(self)
+        elif self.batch_size != "auto":
+            raise ValueError(
+                f"batch_size={self.batch_size} needs a strategy, such as daskdml.strategies.AllReduce(): without one a "
+                "step is taken for each row. Give a strategy, or leave it at 'auto'."
+            )
         if get_config()["runtime"] == "tasks":
             raise ValueError(
                 f"{type(self).__name__} runs as ranks, config_context(runtime='spmd'), or on threads of this process, "
                 "'threads'; runtime='tasks' has neither. Leave it at 'auto'."
             )
+
+    @property
+    def _way(self):
+        """The class that trains: what goes by batches is imported where there is a strategy."""
+        if self.strategy is None:
+            return ByRows
+        from daskdml.linear_model._sgd_batches import ByBatches
+
+        return ByBatches
 
     def _fit(self, X, y, sample_weight, given, is_incremental):
         self._check_params(is_incremental)
@@ -132,16 +147,12 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         """Return the namespace of fitted attributes."""
         run, found, p = fit.run, SimpleNamespace(), fit.run.n_features
         summary = fit.targets(self._kind)
-        labels, weights = self._prepare_targets(run, summary, found, goes_on, is_incremental)
+        labels, factors = self._prepare_targets(run, summary, found, goes_on, is_incremental)
         run.locate_nonfinite()  # a loss that is zero on one side takes no step for a row of NaN
-        settings = tuple(self._settings(*pair) for pair in weights)
+        way = self._way(self, run, labels, factors)
         seed = as_seed(0 if self.random_state is None else self.random_state)
-        row_bytes = min(p, _MIXED_COLUMNS) * np.dtype(run.dtype).itemsize
-        is_mixed = bool(self.shuffle) and (self.shuffle == "rows" or run.n_samples * row_bytes <= MIXED_BYTES)
-        schedule = schedule_of(
-            run.n_samples, p, run.layout == "csr", seed, is_shuffled=bool(self.shuffle), is_mixed=is_mixed,
-            held_out=self.validation_fraction if self.early_stopping else 0.0,
-        )  # fmt: skip
+        is_mixed = bool(self.shuffle) and (self.shuffle == "rows" or is_mixable(run.n_samples, p, run.dtype))
+        schedule = way.schedule(seed, is_mixed, self.validation_fraction if self.early_stopping else 0.0)
         if self.early_stopping and not 0 < schedule.n_trained < run.n_samples:
             raise ValueError(
                 f"Splitting {run.n_samples} samples into a train set and a validation set with validation_fraction="
@@ -149,19 +160,23 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
                 "number of samples, or disable early_stopping."
             )
         tol = -np.inf if self.tol is None or is_incremental else float(self.tol)
-        training = SequentialTraining(
-            settings, labels, schedule, p, 1 if is_incremental else int(self.max_iter), tol,
-            int(self.n_iter_no_change), bool(self.early_stopping),
-            0.0 if labels is not None else float(summary.total / summary.weight),
-        )  # fmt: skip
-        state = training.begin(*self._begin(settings, p, given, goes_on, is_incremental))
-        state = run.run_saved(TrainingProgram(training, state), fit.what + digest_of((seed, state)))
+        center = 0.0 if labels is not None else float(summary.total / summary.weight)
+        training = way.training(schedule, 1 if is_incremental else int(self.max_iter), tol, center)
+        kept = getattr(self, "_kept", None) if goes_on and is_incremental else None
+        state = self._begin(way, training, given, goes_on, kept)
+        begun = seed, state, dataclasses.astuple(schedule)
+        follow = Follower(fit, schedule.n_trained) if self.verbose else None
+        state = train(run, training, state, fit.what + digest_of(begun), follow)
         if state.stopped_because == "not finite":
             raise ValueError(
-                f"Floating-point under-/overflow occurred at epoch #{state.epoch}. Scaling input data with "
-                "daskdml.preprocessing.StandardScaler might help, or a smaller eta0."
+                f"Floating-point under-/overflow occurred at epoch #{state.epoch + (state.batch > 0)}. Scaling input "
+                "data with daskdml.preprocessing.StandardScaler might help, or a smaller eta0."
             )
-        self._note(found, fit, training, state, goes_on and is_incremental, is_incremental)
+        if state.stopped_because == "no score":
+            raise ValueError(
+                "The sample weights for validation set are all zero, consider using a different random state."
+            )
+        self._note(found, fit, way, training, state, is_incremental, 1.0 if kept is None else self.t_)
         return found
 
     def _settings(self, weight_pos, weight_neg):
@@ -171,11 +186,12 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
             int(self.average), float(weight_pos), float(weight_neg),
         )  # fmt: skip
 
-    def _begin(self, settings, p, given, goes_on, is_incremental):
-        """Return a state for each model to begin with, and the epochs of all fits so far."""
-        k, kept = len(settings), getattr(self, "_kept", None)
-        if goes_on and is_incremental and kept is not None and len(kept.states) == k and self._is_untouched(kept):
-            return [_copy(state, one) for state, one in zip(kept.states, settings)], kept.age
+    def _begin(self, way, training, given, goes_on, kept):
+        """Return the state to begin with: coefficients that are given, or where the last fit has stopped."""
+        t, age = (1.0, 0) if kept is None else (self.t_, kept.age)
+        if kept is not None and kept.way is type(way) and self._is_untouched(kept):
+            return way.resume(training, kept.memory, age)
+        k, p = len(way.factors), way.run.n_features
         coef, intercept = given
         if goes_on:
             coef, intercept = self.coef_ if coef is None else coef, self.intercept_ if intercept is None else intercept
@@ -187,46 +203,24 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
             raise ValueError(
                 f"Provided intercept_init does not match dataset: its shape is {intercept.shape}, not {(k,)}."
             )
-        states = zip(settings, coef.reshape(k, p), intercept.tolist())
-        t, age = (self.t_, kept.age) if goes_on and is_incremental and kept is not None else (1.0, 0)
-        return [new_state(p, one, row, b, t) for one, row, b in states], age
+        return way.begin(training, coef.reshape(k, p), intercept, t, age)
 
     def _is_untouched(self, kept):
         """Whether coefficients are those that the last fit left, and not some of the user's."""
         return np.array_equal(self.coef_, kept.coef) and np.array_equal(self.intercept_, kept.intercept)
 
-    def _note(self, found, fit, training, state, goes_on, is_incremental):
+    def _note(self, found, fit, way, training, state, is_incremental, t):
         """Write down what was found, and how the fit ended."""
-        run, n = fit.run, training.schedule.n_trained
-        models = training.states(state.theta)
-        for model in models:
-            settle(model)
-        rows = []
-        for model in models:
-            is_averaged = self.average and self.average <= model.t - 1
-            rows.append((model.average_coef, model.average_intercept) if is_averaged else (model.coef, model.intercept))
-        found.coef_, found.intercept_ = np.stack([row for row, _ in rows]), np.array([b for _, b in rows])
-        found.n_iter_ = int(state.n_epochs.max())
-        # scikit-learn's counts every row of every epoch, those that are held out too.
-        found.t_ = (self.t_ if goes_on else 1.0) + found.n_iter_ * run.n_samples
+        coef, intercept, found.n_iter_, found.t_, memory = way.outcome(training, state, t)
+        found.coef_, found.intercept_ = self._shaped(coef), intercept
         found._kept = SimpleNamespace(
-            states=models, age=state.age, coef=found.coef_.copy(), intercept=found.intercept_.copy()
+            way=type(way), memory=memory, age=state.age, coef=found.coef_.copy(), intercept=intercept.copy()
         )  # fmt: skip
-        passes = run.passes
-        for epoch, trace in enumerate(state.trace):
-            fit.report.append(Record(
-                step=epoch + 1, stage="epoch", passes=passes + (epoch + 1) * n / run.n_samples,
-                seconds=trace.seconds["all"], value=state.losses[epoch],
-                seconds_compute=trace.seconds.get("compute", 0.0),
-                seconds_reduce=trace.seconds.get("encode", 0.0) + trace.seconds.get("transfer", 0.0),
-                seconds_wait=trace.seconds.get("wait", 0.0), bytes_moved=trace.bytes_sent, rounds=trace.n_rounds,
-            ))  # fmt: skip
-        run.rows_read += state.epoch * n
-        fit.report.phases = {phase: taken for phase, taken in (state.seconds or {}).items() if phase != "all"}
-        fit.report.counts = {
-            "streams": training.schedule.n_micro, "rounds": state.n_rounds, "bytes sent": state.bytes_sent,
-            "bytes received": state.bytes_received,
-        }  # fmt: skip
+        n_trained = training.schedule.n_trained
+        if self.strategy is None:
+            report_epochs(fit, state, n_trained, {"streams": training.schedule.n_micro})
+        else:
+            report_training(self, fit, state, self.strategy, n_trained)
         has_converged = bool(state.stopped_because) or is_incremental or self.tol is None
         fit.close(converged=has_converged, stopped_because=state.stopped_because or "max_iter", n_iter=found.n_iter_)
         if not has_converged:
@@ -235,6 +229,9 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
                 f"max_iter, now {self.max_iter}, to improve the fit.",
                 ConvergenceWarning, stacklevel=5,
             )  # fmt: skip
+
+    def _shaped(self, coef):
+        return coef
 
     def to_sklearn(self):
         """Return scikit-learn's own estimator with the same parameters and coefficients.
@@ -263,6 +260,47 @@ def _read(dtype, X):
     return as_trained(as_matrix(X), dtype)
 
 
+class ByRows:
+    """Trains each output of a model for itself, a step a row; see `ByBatches`, which has the same methods."""
+
+    def __init__(self, model, run, labels, factors):
+        self.model, self.run, self.labels, self.factors = model, run, labels, factors
+        self.settings = tuple(model._settings(*pair) for pair in factors)
+
+    def schedule(self, seed, is_mixed, held_out):
+        run, is_shuffled = self.run, bool(self.model.shuffle)
+        return schedule_of(
+            run.n_samples, run.n_features, run.layout == "csr", seed, is_shuffled=is_shuffled, is_mixed=is_mixed,
+            held_out=held_out,
+        )  # fmt: skip
+
+    def training(self, schedule, max_epochs, tol, center):
+        model = self.model
+        return SequentialTraining(
+            self.settings, self.labels, schedule, self.run.n_features, max_epochs, tol, int(model.n_iter_no_change),
+            bool(model.early_stopping), center,
+        )  # fmt: skip
+
+    def begin(self, training, coef, intercept, t, age):
+        parts = zip(self.settings, coef, intercept.tolist())
+        return training.begin([new_state(len(row), one, row, b, t) for one, row, b in parts], age)
+
+    def resume(self, training, memory, age):
+        return training.begin([_copy(state, one) for state, one in zip(memory, self.settings)], age)
+
+    def outcome(self, training, state, t):
+        models, average = training.states(state.theta), self.model.average
+        rows = []
+        for model in models:
+            settle(model)
+            is_averaged = average and average <= model.t - 1
+            rows.append((model.average_coef, model.average_intercept) if is_averaged else (model.coef, model.intercept))
+        coef, intercept = np.stack([row for row, _ in rows]), np.array([b for _, b in rows])
+        n_iter = int(state.n_epochs.max())
+        # scikit-learn's t counts every row of every epoch, those that are held out too.
+        return coef, intercept, n_iter, t + n_iter * self.run.n_samples, models
+
+
 def _copy(state, settings):
     """Return a state to go on from; averages begin where they were off before."""
     p = len(state.coef)
@@ -273,18 +311,14 @@ def _copy(state, settings):
     return new
 
 
-def _has_probabilities(estimator):
-    if estimator.loss not in _SMOOTH:
-        raise AttributeError(f"probability estimates are not available for loss={estimator.loss!r}")
-    return True
-
-
-class SGDClassifier(ScoredByAccuracy, DescendedModel):
+class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     """Classify by a linear model that takes a step a row; scikit-learn's parameters, objective and attributes.
 
     Minimises, of each class against the others (of two classes for the second)::
 
         mean_i weight_i loss(y_i, x_i w + b) + alpha ((1 - l1_ratio) / 2 ||w||_2^2 + l1_ratio ||w||_1)
+
+    With a strategy a step is taken a batch, along the mean over its rows, which all workers compute together.
 
     Parameters
     ----------
@@ -313,6 +347,10 @@ class SGDClassifier(ScoredByAccuracy, DescendedModel):
     class_weight : dict, "balanced" or None, default None
     warm_start : bool, default False
     average : bool or int, default False
+    strategy : see `daskdml.strategies`, or None, default None
+        How workers that train by batches communicate: `AllReduce` or `LocalSGD`. None takes a step a row.
+    batch_size : int or "auto", default "auto"
+        Rows of a step, with a strategy alone; "auto" is a fiftieth of all, and 200 at most.
 
     Attributes
     ----------
@@ -321,6 +359,7 @@ class SGDClassifier(ScoredByAccuracy, DescendedModel):
     intercept_ : ndarray of float64, shape (1,) or (n_classes,)
     n_iter_ : int
     t_ : float
+        One more than the rows of all epochs, with a strategy than the steps.
     n_features_in_, feature_names_in_, fit_report_ : as everywhere
 
     Notes
@@ -332,11 +371,24 @@ class SGDClassifier(ScoredByAccuracy, DescendedModel):
     workers. What is averaged are 8 bytes a coefficient and class, 16 with averages, 8 more with L1. M. Zinkevich,
     M. Weimer, A. Smola, L. Li, "Parallelized stochastic gradient descent", 2010, with averages in between.
 
+    With a strategy batches are those of networks (`daskdml.neural_network.MLPClassifier`), and so are the bits: with
+    `AllReduce` and no compression of any number of threads and workers. Batches of one row are scikit-learn's steps,
+    but for L1, which moves all coefficients by its proximal operator after each step: scikit-learn's moves those of the
+    row's columns, by what has come up since their last time. What else is counted a row there is counted a step: rates
+    go down, and ``average`` begins, by steps, for a mean of b rows has a b-th of the noise and bears b times the rate.
+    Means are over rows, whatever they weigh: with weights of mean one a batch of all rows is that of repeated rows.
+    The objective that ``tol`` looks at has the weights in it, and is the mean over the classes, which stop together;
+    rows that are held out are scored by the class that is predicted. A step takes time for all coefficients, however
+    few values rows store; what travels is 8 bytes a coefficient and class.
+
     Examples
     --------
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
     >>> SGDClassifier(loss="log_loss", learning_rate="constant", random_state=0).fit(X, y).score(X, y) > 0.9
+    True
+    >>> from daskdml.strategies import AllReduce
+    >>> SGDClassifier("log_loss", learning_rate="constant", strategy=AllReduce()).fit(X, y).score(X, y) > 0.9
     True
     """
 
@@ -351,7 +403,7 @@ class SGDClassifier(ScoredByAccuracy, DescendedModel):
         self, loss="hinge", *, penalty="l2", alpha=0.0001, l1_ratio=0.15, fit_intercept=True, max_iter=1000, tol=1e-3,
         shuffle=True, verbose=0, epsilon=0.1, n_jobs=None, random_state=None, learning_rate="optimal", eta0=0.01,
         power_t=0.5, early_stopping=False, validation_fraction=0.1, n_iter_no_change=5, class_weight=None,
-        warm_start=False, average=False,
+        warm_start=False, average=False, strategy=None, batch_size="auto",
     ):  # fmt: skip
         self.loss = loss
         self.penalty = penalty
@@ -374,6 +426,8 @@ class SGDClassifier(ScoredByAccuracy, DescendedModel):
         self.class_weight = class_weight
         self.warm_start = warm_start
         self.average = average
+        self.strategy = strategy
+        self.batch_size = batch_size
 
     def _prepare_targets(self, run, summary, found, goes_on, is_incremental):
         """Replace y by the numbers of classes; return the class of each model, and its weight and the others'."""
@@ -413,7 +467,7 @@ class SGDClassifier(ScoredByAccuracy, DescendedModel):
         return tuple(range(k)), [(one, 1.0) for one in factor]
 
     def partial_fit(self, X, y, classes=None, sample_weight=None):
-        """Take a step for each of these rows.
+        """Take a step for each of these rows, or with a strategy for each batch of them.
 
         Parameters
         ----------
@@ -446,95 +500,6 @@ class SGDClassifier(ScoredByAccuracy, DescendedModel):
         finally:
             vars(self).pop("_announced", None)
 
-    def decision_function(self, X):
-        """Return raw values: of ``classes_[1]`` for two classes, one value per class for more.
-
-        Parameters
-        ----------
-        X : any input, shape (n, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n,) or (n, n_classes); lazy on Dask input
-        """
-        if len(getattr(self, "classes_", ())) > 2:
-            return self._map_rows(X, None, kind="matrix", columns=self.classes_)
-        return self._map_rows(X, np.ravel, kind="vector", name="decision")
-
-    def predict(self, X):
-        """Return the class with the largest raw value of each row.
-
-        Parameters
-        ----------
-        X : any input, shape (n, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n,); lazy on Dask input
-        """
-        classes = getattr(self, "classes_", None)
-        dtype = None if classes is None else classes.dtype
-        return self._map_rows(X, functools.partial(label_rows, classes), kind="vector", dtype=dtype, name="prediction")
-
-    @available_if(_has_probabilities)
-    def predict_proba(self, X):
-        """Return the probability of each class: of "log_loss" and "modified_huber".
-
-        Of more than two classes each is told from the others, and the probabilities are divided by their sum.
-
-        Parameters
-        ----------
-        X : any input, shape (n, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes); lazy on Dask input
-        """
-        finish = functools.partial(_probabilities, self.loss)
-        return self._map_rows(X, finish, kind="matrix", columns=getattr(self, "classes_", None))
-
-    @available_if(_has_probabilities)
-    def predict_log_proba(self, X):
-        """Return the logarithm of `predict_proba`.
-
-        Parameters
-        ----------
-        X : any input, shape (n, n_features)
-
-        Returns
-        -------
-        ndarray of shape (n, n_classes); lazy on Dask input
-        """
-        finish = functools.partial(_log_probabilities, self.loss)
-        return self._map_rows(X, finish, kind="matrix", columns=getattr(self, "classes_", None))
-
-
-def _probabilities(loss, raw):
-    """Return probabilities as scikit-learn makes them of one-against-all raw values."""
-    if loss == "log_loss":
-        if raw.ndim == 1 or raw.shape[1] == 1:
-            return np.column_stack([Logistic().predict(-raw.ravel()), Logistic().predict(raw.ravel())])
-        return np.exp(_log_probabilities(loss, raw))
-    p = (np.clip(raw, -1, 1) + 1) / 2
-    if raw.ndim == 1 or raw.shape[1] == 1:
-        p = p.ravel()
-        return np.column_stack([1 - p, p])
-    total = p.sum(axis=1, keepdims=True)
-    # Where all classes are sure to be none of them, all are as probable.
-    p = np.where(total == 0, 1.0, p)
-    return p / np.where(total == 0, p.shape[1], total)
-
-
-def _log_probabilities(loss, raw):
-    if loss == "log_loss" and (raw.ndim == 1 or raw.shape[1] == 1):
-        return np.column_stack([-np.logaddexp(0, raw.ravel()), -np.logaddexp(0, -raw.ravel())])
-    if loss == "log_loss":  # finite where all probabilities round to zero
-        alone = -np.logaddexp(0, -raw)
-        top = alone.max(axis=1, keepdims=True)
-        return alone - top - np.log(np.exp(alone - top).sum(axis=1, keepdims=True))
-    with np.errstate(divide="ignore"):
-        return np.log(_probabilities(loss, raw))
-
 
 class SGDRegressor(ScoredByR2, DescendedModel):
     """Predict numbers by a linear model that takes a step a row; scikit-learn's parameters and attributes.
@@ -549,7 +514,7 @@ class SGDRegressor(ScoredByR2, DescendedModel):
     learning_rate : likewise, default "invscaling"
     eta0 : likewise
     power_t : float, default 0.25
-    early_stopping, validation_fraction, n_iter_no_change, warm_start, average : likewise
+    early_stopping, validation_fraction, n_iter_no_change, warm_start, average, strategy, batch_size : likewise
 
     Attributes
     ----------
@@ -579,7 +544,7 @@ class SGDRegressor(ScoredByR2, DescendedModel):
         self, loss="squared_error", *, penalty="l2", alpha=0.0001, l1_ratio=0.15, fit_intercept=True, max_iter=1000,
         tol=1e-3, shuffle=True, verbose=0, epsilon=0.1, random_state=None, learning_rate="invscaling", eta0=0.01,
         power_t=0.25, early_stopping=False, validation_fraction=0.1, n_iter_no_change=5, warm_start=False,
-        average=False,
+        average=False, strategy=None, batch_size="auto",
     ):  # fmt: skip
         self.loss = loss
         self.penalty = penalty
@@ -600,6 +565,8 @@ class SGDRegressor(ScoredByR2, DescendedModel):
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
         self.average = average
+        self.strategy = strategy
+        self.batch_size = batch_size
 
     def _prepare_targets(self, run, summary, found, goes_on, is_incremental):
         """Return that there are no classes, and the weights of the only model."""
@@ -607,12 +574,11 @@ class SGDRegressor(ScoredByR2, DescendedModel):
             raise ValueError(f"y should be a 1d array, got {np.size(summary.low)} columns; fit one model for each.")
         return None, [(1.0, 1.0)]
 
-    def _note(self, found, *args):
-        super()._note(found, *args)
-        found.coef_ = found._kept.coef = found.coef_[0]
+    def _shaped(self, coef):
+        return coef[0]
 
     def partial_fit(self, X, y, sample_weight=None):
-        """Take a step for each of these rows.
+        """Take a step for each of these rows, or with a strategy for each batch of them.
 
         Parameters
         ----------

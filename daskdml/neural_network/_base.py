@@ -13,28 +13,23 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.utils.metaestimators import available_if
 
 from daskdml.data import apply_rows, as_matrix, check_features, is_dask, whole_rows
-from daskdml.fitting import Planned, fitting, one_dimensional, planning
+from daskdml.fitting import Follower, Planned, fitting, one_dimensional, planning, report_training
+from daskdml.kernels.device import module_of, on_host
 from daskdml.kernels.layers import ACTIVATIONS
 from daskdml.neural_network._lbfgs import minimise
 from daskdml.neural_network._planning import expect_lbfgs, expect_training
 from daskdml.objectives.network import Network
-from daskdml.programs.training import TrainingProgram
-from daskdml.report import Record
+from daskdml.programs.training import train
 from daskdml.runtime.checkpoint import digest_of
 from daskdml.solvers.descent import Adam, Momentum
 from daskdml.strategies import AllReduce
-from daskdml.training import Piece, Rates, Schedule, Training, TrainingState, as_trained
+from daskdml.training import Piece, Rates, Schedule, Training, TrainingState, as_trained, is_mixable
 from daskdml.utils.config import get_config
 from daskdml.utils.params import Interval, Options, check_params
 from daskdml.utils.random import as_seed
 
 _INT, _REAL = numbers.Integral, numbers.Real
 AUTO_BATCH = 200
-# Up to so many bytes rows are put in a random order first, wherever they lie; above, batches are drawn from where rows
-# are, some thousand that follow each other at a time.
-MIXED_BYTES = 1 << 30
-MOST_DRIFT = 0.1
-_MIXED_COLUMNS = 1000  # at most, of sparse rows
 
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(_INT, 1, None)],
@@ -78,7 +73,9 @@ class TrainedNetwork(Planned, BaseEstimator):
         Parameters
         ----------
         X : array_like, CSR/CSC matrix, DataFrame, dask.array or dask.dataframe, shape (n_samples, n_features)
-        y : array_like, Series or Dask collection, shape (n_samples,), of regressors also (n_samples, n_outputs)
+            Rows of cupy stay on their device, where the network is trained too; what workers send goes through the
+            host.
+        y : array_like, Series or Dask collection, shape (n_samples,) or (n_samples, n_outputs)
         sample_weight : the same, shape (n_samples,), or a number for every row, optional
         X_val, y_val, sample_weight_val : as X, y and sample_weight, optional
             Rows that are scored after each epoch, in ``validation_scores_``; with ``early_stopping=True`` they decide
@@ -134,10 +131,17 @@ class TrainedNetwork(Planned, BaseEstimator):
 
     def _plan(self, X, y, sample_weight):
         strategy = self._check_params(False, False)
+        if strategy.is_sharded:
+            raise ValueError(
+                f"plan cannot say yet what {type(strategy).__name__} costs; ask with strategy=None, which is what a "
+                "model that is not cut into shards costs."
+            )
         y, X = self._targets(y), whole_rows(X)
         reader = functools.partial(_read, np.dtype(self.dtype))
         with planning(self, X, y, sample_weight, reader) as plan:
-            summary = plan.targets(self._kind)
+            if plan.sample.layout == "device":
+                raise ValueError("plan cannot say yet how fast a device is; ask with X.get(), or NumPy chunks.")
+            summary = plan.targets(_summed(self._kind_of(y)))
             loss, n_outputs = self._planned_targets(plan, summary)
             sizes = (plan.sample.n_features, *map(int, self._hidden_sizes), n_outputs)
             network = Network(sizes, self.activation, loss, self.alpha, self.dtype)
@@ -171,9 +175,12 @@ class TrainedNetwork(Planned, BaseEstimator):
         y, X = self._targets(y), whole_rows(X)
         reader = functools.partial(_read, np.dtype(self.dtype))
         with fitting(self, X, y, sample_weight, verbose=self.verbose, matrix=reader) as fit:
-            if fit.run.layout == "device":
-                raise ValueError("Networks take no cupy arrays yet; pass X.get(), or NumPy chunks.")
-            found = self._train(fit, strategy, given if has_given else None, goes_on, is_incremental)
+            if fit.run.layout == "device" and strategy.is_sharded:
+                raise ValueError(
+                    f"{type(strategy).__name__} has shards in the memory of hosts, and no step for those of a device; "
+                    "pass X.get(), NumPy chunks, or another strategy."
+                )
+            found = self._train(fit, self._kind_of(y), strategy, given if has_given else None, goes_on, is_incremental)
         vars(self).pop("feature_names_in_", None)
         vars(self).update(vars(found))
         vars(self).update(vars(fit.features))
@@ -181,17 +188,23 @@ class TrainedNetwork(Planned, BaseEstimator):
         return self
 
     def _targets(self, y):
-        return one_dimensional(y)
+        return y if is_table(y) else one_dimensional(y)
 
-    def _train(self, fit, strategy, given, goes_on, is_incremental):
+    def _kind_of(self, y):
+        """Return what is predicted: "classes", "labels" (several of which a row may have) or "values"."""
+        return self._kind
+
+    def _train(self, fit, kind, strategy, given, goes_on, is_incremental):
         """Return the namespace of fitted attributes."""
         run, found = fit.run, SimpleNamespace()
-        summary = fit.targets(self._kind)
+        summary = fit.targets(_summed(kind))
         loss, n_outputs = self._prepare_targets(run, summary, found, goes_on, is_incremental)
         sizes = (run.n_features, *map(int, self._hidden_sizes), n_outputs)
         network = Network(sizes, self.activation, loss, self.alpha, self.dtype)
         seed = as_seed(0 if self.random_state is None else self.random_state)
-        theta = self._theta(network) if goes_on else network.start(seed)
+        theta = self._theta(network) if goes_on else None
+        if theta is None and not strategy.is_sharded:  # else ranks draw their shards
+            theta = network.start(seed)
         if self.solver == "lbfgs":
             return self._by_lbfgs(fit, network, theta, found)
         n = run.n_samples
@@ -199,18 +212,19 @@ class TrainedNetwork(Planned, BaseEstimator):
         transform = self._transform()
         scores = given is not None or self.early_stopping
         state = self._begin(theta, transform, goes_on, is_incremental, scores)
-        center = 0.0 if self._kind == "classes" else np.asarray(summary.total) / summary.weight
+        center = 0.0 if kind == "classes" else np.asarray(summary.total) / summary.weight
         if given is not None:
-            given = _given_rows(self, fit.features, given, getattr(found, "classes_", None))
+            given = _given_rows(self, fit.features, kind, given, getattr(found, "classes_", None))
         training = Training(
             network, schedule, transform, strategy, 1 if is_incremental else int(self.max_iter), float(self.tol),
             self.n_iter_no_change, self._rates(),
-            kind=self._kind, scores=scores,
+            kind=kind, scores=scores,
             is_judged_by_score=bool(self.early_stopping), given=given, center=center,
-            growth=float(self.batch_growth),
+            growth=float(self.batch_growth), is_on_device=run.layout == "device",
         )  # fmt: skip
         begun = seed, state, given and given.arrays, dataclasses.astuple(schedule)
-        state = run.run_saved(TrainingProgram(training, state), fit.what + digest_of(begun))
+        follow = Follower(fit, schedule.n_trained) if self.verbose else None
+        state = train(run, training, state, fit.what + digest_of(begun), follow)
         if state.stopped_because == "not finite":
             self._explain_nonfinite(run)
         if state.stopped_because == "no score":
@@ -235,8 +249,7 @@ class TrainedNetwork(Planned, BaseEstimator):
                 f"batch_size={batch_size} is larger than the number of rows, {n}; a batch is all rows.", stacklevel=5
             )
             batch_size = n
-        row_bytes = min(run.n_features, _MIXED_COLUMNS) * np.dtype(self.dtype).itemsize
-        is_mixed = bool(self.shuffle) and (self.shuffle == "rows" or n * row_bytes <= MIXED_BYTES)
+        is_mixed = bool(self.shuffle) and (self.shuffle == "rows" or is_mixable(n, run.n_features, self.dtype))
         held_out = self.validation_fraction if self.early_stopping and given is None else 0.0
         schedule = Schedule.of(
             n, batch_size, seed, is_shuffled=bool(self.shuffle), is_mixed=is_mixed, held_out=held_out,
@@ -259,13 +272,13 @@ class TrainedNetwork(Planned, BaseEstimator):
 
     def _begin(self, theta, transform, goes_on, is_incremental, scores):
         """Return the state to begin with: moments go on from call to call of partial_fit, what was found of fit too."""
-        zeros = tuple(np.zeros_like(theta) for _ in range(transform.n_moments))
+        zeros = () if theta is None else tuple(np.zeros_like(theta) for _ in range(transform.n_moments))
         fresh = TrainingState(theta, zeros, float(self.learning_rate_init))
         if not goes_on or self._state is None:
             return fresh
         kept = self._state._replace(
             theta=theta, epoch=0, batch=0, stopped_because="", seconds=None, trace=(), shared=None, n_rounds=0,
-            bytes_sent=0, bytes_received=0, n_lost=0,
+            bytes_sent=0, bytes_received=0, moved=None, n_lost=0,
         )  # fmt: skip
         if not scores:
             kept = kept._replace(scores=(), best_score=-np.inf)
@@ -283,18 +296,14 @@ class TrainedNetwork(Planned, BaseEstimator):
             theta = state.best_theta
         scores = list(state.scores) if state.scores else None
         found.__dict__.update(
-            coefs_=[coef.copy() for coef in network.coefs(theta)],
-            intercepts_=[part.copy() for part in network.intercepts(theta)], loss_curve_=list(state.losses),
+            coefs_=network.coefs(theta), intercepts_=network.intercepts(theta), loss_curve_=list(state.losses),
             loss_=state.losses[-1], n_iter_=n_iter, t_=state.n_seen, validation_scores_=scores,
             best_loss_=None if self.early_stopping else state.best_loss,
             best_validation_score_=state.best_score if self.early_stopping else None,
             n_layers_=len(network.sizes), n_outputs_=network.sizes[-1], out_activation_=self._out_activation(network),
             _network=network, _state=state._replace(theta=None, best_theta=None),
         )  # fmt: skip
-        if state.n_ranks > 1:
-            manner = (AllReduce() if self.strategy is None else self.strategy).manner
-            fit.report.where += f", {state.n_ranks} replicas {manner}"
-        self._report(fit, state, n_trained)
+        report_training(self, fit, state, AllReduce() if self.strategy is None else self.strategy, n_trained)
         has_converged = bool(state.stopped_because) or is_incremental
         fit.close(
             converged=has_converged, stopped_because=state.stopped_because or "max_iter", n_iter=n_iter
@@ -305,37 +314,6 @@ class TrainedNetwork(Planned, BaseEstimator):
                 "converged yet: the loss may go on getting better; raise max_iter.",
                 ConvergenceWarning, stacklevel=5,
             )  # fmt: skip
-
-    def _report(self, fit, state, n_trained):
-        """Write down what each epoch came to, and what is to be warned of."""
-        run, report, scores = fit.run, fit.report, state.scores[-len(state.trace) :]
-        passes = run.passes
-        for epoch, trace in enumerate(state.trace):
-            seconds, loss = trace.seconds, state.losses[epoch - len(state.trace)]
-            report.append(Record(
-                step=epoch + 1, stage="epoch", passes=passes + (epoch + 1) * n_trained / run.n_samples,
-                seconds=seconds["all"], value=loss, score=scores[epoch] if scores else float("nan"),
-                seconds_compute=seconds.get("compute", 0.0) + seconds.get("update", 0.0),
-                seconds_reduce=seconds.get("encode", 0.0) + seconds.get("transfer", 0.0),
-                seconds_wait=seconds.get("wait", 0.0), bytes_moved=trace.bytes_sent, rounds=trace.n_rounds,
-            ))  # fmt: skip
-        run.rows_read += state.epoch * n_trained
-        report.phases = {phase: taken for phase, taken in (state.seconds or {}).items() if phase != "all"}
-        report.counts = {
-            "updates": state.n_updates, "rounds": state.n_rounds, "bytes sent": state.bytes_sent,
-            "bytes received": state.bytes_received, "memories lost": state.n_lost,
-        }  # fmt: skip
-        shared = state.shared or {}
-        report.notes = list(shared.get("notes", ()))
-        labels, features = shared.get("drift", (0.0, 0.0))
-        if labels > MOST_DRIFT or features > MOST_DRIFT:
-            text = (
-                f"{type(self).__name__}: workers train on rows of their own, which differ: their shares of the labels "
-                f"by up to {labels:.2f}, means of features by up to {features:.2f} standard deviations. Bring rows "
-                "into a random order with shuffle='rows', or use strategy=AllReduce()."
-            )
-            report.notes.append(text)
-            warnings.warn(text, stacklevel=6)
 
     def _explain_nonfinite(self, run):
         run.locate_nonfinite()
@@ -391,7 +369,8 @@ class TrainedNetwork(Planned, BaseEstimator):
             if name.endswith("_") and not name.startswith("_") and name != "fit_report_":
                 setattr(twin, name, copy.copy(value))
         if hasattr(self, "classes_"):
-            twin._label_binarizer = LabelBinarizer().fit(self.classes_)
+            is_multilabel = self._network.loss.name == "logistic" and self.n_outputs_ > 1
+            twin._label_binarizer = LabelBinarizer().fit(np.eye(self.n_outputs_) if is_multilabel else self.classes_)
         return twin
 
     # Predictions -----------------------------------------------------------------------------------------------------
@@ -406,18 +385,44 @@ class TrainedNetwork(Planned, BaseEstimator):
                 "using this estimator."
             )
 
+    def _flat(self):
+        """Return all parameters as one vector: the one that they are views of, if nobody has replaced some."""
+        network, parts = self._network, [*self.coefs_, *self.intercepts_]
+        theta = getattr(parts[0], "base", None)
+        if isinstance(theta, np.ndarray) and theta.shape == (network.n_params,) and theta.dtype == network.dtype:
+            own = [*network.coefs(theta), *network.intercepts(theta)]
+            if all(_is_same(part, view) for part, view in zip(parts, own)):
+                return theta
+        return network.flatten(self.coefs_, self.intercepts_)
+
     def _map_raw(self, X, finish, **result):
         """Apply ``finish(raw predictions)`` to the rows of X, lazily on Dask input."""
         self._check_fitted()
         check_features(self, X, reset=False)
-        theta = self._network.flatten(self.coefs_, self.intercepts_)
+        theta = self._flat()
         fn = functools.partial(_raw_of, self._network, theta, finish)
-        return apply_rows(fn, whole_rows(X), **result) if is_dask(X) else fn(X)
+        return apply_rows(fn, whole_rows(X), on_host=True, **result) if is_dask(X) else fn(X)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         return tags
+
+
+def is_table(y):
+    """Tell whether targets have several columns."""
+    shape = None if y is None else np.shape(y) if isinstance(y, list) else getattr(y, "shape", None)
+    return shape is not None and len(shape) == 2 and shape[1] > 1
+
+
+def _summed(kind):
+    """Return what is asked of targets in the pass over them; labels are numbers as well."""
+    return "classes" if kind == "classes" else "values"
+
+
+def _is_same(left, right):
+    """Tell whether two arrays are the same memory."""
+    return left.shape == right.shape and left.ctypes.data == right.ctypes.data and left.dtype == right.dtype
 
 
 def _read(dtype, X):
@@ -427,7 +432,8 @@ def _read(dtype, X):
 def _raw_of(network, theta, finish, X):
     X = as_matrix(X)
     with np.errstate(over="ignore", invalid="ignore"):
-        raw = network.raw(theta, X.astype(network.dtype, copy=False)).astype(np.float64)
+        theta = module_of(X).asarray(theta)
+        raw = on_host(network.raw(theta, X.astype(network.dtype, copy=False))).astype(np.float64)
     if not np.isfinite(raw.sum()) and not np.isfinite(raw).all():
         as_matrix(X, ensure_finite=True)
     return raw if finish is None else finish(raw)
@@ -443,15 +449,15 @@ def _check_given(given):
     return X_val is not None
 
 
-def _given_rows(estimator, features, given, classes):
+def _given_rows(estimator, features, kind, given, classes):
     """Return the validation rows of the user as a `Piece` in this process."""
     X, y, weight = given
     check_features(features, X, reset=False)
     reader = functools.partial(_read, np.dtype(estimator.dtype))
     with fitting(estimator, whole_rows(X), estimator._targets(y), weight, passes="few", matrix=reader) as fit:
-        fit.targets(estimator._kind)
+        fit.targets(_summed(kind))
         if classes is not None:
-            fit.run.transform_targets(functools.partial(estimator._encode, classes))
+            fit.run.transform_targets(estimator._encoder(kind, classes))
         parts = [block for block in fit.run.pilot(fit.run.n_samples, 0).map(_parts)]
     X, y, weights = zip(*parts)
     weight = None if weights[0] is None else np.concatenate(weights)
@@ -461,7 +467,7 @@ def _given_rows(estimator, features, given, classes):
         from scipy import sparse
 
         return Piece(0, sparse.vstack(X, format="csr"), np.concatenate(y), weight)
-    return Piece(0, np.concatenate(X), np.concatenate(y), weight)
+    return Piece(0, np.concatenate([on_host(part) for part in X]), np.concatenate(y), weight)
 
 
 def _parts(block):

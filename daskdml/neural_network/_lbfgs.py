@@ -6,7 +6,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 
+from daskdml.kernels.device import module_of, on_host
+
 ROWS = 1024  # whose activations are in memory at once
+DEVICE_ROWS = 65_536  # the same on a device, from which a gradient is brought after them
 
 
 class GradientOfRows(NamedTuple):
@@ -16,14 +19,15 @@ class GradientOfRows(NamedTuple):
     theta: Any
 
     def __call__(self, block):
-        network, n = self.network, block.n_rows
-        work = network.workspace(min(n, ROWS))
-        part, total = np.empty(network.n_params, network.dtype), np.zeros(network.n_params + 2)
-        for start in range(0, n, ROWS):
-            rows = slice(start, min(start + ROWS, n))
+        network, n, xp = self.network, block.n_rows, module_of(block.X)
+        theta, step = xp.asarray(self.theta), ROWS if xp is np else DEVICE_ROWS
+        work = network.workspace(min(n, step), like=xp)
+        part, total = xp.empty(network.n_params, network.dtype), np.zeros(network.n_params + 2)
+        for start in range(0, n, step):
+            rows = slice(start, min(start + step, n))
             X, y, weight = block.X[rows], block.y[rows], None if block.weight is None else block.weight[rows]
-            value = network.gradient(self.theta, X, y, weight, part, work)
-            total[:-2] += part
+            value = network.gradient(theta, X, y, weight, part, work)
+            total[:-2] += on_host(part)
             total[-2] += network.scikit_learn_loss(value, y, weight)
             total[-1] += X.shape[0] if weight is None else weight.sum()
         return total

@@ -11,11 +11,10 @@ from daskdml.fitting import (
     check_classes,
     label_rows,
     log_probabilities,
-    one_dimensional,
     probabilities,
 )
 from daskdml.losses import Logistic, Multinomial, Poisson, Squared
-from daskdml.neural_network._base import TrainedNetwork, is_stochastic
+from daskdml.neural_network._base import TrainedNetwork, is_stochastic, is_table
 from daskdml.utils.params import Options
 
 
@@ -27,7 +26,8 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
         (sum_i weight_i loss_i + alpha / 2 ||W||^2) / sum_i weight_i
 
     where ``loss_i`` is the log loss of row i: of two classes through one output and the logistic function, of more
-    through softmax.
+    through softmax. Where y has several columns of 0 and 1, one for each label that a row may have, it is the sum of
+    the log losses of all.
 
     Parameters
     ----------
@@ -83,6 +83,7 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
+        Numbers of the columns where y has several.
     coefs_, intercepts_ : list of ndarray
         Of each layer, shape (n_in, n_out) and (n_out,).
     loss_, best_loss_ : float
@@ -150,11 +151,18 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
         self.batch_growth = batch_growth
         self.dtype = dtype
 
-    _encode = staticmethod(encode_classes)
+    def _kind_of(self, y):
+        return "labels" if is_table(y) else "classes"
+
+    def _encoder(self, kind, classes):
+        """Return what replaces y by numbers."""
+        return indicators if kind == "labels" else functools.partial(encode_classes, classes)
 
     def _prepare_targets(self, run, summary, found, goes_on, is_incremental):
         """Replace y by the numbers of classes; return the loss and the number of outputs."""
         classes = summary.classes
+        if classes is None:
+            return self._prepare_labels(run, np.size(summary.low), found, goes_on, is_incremental)
         if goes_on:
             unknown = np.setdiff1d(classes, self.classes_)
             if len(unknown) or (not is_incremental and len(classes) != len(self.classes_)):
@@ -183,9 +191,29 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
         k = len(classes)
         return (Logistic(), 1) if k <= 2 else (Multinomial(k), k)
 
+    def _prepare_labels(self, run, n_labels, found, goes_on, is_incremental):
+        """Check columns of 0 and 1, one for each label; return the loss and their number."""
+        known = self.classes_ if goes_on else self._announced if is_incremental else np.arange(n_labels)
+        if not np.array_equal(known, np.arange(n_labels)) or (goes_on and not self._has_labels):
+            raise ValueError(
+                f"y has {n_labels} columns, one for each label, but the classes so far are {known.tolist()}; "
+                "give targets of the same kind, or set warm_start=False."
+            )
+        found.classes_ = known
+        run.transform_targets(indicators)
+        return Logistic(), n_labels
+
+    @property
+    def _has_labels(self):
+        """Whether a row may have several labels, each of its own."""
+        return self._network.loss.name == "logistic" and self.n_outputs_ > 1
+
     def _planned_targets(self, plan, summary):
         """Return loss and outputs for a plan, whose rows get the numbers of the classes that are seen."""
         classes = summary.classes
+        if classes is None:
+            plan.sample.transform_targets(indicators)
+            return Logistic(), np.size(summary.low)
         plan.sample.transform_targets(functools.partial(encode_classes, classes))
         k = max(len(classes), 2)
         return (Logistic(), 1) if k == 2 else (Multinomial(k), k)
@@ -227,8 +255,11 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
 
         Returns
         -------
-        ndarray of shape (n,), lazy on Dask input
+        ndarray of shape (n,), or (n, n_labels) of 0 and 1 where y was; lazy on Dask input
         """
+        self._check_fitted()
+        if self._has_labels:
+            return self._map_raw(X, _found_labels, kind="matrix", columns=self.classes_, dtype=int)
         classes = getattr(self, "classes_", None)
         return self._map_raw(X, functools.partial(label_rows, classes), dtype=getattr(classes, "dtype", None))
 
@@ -243,7 +274,9 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
         -------
         ndarray of shape (n, n_classes); lazy on Dask input
         """
-        return self._map_raw(X, probabilities, kind="matrix", columns=getattr(self, "classes_", None))
+        self._check_fitted()
+        finish = Logistic().predict if self._has_labels else probabilities
+        return self._map_raw(X, finish, kind="matrix", columns=self.classes_)
 
     def predict_log_proba(self, X):
         """Return the logarithm of `predict_proba`.
@@ -256,7 +289,14 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
         -------
         ndarray of shape (n, n_classes); lazy on Dask input
         """
-        return self._map_raw(X, log_probabilities, kind="matrix", columns=getattr(self, "classes_", None))
+        self._check_fitted()
+        finish = _log_of_labels if self._has_labels else log_probabilities
+        return self._map_raw(X, finish, kind="matrix", columns=self.classes_)
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
 
 
 class MLPRegressor(ScoredByR2, TrainedNetwork):
@@ -333,10 +373,6 @@ class MLPRegressor(ScoredByR2, TrainedNetwork):
         self.batch_growth = batch_growth
         self.dtype = dtype
 
-    def _targets(self, y):
-        shape = getattr(y, "shape", None) if y is not None else None
-        return y if shape is not None and len(shape) == 2 and shape[1] > 1 else one_dimensional(y)
-
     def _prepare_targets(self, run, summary, found, goes_on, is_incremental):
         """Return the loss and the number of outputs."""
         if self.loss == "poisson" and np.min(summary.low) < 0:
@@ -377,6 +413,31 @@ class MLPRegressor(ScoredByR2, TrainedNetwork):
         if n_outputs > 1:
             return self._map_raw(X, finish, kind="matrix", columns=np.arange(n_outputs))
         return self._map_raw(X, finish)
+
+
+def indicators(y):
+    """Return targets of several labels as they are, of 0 and 1.
+
+    Raises
+    ------
+    ValueError
+        For any other number.
+    """
+    bad = (y != 0) & (y != 1)
+    if bad.any():
+        raise ValueError(
+            f"A y of several columns says which labels a row has, by 0 and 1, but it holds {y[bad][0]}. Classes are "
+            "one column; several columns of numbers are for MLPRegressor."
+        )
+    return np.ascontiguousarray(y, np.float64)
+
+
+def _found_labels(raw):
+    return (raw > 0).astype(int)
+
+
+def _log_of_labels(raw):
+    return -np.logaddexp(0.0, -raw)
 
 
 def _predicted(loss, raw):

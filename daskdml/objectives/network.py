@@ -10,8 +10,12 @@ import itertools
 import numpy as np
 from scipy.special import xlogy
 
-from daskdml.kernels.layers import activate, back_through
+from daskdml.kernels.device import module_of
+from daskdml.kernels.layers import activate, back_through, product
 from daskdml.kernels.pointwise import apply_loss
+from daskdml.objectives.shards import ShardedNetwork
+
+DRAWN = 1 << 20  # numbers drawn at a time
 
 
 class Network:
@@ -91,12 +95,36 @@ class Network:
         f is 2 for "logistic", otherwise 6. X. Glorot, Y. Bengio, "Understanding the difficulty of training deep
         feedforward neural networks", 2010.
         """
+        theta = np.empty(self.n_params, self.dtype)
+        coefs, intercepts = self.coefs(theta), self.intercepts(theta)
+        for i, first, drawn, intercept in self.draws(seed):
+            coefs[i][first : first + len(drawn)] = drawn
+            if intercept is not None:
+                intercepts[i][:] = intercept
+        return theta
+
+    def draws(self, seed):
+        """Yield what `start` draws in its order, some rows of coefficients at a time.
+
+        Yields
+        ------
+        layer, first : int
+            Whose coefficients they are, and the number of the first row.
+        drawn : ndarray of float64, shape (n_rows, n_out)
+        intercept : ndarray of float64, shape (n_out,), or None
+            With the last rows of a layer.
+        """
         random, factor = np.random.RandomState(seed % 2**32), 2.0 if self.activation == "logistic" else 6.0
-        parts = []
-        for n_in, n_out in self.shapes:
-            bound = np.sqrt(factor / (n_in + n_out))
-            parts.append((random.uniform(-bound, bound, (n_in, n_out)), random.uniform(-bound, bound, n_out)))
-        return self.flatten(*zip(*parts))
+        for i, (n_in, n_out) in enumerate(self.shapes):
+            bound, n_rows = np.sqrt(factor / (n_in + n_out)), max(DRAWN // n_out, 1)
+            for first in range(0, n_in, n_rows):
+                drawn = random.uniform(-bound, bound, (min(n_rows, n_in - first), n_out))
+                is_last = first + len(drawn) == n_in
+                yield i, first, drawn, random.uniform(-bound, bound, n_out) if is_last else None
+
+    def in_shards(self, n_shards="auto"):
+        """Return the `ShardedNetwork` of so many shards."""
+        return ShardedNetwork(self, n_shards)
 
     def raw(self, theta, X):
         """Return raw predictions.
@@ -138,43 +166,58 @@ class Network:
         float
         """
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is seen in the sum of losses
-            return self._gradient(X, y, weight, *work.parts_of(self, theta), *work.parts_of(self, out), work)
+            parts = *work.parts_of(self, theta), *work.parts_of(self, out)
+            return float(self._gradient(X, y, weight, *parts, work))
 
     def _gradient(self, X, y, weight, coefs, intercepts, d_coefs, d_intercepts, work):
         n, last = X.shape[0], len(self.shapes) - 1
         inputs = [X]
         for i in range(last + 1):
             a = work.activations[i][:n]
-            _product(inputs[i], coefs[i], a)
+            product(inputs[i], coefs[i], a)
             activate(a, intercepts[i], self.activation if i < last else "identity")
             inputs.append(a)
         delta = work.deltas[last][:n]
-        value = self._output(inputs[-1], y, weight, delta)
+        value = self.output(inputs[-1], y, weight, delta)
         for i in range(last, -1, -1):
             back_through(inputs[i + 1], delta, self.activation if i < last else "identity", d_intercepts[i])
-            _product(inputs[i].T, delta, d_coefs[i])
+            product(inputs[i].T, delta, d_coefs[i])
             if i:
                 before = work.deltas[i - 1][:n]
-                np.matmul(delta, coefs[i].T, out=before)
+                product(delta, coefs[i].T, before)
                 delta = before
         return value
 
-    def _output(self, raw, y, weight, delta):
-        """Write the weighted gradient of the loss; return the sum of losses."""
+    def output(self, raw, y, weight, delta):
+        """Write the weighted gradient of the loss with regard to raw predictions; return the sum of losses.
+
+        That is not waited for where it is computed on a device.
+        """
         by_rows = self.loss.n_outputs > 1
         margins = raw.astype(np.float64)
         if not by_rows:
             k = margins.shape[1]
-            margins, y = margins.reshape(-1), np.reshape(y, -1)
-            weight = weight if weight is None or k == 1 else np.repeat(weight, k)
+            margins, y = margins.reshape(-1), y.reshape(-1)
+            weight = weight if weight is None or k == 1 else weight.repeat(k)
         if isinstance(raw, np.ndarray):
             value, gradient, _ = apply_loss(margins, y, weight, self.loss, 1)
         else:  # on a device, by whole arrays
-            xp = _module_of(raw)
+            xp = module_of(raw)
             weight = xp.ones(len(margins)) if weight is None else xp.asarray(weight)
             value, gradient, _ = self.loss.arrays(margins, xp.asarray(y, dtype=np.float64), weight, 1, xp)
         delta[...] = gradient.reshape(raw.shape)
-        return float(value)
+        return value
+
+    def weight_of(self, y, weight):
+        """Return what the sums over a batch are divided by."""
+        return len(y) if weight is None else weight.sum()
+
+    def penalty(self, coefs, weight):
+        """Return what is added to the sum of losses of a batch of that weight."""
+        if not self.alpha:
+            return 0.0
+        with np.errstate(over="ignore"):
+            return 0.5 * self.alpha * float(module_of(coefs).dot(coefs, coefs))
 
     def scikit_learn_loss(self, value, y, weight):
         """Return a sum of losses as scikit-learn counts it: the mean over outputs of squared errors, y log y - y."""
@@ -212,16 +255,3 @@ class Workspace:
             parts = network.coefs(theta), network.intercepts(theta)
             self._parts[id(theta)] = theta, *parts  # held, so that its number is no other array's
         return parts
-
-
-def _product(left, right, out):
-    if hasattr(left, "indptr"):
-        out[...] = left @ right
-    else:
-        np.matmul(left, right, out=out)
-
-
-def _module_of(array):
-    import sys
-
-    return sys.modules[type(array).__module__.partition(".")[0]]

@@ -4,7 +4,31 @@ import functools
 
 from daskdml.runtime.spmd import Program
 from daskdml.runtime.threads import for_each
-from daskdml.training import Training, TrainingState
+from daskdml.training import Gathering, Training, TrainingState, in_shards
+
+MOST_FOLLOWED = 1 << 24  # bytes of a state that is brought here every two seconds to show how far it is
+
+
+def train(run, training, state, what, follow=None):
+    """Train on the rows of a run; return the last state, with all parameters wherever they were.
+
+    Parameters
+    ----------
+    run : Run
+    training : Training or SequentialTraining
+    state : TrainingState or SequentialState
+        To begin with; of a model in shards without parameters, if they are to be drawn.
+    what : str
+        What it computes, for the fingerprint of checkpoints.
+    follow : callable of (step, state), optional
+        Is told now and then how far it is, unless the state is large.
+    """
+    if not training.is_sharded:
+        is_small = sum(array.nbytes for array in (state.theta, *getattr(state, "moments", ()))) <= MOST_FOLLOWED
+        return run.run_saved(TrainingProgram(training, state), what, follow if is_small else None)
+    training, state = in_shards(training, state)
+    gathering = Gathering(training)
+    return gathering.whole(run.run_saved(TrainingProgram(training, state, gathering.take), what, follow))
 
 
 class TrainingProgram(Program):
@@ -15,16 +39,32 @@ class TrainingProgram(Program):
     training : Training
     state : TrainingState
         To begin with.
+    take_shard : callable of (name, value), optional
+        Is given the shards of the model in the end, where it is cut into some; see `daskdml.training.parts`.
     """
 
     shares_threads = tells_work = True
     evenness = 1.1  # a rank that has more rows than the others holds up each batch
 
-    def __init__(self, training: Training, state: TrainingState):
-        self.training, self.state = training, state
+    def __init__(self, training: Training, state: TrainingState, take_shard=None):
+        self.training, self.state, self.take_shard = training, state, take_shard
 
     def init(self, meta):
         return self.state
+
+    @property
+    def keeps_parts(self):
+        """Whether the model is cut into shards, which are on no rank all together."""
+        return self.training.is_sharded
+
+    def __getstate__(self):
+        return {**vars(self), "take_shard": None}  # the workers have nobody to give them to
+
+    def parts(self, state):
+        return self.training.results(state)
+
+    def take(self, name, value):
+        self.take_shard(name, value)
 
     def local(self, blocks):
         n = self.n_threads

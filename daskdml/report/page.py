@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
-from daskdml.report.pictures import draw_convergence, draw_times
+from daskdml.report.pictures import draw_convergence, draw_epochs, draw_times
 from daskdml.report.units import format_bytes, format_number, format_seconds
 
 _MOST_ROWS = 40  # of a fit's table; a longer one shows its first and last steps
@@ -47,10 +47,15 @@ def render_fit(report):
     -------
     str
     """
-    drawn = [draw_convergence(report.records), draw_times(report.records[-1]) if report.records else None]
+    records, drawn = report.records, []
+    if records:
+        # Of other fits phases lie within each other.
+        phases = report.phases if records[-1].stage == "epoch" else None
+        drawn = [draw_convergence(records), draw_epochs(records), draw_times(records[-1], phases)]
     return _template("fit.html").render(
-        line=str(report), estimator=report.estimator, svgs=[svg for svg in drawn if svg], table=_steps(report.records)
-    )
+        line=str(report), estimator=report.estimator, svgs=[svg for svg in drawn if svg], table=_steps(records),
+        counts=_counts(report.counts), notes=report.notes,
+    )  # fmt: skip
 
 
 def render_table(title, table, line):
@@ -107,6 +112,7 @@ def _steps(records):
         ("step", lambda record: str(record.step)),
         ("passes", lambda record: _blank(record.passes, "{:.2f}".format)),
         ("objective", lambda record: _blank(record.value, "{:.10g}".format)),
+        ("score", lambda record: _blank(record.score, "{:.6g}".format)),
         ("gap", lambda record: _blank(record.gap, format_number)),
         ("violation", lambda record: _blank(record.violation, format_number)),
         ("step length", lambda record: _blank(record.step_length, format_number)),
@@ -115,6 +121,7 @@ def _steps(records):
         ("compute", lambda record: format_seconds(record.seconds_compute) if record.seconds_compute else ""),
         ("reduce", lambda record: format_seconds(record.seconds_reduce) if record.seconds_reduce else ""),
         ("wait", lambda record: format_seconds(record.seconds_wait) if record.seconds_wait else ""),
+        ("rounds", lambda record: f"{record.rounds:,}" if record.rounds else ""),
         ("moved", lambda record: format_bytes(record.bytes_moved) if record.bytes_moved else ""),
         ("memory", lambda record: format_bytes(record.memory) if record.memory else ""),
     ]
@@ -125,6 +132,12 @@ def _steps(records):
         half = _MOST_ROWS // 2
         rows = [*rows[:half], ["…"] * len(cells), *rows[-half:]]
     return Table([name for name, _ in cells], rows)
+
+
+def _counts(counts):
+    """Return what was counted as a line of words; what was never there is left out."""
+    shown = [(name, format_bytes(n) if name.startswith("bytes") else f"{n:,.6g}") for name, n in counts.items() if n]
+    return ", ".join(f"{name}: {text}" for name, text in shown)
 
 
 def _blank(value, show):

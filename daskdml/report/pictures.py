@@ -41,15 +41,72 @@ def draw_convergence(records):
     return _svg(figure)
 
 
-def draw_times(record):
-    """Draw where the time of a fit went, as one bar; None if nothing was measured."""
-    parts = [
-        ("compile", record.seconds_compile, QUIET),
-        ("compute", record.seconds_compute, OURS),
-        ("reduce", record.seconds_reduce, "#7fb3dd"),
-        ("wait", record.seconds_wait, "#d9dde3"),
-    ]
-    parts = [part for part in parts if part[1] > 0]
+def draw_epochs(records):
+    """Draw the loss of each epoch, and the score where there is one, over seconds, rounds and bytes sent.
+
+    Parameters
+    ----------
+    records : list of Record
+        Those of epochs are drawn; without rounds, of one process, over seconds alone.
+
+    Returns
+    -------
+    str or None
+        SVG; None if fewer than two epochs have a loss.
+    """
+    epochs = [record for record in records if record.stage == "epoch" and math.isfinite(record.value)]
+    if len(epochs) < 2:
+        return None
+    measures = [("seconds", [record.seconds for record in epochs])]
+    if epochs[-1].rounds:
+        measures.append(("rounds", [record.rounds for record in epochs]))
+        measures.append(("MB sent by a rank", [record.bytes_moved / 1e6 for record in epochs]))
+    figure, panels = _figure(2.4 + 2.2 * len(measures), 2.5, len(measures))
+    losses, scores = [record.value for record in epochs], [record.score for record in epochs]
+    for i, (axes, (name, at)) in enumerate(zip(panels, measures)):
+        (line,) = axes.plot(at, losses, "-", color=OURS, linewidth=1.4, label="loss")
+        axes.set_xlabel(name)
+        axes.set_ylabel("loss" if i == 0 else "")
+        lines = [line]
+        if any(math.isfinite(score) for score in scores):
+            beside = axes.twinx()
+            beside.spines["top"].set_visible(False)
+            beside.tick_params(labelsize=8, color=QUIET)
+            lines += beside.plot(at, scores, "--", color=THEIRS, linewidth=1.4, label="score of rows not trained on")
+            beside.set_ylabel("score" if i == len(measures) - 1 else "", size=9)
+        if i == 0:
+            axes.legend(handles=lines, frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1.0))
+    return _svg(figure)
+
+
+PHASES = {
+    "compile": QUIET, "compute": OURS, "update": "#4b93cf", "score": "#b7cde3", "encode": "#e8871e",
+    "transfer": "#f2b56b", "reduce": "#7fb3dd", "wait": "#d9dde3", "save": "#9aa7b5",
+}  # fmt: skip
+
+
+def draw_times(record, phases=None):
+    """Draw where the time of a fit went, as one bar; None if nothing was measured.
+
+    Parameters
+    ----------
+    record : Record
+        The last one.
+    phases : dict of str to float, optional
+        Seconds by what was done in them, instead of the record's.
+
+    Returns
+    -------
+    str or None
+        SVG.
+    """
+    known = {
+        "compile": record.seconds_compile, "compute": record.seconds_compute, "reduce": record.seconds_reduce,
+        "wait": record.seconds_wait,
+    }  # fmt: skip
+    if phases:
+        known = {"compile": record.seconds_compile, **phases}
+    parts = [(name, known[name], color) for name, color in PHASES.items() if known.get(name, 0.0) > 0]
     if not parts:
         return None
     figure, axes = _figure(4.6, 1.1)
@@ -164,18 +221,20 @@ def draw_predictions(true, predicted):
     return _svg(figure)
 
 
-def _figure(width, height):
+def _figure(width, height, n_panels=None):
+    """Return a figure and its axes, a list of them for a number of panels side by side."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8, color=QUIET)
-    axes.xaxis.label.set_size(9)
-    axes.yaxis.label.set_size(9)
-    axes.grid(True, color="#e6e8ec", linewidth=0.6)
-    axes.set_axisbelow(True)
-    return figure, axes
+    panels = figure.subplots(1, n_panels or 1, squeeze=False)[0].tolist()
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.tick_params(labelsize=8, color=QUIET)
+        axes.xaxis.label.set_size(9)
+        axes.yaxis.label.set_size(9)
+        axes.grid(True, color="#e6e8ec", linewidth=0.6)
+        axes.set_axisbelow(True)
+    return figure, panels if n_panels else panels[0]
 
 
 def _name_rows(axes, names):

@@ -69,8 +69,12 @@ class Record(NamedTuple):
     rounds: int = 0
 
     def __str__(self):
-        """One line: stage and step, passes, how far from the optimum, seconds."""
-        return " | ".join([f"{self.stage} step {self.step}", *_progress_words(self), format_seconds(self.seconds)])
+        """One line: stage and step, passes, how far from the optimum, seconds; of an epoch its loss and score."""
+        words = _progress_words(self)
+        if self.stage == "epoch":
+            known = {"loss": self.value, "score": self.score}
+            words += [f"{name} {value:.6g}" for name, value in known.items() if not math.isnan(value)]
+        return " | ".join([f"{self.stage} step {self.step}", *words, format_seconds(self.seconds)])
 
 
 @dataclass

@@ -11,6 +11,7 @@ import zlib
 
 import numpy as np
 
+from daskdml.kernels.device import on_host
 from daskdml.utils.portable import Parcel, from_frames, pack, to_frames, unpack
 
 MAGIC = b"daskdml checkpoint 1\n"
@@ -44,15 +45,22 @@ class Checkpoint:
         self.url, self.fingerprint = str(url), fingerprint
         self._fs, self._path = fsspec.core.url_to_fs(self.url)
 
-    def write(self, step, state):
+    def write(self, step, state, outlives=True):
         """Write the state after a step.
+
+        Parameters
+        ----------
+        step : int
+        state : object
+        outlives : bool, default True
+            Whether the file is to outlive the machine's death, which takes a disk its time.
 
         Raises
         ------
         TypeError
             If the state holds what no checkpoint can, see `daskdml.utils.portable`.
         """
-        parcel = pack(state)
+        parcel = pack(state, copies=False)
         described, frames = to_frames(parcel.arrays)
         facts = {
             "fingerprint": self.fingerprint, "step": step, "state": parcel.header, "arrays": described,
@@ -74,7 +82,8 @@ class Checkpoint:
         with open(beside, "wb") as file:
             file.writelines(content)
             file.flush()
-            os.fsync(file.fileno())
+            if outlives:
+                os.fsync(file.fileno())
         os.replace(beside, self._path)
 
     def write_or_warn(self, step, state):
@@ -176,7 +185,7 @@ def _arrays(part):
         return []
     if isinstance(part, tuple):
         return [array for panel in part for array in _arrays(panel)]
-    return [part.indptr, part.indices, part.data] if hasattr(part, "indptr") else [np.asarray(part)]
+    return [part.indptr, part.indices, part.data] if hasattr(part, "indptr") else [np.asarray(on_host(part))]
 
 
 def _bytes_of(array):

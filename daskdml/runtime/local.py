@@ -94,7 +94,8 @@ class LocalRun(Run):
 
         cluster = simulation.get()
         if cluster is not None:
-            return cluster.run_blocks(program, self._blocks, self.meta, step, state, options.get("on_saved"))
+            saving = options.get("on_saved"), options.get("shelf")
+            return cluster.run_blocks(program, self._blocks, self.meta, step, state, *saving)
         n_ranks = self.n_threads
         if program.shares_threads:
             program.n_threads, n_ranks = self.n_threads, 1

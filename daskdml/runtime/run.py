@@ -1,11 +1,13 @@
 """What a fit sees of its rows: passes over blocks, wherever the blocks are."""
 
+import math
 import operator
 import time
 
 import numpy as np
 
 from daskdml.data import count_blocks
+from daskdml.kernels.device import module_of
 from daskdml.utils.config import get_config
 from daskdml.utils.fold import Fold
 from daskdml.utils.memory import bytes_of_row
@@ -16,8 +18,10 @@ from .checkpoint import Checkpoint, combine_digests, rows_digest
 from .journal import Journal
 from .replacing import ReplaceRows
 from .room import HasRoom
+from .shelf import Shelf
 
 PILOT_STREAM = 1
+FOLLOWED_SECONDS = 2.0
 
 
 class Run(HasRoom):
@@ -296,7 +300,8 @@ class Run(HasRoom):
         state : object, optional
             After them.
         **options
-            ``save_every`` seconds, ``on_saved`` to be called with (step, state), ``topology``.
+            ``save_every`` seconds, ``on_saved`` to be called with (step, state), ``topology``, ``shelf`` for parts of
+            the state that ranks keep.
 
         Raises
         ------
@@ -308,7 +313,7 @@ class Run(HasRoom):
             'every pass; use config_context(memory="mmap"), or more memory.'
         )
 
-    def run_saved(self, program, what):
+    def run_saved(self, program, what, follow=None):
         """Run a program as `run_program` does, with the options ``checkpoint``, ``checkpoint_every`` and ``resume``.
 
         Parameters
@@ -316,6 +321,8 @@ class Run(HasRoom):
         program : Program
         what : str
             What it computes, for the fingerprint of checkpoints.
+        follow : callable of (step, state), optional
+            Is told now and then how far it is.
 
         Returns
         -------
@@ -324,13 +331,26 @@ class Run(HasRoom):
         """
         options = get_config()
         if options["checkpoint"] is None:
-            return self.run_program(program, save_every=options["checkpoint_every"])
+            every = min(options["checkpoint_every"], math.inf if follow is None else FOLLOWED_SECONDS)
+            return self.run_program(program, save_every=every, on_saved=follow)
         checkpoint = Checkpoint.of_fit(options["checkpoint"], fingerprint_of(self, what))
         begin = (options["resume"] and checkpoint.read()) or (0, program.init(self.meta))
         pack(begin[1])  # what cannot be written is better known now than in the middle
-        saving = {"save_every": options["checkpoint_every"], "on_saved": checkpoint.write_or_warn}
+
+        def write(step, state):
+            checkpoint.write_or_warn(step, state)
+            if follow is not None:
+                follow(step, state)
+
+        saving = {"save_every": options["checkpoint_every"], "on_saved": write}
+        if program.keeps_parts:
+            saving["shelf"] = Shelf(f"{checkpoint.url}.parts", is_shared=True)
+            if not options["resume"]:
+                saving["shelf"].clear()
         state = self.run_program(program, *begin, **saving)
         checkpoint.remove_or_warn()
+        if program.keeps_parts:
+            saving["shelf"].clear()
         return state
 
     def close(self):
@@ -486,8 +506,8 @@ def _stack(parts):
         return None
     if isinstance(first, tuple):
         return tuple(map(_stack, zip(*parts)))
-    if isinstance(first, np.ndarray):
-        return np.concatenate(parts)
+    if isinstance(first, np.ndarray) or module_of(first) is not np:
+        return module_of(first).concatenate(parts)
     if hasattr(first, "indptr"):
         from scipy import sparse
 

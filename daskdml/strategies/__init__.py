@@ -7,7 +7,8 @@ in ``replica.shared``, a dict that is replaced, which outlives deaths. It has
 * ``check(estimator)``, which refuses parameters, and combinations that cannot be right, and warns of risky ones;
 * ``is_local``, whether ranks learn from their own rows for a while; ``spreads``, whether each is to have a part of
   every batch, small as it may be; ``remembers``, whether a rank knows what others do not, which its death loses;
-  ``batches_per_update``; ``manner``, a few words for the report;
+  ``batches_per_update``; ``is_sharded``, whether ranks hold parts of the model (`daskdml.training.sharded`);
+* ``manner(n_ranks)``, a few words for the report;
 * ``advance(replica, comm, first, stop)``: train on batches ``first`` to ``stop - 1``; all ranks have the same
   ``replica.theta`` and moments before and after it.
 
@@ -16,5 +17,6 @@ To add a strategy: one file like these, one line below.
 
 from daskdml.strategies._all_reduce import AllReduce
 from daskdml.strategies._local_sgd import LocalSGD, OuterStep
+from daskdml.strategies._model_parallel import Hybrid, ModelParallel
 
-__all__ = ["AllReduce", "LocalSGD", "OuterStep"]
+__all__ = ["AllReduce", "Hybrid", "LocalSGD", "ModelParallel", "OuterStep"]

@@ -70,8 +70,8 @@ class AllReduce(BaseEstimator):
         "guard": ["boolean"],
     }
 
-    is_local = False
-    manner = "in sync"
+    is_local = is_sharded = False
+    sends_gradients = True
 
     @property
     def spreads(self):
@@ -89,6 +89,19 @@ class AllReduce(BaseEstimator):
         self.significance = significance
         self.max_bytes_per_round = max_bytes_per_round
         self.guard = guard
+
+    def manner(self, n_ranks):
+        """Say in a few words how many ranks do what.
+
+        Parameters
+        ----------
+        n_ranks : int
+
+        Returns
+        -------
+        str
+        """
+        return f"{n_ranks} replicas in sync"
 
     def loosened(self, n_numbers):
         """Return a strategy that leaves out less, or None where nothing is left out.

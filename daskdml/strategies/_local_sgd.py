@@ -86,8 +86,7 @@ class LocalSGD(BaseEstimator):
     }  # fmt: skip
 
     is_local = spreads = True
-    manner = "with steps of their own"
-    remembers = False
+    is_sharded = remembers = False
 
     def __init__(self, steps=8, *, outer=None, mixing="allreduce", groups=None, guard=False):
         self.steps = steps
@@ -95,6 +94,24 @@ class LocalSGD(BaseEstimator):
         self.mixing = mixing
         self.groups = groups
         self.guard = guard
+
+    @property
+    def sends_gradients(self):
+        """Whether ranks add up gradients, those of a group."""
+        return self.groups is not None
+
+    def manner(self, n_ranks):
+        """Say in a few words how many ranks do what.
+
+        Parameters
+        ----------
+        n_ranks : int
+
+        Returns
+        -------
+        str
+        """
+        return f"{n_ranks} replicas with steps of their own"
 
     def loosened(self, n_numbers):
         """Return a strategy that averages twice as often, or None where that is in every step.
@@ -151,7 +168,7 @@ class LocalSGD(BaseEstimator):
         merged = replica.n_merged
         for begin in range(first, stop, self.steps * merged):
             end = min(begin + self.steps * merged, stop)
-            before = replica.theta.copy() if self.outer is not None else None
+            before = replica.packed() if self.outer is not None else None
             loss_sum, n_updates, n_rows = replica.loss_sum, replica.n_updates, 0.0
             for batch in range(begin, end, merged):
                 last = min(batch + merged, end)
@@ -196,22 +213,18 @@ class LocalSGD(BaseEstimator):
         counts = comm.allreduce(np.array([n_rows, own_loss]))
         replica.loss_sum += float(counts[1])
         share = replica.theta.dtype.type(n_rows / counts[0] if counts[0] > 0 else 1 / comm.size)
-        parts = [replica.theta, *replica.moments]
-        total = comm.allreduce(np.concatenate([part * share for part in parts]))
-        for part, found in zip(parts, np.split(total, len(parts))):
-            part[:] = found
+        replica.unpack(comm.allreduce(replica.packed() * share))
 
     def _mix_with_neighbours(self, replica, comm):
-        parts = [replica.theta, *replica.moments]
-        for part, found in zip(parts, np.split(comm.gossip(np.concatenate(parts)), len(parts))):
-            part[:] = found
+        replica.unpack(comm.gossip(replica.packed()))
 
     def _step_outside(self, replica, before):
-        outer = self.outer
+        outer, packed, d = self.outer, replica.packed(), len(replica.theta)
         velocity = replica.shared.get("velocity")
-        step = replica.theta - before
+        step = packed[:d] - before[:d]
         if velocity is not None:
-            step += replica.theta.dtype.type(outer.momentum) * velocity
+            step += packed.dtype.type(outer.momentum) * velocity
         if outer.momentum:
             replica.shared = {**replica.shared, "velocity": step}
-        np.add(before, replica.theta.dtype.type(outer.rate) * step, out=replica.theta)
+        np.add(before[:d], packed.dtype.type(outer.rate) * step, out=packed[:d])
+        replica.unpack(packed)

@@ -2,13 +2,17 @@
 
 ``schedule`` says which rows form which batch, ``meeting`` brings rows together that belong to one batch and lie on two
 ranks, ``rows`` copies them into batches, ``replica`` is what one rank does, ``training`` the loop and the end of an
-epoch, ``scoring`` the score of rows that are not trained on. Strategies (`daskdml.strategies`) come in as objects, and
-so do objectives and transforms.
+epoch, ``scoring`` the score of rows that are not trained on. Where the model is cut into shards, ``sharded`` is what
+one rank does, ``parts`` what outlives its death, ``gathering`` how the caller gets the model. Strategies
+(`daskdml.strategies`) come in as objects, and so do objectives and transforms.
 """
 
+from daskdml.training.gathering import Gathering, in_shards
 from daskdml.training.rows import Piece, as_trained
-from daskdml.training.schedule import Schedule
+from daskdml.training.schedule import Schedule, is_mixable
 from daskdml.training.state import TrainingState
 from daskdml.training.training import Rates, Training
 
-__all__ = ["Piece", "Rates", "Schedule", "Training", "TrainingState", "as_trained"]
+__all__ = [
+    "Gathering", "Piece", "Rates", "Schedule", "Training", "TrainingState", "as_trained", "in_shards", "is_mixable",
+]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from daskdml.kernels.device import on_host
 from daskdml.utils.random import row_hash
 
 ROWS = 4096  # of a rank that are looked at
@@ -37,7 +38,7 @@ def drift(training, replica, comm):
             rows = rows[np.sort(chosen)]
         n = len(rows)
         found = replica.select(rows)
-        X, y = found.X(), np.asarray(found.y, np.float64)
+        X, y = on_host(found.X()), np.asarray(found.y, np.float64)
         if classes:
             labels[0] = np.bincount(y.astype(np.intp), minlength=k)
         else:

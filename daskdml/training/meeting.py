@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 from scipy import sparse
 
+from daskdml.kernels.device import on_host
 from daskdml.training.rows import HeldRows, Piece
 
 
-def meet(pieces, schedule, comm):
+def meet(pieces, schedule, comm, hold=HeldRows):
     """Return the rows of the units that this rank owns, and the numbers of these units.
 
     A unit belongs to the rank that holds its first row. Where strata are cut from a random order of all rows, ranks own
@@ -20,19 +21,20 @@ def meet(pieces, schedule, comm):
         Of this rank; every row is held by exactly one.
     schedule : Schedule
     comm : Comm
+    hold : callable of a list of Piece, default HeldRows
 
     Returns
     -------
-    HeldRows
+    HeldRows, or what ``hold`` makes of pieces
         By their numbers in the order that strata are cut from; of one rank by their own.
     units : ndarray of int64
     """
     if comm.size == 1:
-        return HeldRows(pieces), np.arange(schedule.n_units)
+        return hold(pieces), np.arange(schedule.n_units)
     pieces = _joined(pieces)
     own = np.array([(piece.start, piece.start + piece.X.shape[0]) for piece in pieces], np.int64).reshape(-1, 2)
     if schedule.is_mixed:
-        return _deal(pieces, own, schedule, comm)
+        return _deal(pieces, own, schedule, comm, hold)
     spans = comm.allgather(own)
     rank_of = {}  # of the first row of a unit
     starts = np.concatenate([part[:, 0] for part in spans])
@@ -48,10 +50,10 @@ def meet(pieces, schedule, comm):
             if mine or owner == comm.rank:
                 piece = next(piece.rows(first, stop) for piece in pieces if piece.start == span[0]) if mine else None
                 if owner != holder:
-                    piece = _send(piece, owner, comm) if mine else _receive(first, holder, comm)
+                    piece = send_piece(piece, owner, comm) if mine else receive_piece(first, holder, comm)
                 kept += [piece] if piece is not None else []
     units = np.flatnonzero((rank_of == comm.rank) & (firsts[1] > firsts[0]))
-    return HeldRows(_joined(kept)), units
+    return hold(_joined(kept)), units
 
 
 def _cut(span, schedule, rank_of):
@@ -88,7 +90,7 @@ def _one_of(run):
 
 def _follows(last, piece):
     n = last.X.shape[0]
-    if last.start + n != piece.start or hasattr(piece.X, "indptr"):
+    if last.start + n != piece.start or not isinstance(piece.X, np.ndarray):
         return False
     # Of one array: memory that merely lies side by side may belong to two owners.
     is_same = _owner(last.X) is _owner(piece.X) and last.X.strides == piece.X.strides
@@ -101,29 +103,29 @@ def _owner(array):
     return array
 
 
-def _deal(pieces, own, schedule, comm):
+def _deal(pieces, own, schedule, comm, hold):
     """Send every row to the owner of its unit in the random order."""
     edges = schedule.n_units * np.arange(comm.size + 1) // comm.size
     numbers = np.concatenate([np.arange(a, b) for a, b in own]) if len(own) else np.empty(0, np.int64)
     places = schedule.mix(numbers)
     owners = np.searchsorted(edges, schedule.unit_of(places), side="right") - 1
-    held, here = HeldRows(pieces), {}
+    held, here = hold(pieces), {}
     for to in range(comm.size):
         rows = np.flatnonzero(owners == to)
         rows = rows[np.argsort(places[rows])]
         piece = Piece(0, None, None, None)
         if len(rows):
             found = held.select(numbers[rows])
-            piece = Piece(0, found.X(), found.y, found.weight)
+            piece = Piece(0, on_host(found.X()), found.y, found.weight)
         if to == comm.rank:
             here = places[rows], piece
         else:
             comm.send(to, places[rows])
-            _send(piece, to, comm)
-    found = [here if r == comm.rank else (comm.receive(r), _receive(0, r, comm)) for r in range(comm.size)]
+            send_piece(piece, to, comm)
+    found = [here if r == comm.rank else (comm.receive(r), receive_piece(0, r, comm)) for r in range(comm.size)]
     units = np.arange(edges[comm.rank], edges[comm.rank + 1])
     first, stop = schedule.unit_spans(units)
-    return HeldRows([_ordered(found)] if (stop > first).any() else []), units[stop > first]
+    return hold([_ordered(found)] if (stop > first).any() else []), units[stop > first]
 
 
 def _ordered(found):
@@ -145,9 +147,9 @@ def _ordered(found):
     return Piece(int(places[order[0]]), X, y, weight)
 
 
-def _send(piece, to, comm):
-    """Send a piece as arrays; returns None."""
-    X = piece.X
+def send_piece(piece, to, comm):
+    """Send a piece as arrays, of which X may be None for no rows; returns None."""
+    X = on_host(piece.X)
     is_sparse = hasattr(X, "indptr")
     parts = [] if X is None else [X.data, X.indices, X.indptr] if is_sparse else [X]
     shape = (0, 0) if X is None else X.shape
@@ -157,7 +159,8 @@ def _send(piece, to, comm):
             comm.send(to, part)
 
 
-def _receive(start, source, comm):
+def receive_piece(start, source, comm):
+    """Return the piece that `send_piece` has sent here."""
     n_parts, has_weight, *shape = comm.receive(source).tolist()
     if not n_parts:
         return Piece(start, np.empty(shape), np.empty(0), None)

@@ -7,7 +7,8 @@ import time
 import numpy as np
 
 from daskdml.training.meeting import meet
-from daskdml.training.rows import pieces_of
+from daskdml.training.rows import HeldRows, pieces_of
+from daskdml.training.scoring import score
 from daskdml.utils.fold import Fold
 
 EXTRAS = 3  # behind a gradient: sum of losses, of weights, and rows
@@ -36,13 +37,15 @@ class Replica:
         Batches of one step, beside what a strategy accumulates.
     own_loss : float
         Of losses that no other rank knows of yet.
+    account : Account or None
+        Of its supersteps.
     """
 
     def __init__(self, training, blocks, n_threads, each):
         self.training, self.each, self.n_threads = training, each, n_threads
         self.rows, self.memory, self.shared, self.own_loss = None, {}, {}, 0.0
         self._pieces = pieces_of(blocks)
-        self.theta, self.moments = None, None
+        self.theta, self.moments, self.account = None, None, None
         self._spare, self._work = queue.SimpleQueue(), queue.SimpleQueue()
         self._seconds = {}
 
@@ -51,26 +54,69 @@ class Replica:
         is_now = self.rows is None
         if is_now:
             schedule = self.training.schedule
-            self.rows, self.units = meet(self._pieces, schedule, comm)
+            self.rows, self.units = meet(self._pieces, schedule, comm, self.hold)
             self._pieces, self._is_alone = None, comm.size == 1
             self._owns = np.zeros(schedule.n_units, bool)
             self._owns[self.units] = True
         return is_now
 
+    def hold(self, pieces):
+        """Return what rows of pieces can be taken from."""
+        return HeldRows(pieces)
+
+    def restore(self, state, comm):
+        """Return the state that a new group begins with."""
+        return state
+
+    def save(self, state, comm, is_last):
+        """Keep what is not in the state, after a step."""
+
+    def is_finite(self, comm):
+        """Tell whether all parameters are."""
+        return np.isfinite(self.theta).all()
+
+    def score(self, comm):
+        """Return the score of the rows that are not trained on."""
+        learnt = self.training.transform.learnt(self.theta, self.moments, self.n_updates)
+        return score(self.training, self, learnt, comm)
+
+    def raw(self, theta, X):
+        """Return raw predictions, in memory."""
+        return self.training.objective.raw(theta, X)
+
+    def mark_best(self):
+        """Keep what is not in the state of the best epoch so far."""
+
     def open(self, state, first, stop):
         """Take over a state and prepare the rows of some batches."""
-        if self.theta is None:
-            self.theta, self.moments = state.theta.copy(), [moment.copy() for moment in state.moments]
-        else:
-            np.copyto(self.theta, state.theta)
-            for own, moment in zip(self.moments, state.moments):
-                np.copyto(own, moment)
+        self.load(state.theta, state.moments)
         self.rate, self.n_updates, self.loss_sum = state.rate, state.n_updates, state.loss_sum
         self.shared, self.own_loss = state.shared or {}, 0.0
-        # Of calls of partial_fit, an epoch each, all that were before count.
-        self._epoch = state.age if self.training.max_epochs == 1 else state.epoch
+        self._epoch = self.training.epoch_of(state)
         self.n_merged = self.training.n_merged(self._epoch)
         self.plan(state.age, first, stop)
+
+    def load(self, theta, moments):
+        """Take over parameters and moments of a state."""
+        if self.theta is None:
+            self.theta, self.moments = theta.copy(), [moment.copy() for moment in moments]
+        else:
+            np.copyto(self.theta, theta)
+            for own, moment in zip(self.moments, moments):
+                np.copyto(own, moment)
+
+    def copies(self):
+        """Return copies of parameters and moments, in memory."""
+        return self.theta.copy(), *(moment.copy() for moment in self.moments)
+
+    def packed(self):
+        """Return a copy of parameters and moments behind each other, in memory."""
+        return np.concatenate([self.theta, *self.moments])
+
+    def unpack(self, packed):
+        """Take over parameters and moments that `packed` has put behind each other."""
+        for i, part in enumerate((self.theta, *self.moments)):
+            part[:] = packed[i * len(part) : (i + 1) * len(part)]
 
     def plan(self, age, first, stop):
         """Prepare the rows of some batches of an epoch."""
@@ -95,9 +141,10 @@ class Replica:
 
     def close(self, state, batch):
         """Return the state after some batches."""
+        theta, *moments = self.copies()
         return state._replace(
-            theta=self.theta.copy(), moments=tuple(moment.copy() for moment in self.moments), batch=batch,
-            n_updates=self.n_updates, loss_sum=self.loss_sum, shared=self.shared,
+            theta=theta, moments=tuple(moments), batch=batch, n_updates=self.n_updates, loss_sum=self.loss_sum,
+            shared=self.shared,
         )  # fmt: skip
 
     def gradients(self, first, stop):
@@ -118,10 +165,15 @@ class Replica:
         self.charge("compute", started)
         return fold
 
+    def rows_of(self, first, stop):
+        """Return where the rows of some batches that this rank has begin and end in the selection."""
+        a, b = np.searchsorted(self._numbers, self._edges[[first - self._first, stop - self._first]])
+        return int(self._row_edges[a]), int(self._row_edges[b])
+
     def n_rows(self, first, stop):
         """Return how many rows of some batches this rank has."""
-        a, b = np.searchsorted(self._numbers, self._edges[[first - self._first, stop - self._first]])
-        return int(self._row_edges[b] - self._row_edges[a])
+        begin, end = self.rows_of(first, stop)
+        return end - begin
 
     def _micro_batch(self, i):
         objective, schedule = self.training.objective, self.training.schedule
@@ -129,7 +181,7 @@ class Replica:
         try:
             work = self._work.get_nowait()
         except queue.Empty:
-            X = None if self.rows.is_sparse else np.empty((n_rows, self.rows.n_features), objective.dtype)
+            X = None if self.rows.is_sparse else np.empty((n_rows, self.rows.n_features), self.rows.dtype)
             work = objective.workspace(n_rows), X
         out, (workspace, X) = self.spare(), work
         first, stop = self._row_edges[i : i + 2]
@@ -138,9 +190,7 @@ class Replica:
         y = selection.y[first:stop]
         weight = None if selection.weight is None else selection.weight[first:stop]
         value = objective.gradient(self.theta, X, y, weight, out, workspace)
-        out[d:] = (
-            objective.scikit_learn_loss(value, y, weight), len(y) if weight is None else weight.sum(), len(y)
-        )  # fmt: skip
+        out[d:] = objective.scikit_learn_loss(value, y, weight), objective.weight_of(y, weight), len(y)
         self._work.put(work)
         return out
 
@@ -205,15 +255,10 @@ class Replica:
         d = objective.n_params
         value, weight, n_rows = total[d:].astype(np.float64).tolist()
         if weight > 0:
-            strength = objective.alpha
-            norm = 0.0
-            if strength:
-                coefs = self.theta[: objective.n_decayed]
-                with np.errstate(over="ignore"):
-                    norm = 0.5 * strength * float(np.dot(coefs, coefs))
+            norm = objective.penalty(self.theta[: objective.n_decayed], weight)
             self.loss_sum += (value + norm) / weight * n_rows
             self.n_updates += 1
-            decay = objective.n_decayed, strength, 1.0 / weight
+            decay = objective.n_decayed, objective.alpha, 1.0 / weight
             transform = self.training.transform
             progress = self._epoch + first / self.training.schedule.n_batches
             rate = self.rate * self.training.rates.factor(stop - first, progress)

@@ -6,6 +6,7 @@ import numpy as np
 from scipy import sparse
 
 from daskdml.kernels.copying import copy_pieces
+from daskdml.kernels.device import module_of
 
 
 class Piece(NamedTuple):
@@ -65,6 +66,11 @@ class HeldRows:
         if len({piece.X.dtype for piece in pieces}) > 1:
             raise ValueError("The chunks of X have different dtypes; give all the same.")
         self.n_features, self.dtype, self.is_sparse = X.shape[1], X.dtype, hasattr(X, "indptr")
+        self._locate()
+
+    def _locate(self):
+        """Note where the rows of X are."""
+        pieces = self.pieces
         if self.is_sparse:
             self._values, self._columns = (np.array([a.ctypes.data for a in arrays], np.int64) for arrays in (
                 [piece.X.data for piece in pieces], [piece.X.indices for piece in pieces]))  # fmt: skip
@@ -88,14 +94,18 @@ class HeldRows:
         at = rows - self._starts[piece]
         place = self._first[piece] + at
         weight = None if self.weight is None else self.weight[place]
+        return self._selection(piece, at, place, self.y[place], weight)
+
+    def _selection(self, piece, at, place, y, weight):
+        """Return a `Selection` of rows by their pieces, and their places there and among all."""
         if self.is_sparse:
             begins, item = self._begins[place], self.dtype.itemsize
             width = self.pieces[0].X.indices.dtype.itemsize
             where = self._values[piece] + begins * item, self._columns[piece] + begins * width, self._counts[place]
         else:
             step = self.n_features * self.dtype.itemsize
-            where = self._addresses[piece] + at * step, np.full(len(rows), step)
-        return Selection(self, where, self.y[place], weight)
+            where = self._addresses[piece] + at * step, np.full(len(place), step)
+        return Selection(self, where, y, weight)
 
 
 class Selection(NamedTuple):
@@ -142,7 +152,7 @@ def as_trained(X, dtype):
 
     Parameters
     ----------
-    X : ndarray or CSR of floats
+    X : ndarray, cupy array or CSR of floats
     dtype : numpy dtype
 
     Raises
@@ -154,13 +164,14 @@ def as_trained(X, dtype):
         made = X if X.dtype == dtype else X.astype(dtype)
     if made is not X:
         before, after = (part.data if hasattr(part, "indptr") else part for part in (X, made))
-        if (np.isinf(after) & np.isfinite(before)).any():
+        xp = module_of(after)
+        if (xp.isinf(after) & xp.isfinite(before)).any():
             raise ValueError(
                 f"Input X contains a value too large for {np.dtype(dtype).name}; divide the column by its size, or "
                 "train with dtype='float64'."
             )
     if not hasattr(made, "indptr"):
-        return np.ascontiguousarray(made)
+        return module_of(made).ascontiguousarray(made)
     if max(made.shape[1], made.nnz) < 2**31 and made.indices.dtype != np.int32:
         # Both: SciPy makes the wider of the two of them all.
         parts = made.data, made.indices.astype(np.int32), made.indptr.astype(np.int32)

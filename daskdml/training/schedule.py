@@ -16,6 +16,10 @@ from daskdml.utils.random import row_hash
 
 MICRO_ROWS = 256  # of a micro-batch, about: products of matrices of 128 rows take 2 % longer a row, of 64 rows 8 %
 SLICES = 16  # of a unit
+# Up to so many bytes rows are put in a random order first, wherever they lie; above, batches are drawn from where rows
+# are, some thousand that follow each other at a time.
+MIXED_BYTES = 1 << 30
+MIXED_COLUMNS = 1000  # counted at most: wide rows are sparse
 ORDER_STREAM, DEAL_STREAM, HOLD_STREAM, MIX_STREAM = 41, 42, 43, 44
 
 
@@ -38,6 +42,11 @@ def micro_batches(batch_size, least=1):
         if batch_size % n == 0 and n >= min(least, batch_size):
             return n
     return 1 if batch_size <= 4 * MICRO_ROWS and least == 1 else wanted
+
+
+def is_mixable(n_samples, n_features, dtype):
+    """Tell whether rows are few enough to be put in a random order unless somebody says otherwise."""
+    return n_samples * min(n_features, MIXED_COLUMNS) * np.dtype(dtype).itemsize <= MIXED_BYTES
 
 
 @dataclass(frozen=True)
@@ -177,8 +186,7 @@ class Schedule:
         """
         first, stop = self.unit_spans(units)
         trained = self._n_trained(stop - first)
-        begin = places * self.micro_rows
-        counts = np.minimum(trained - begin, self.micro_rows)
+        begin, counts = places * self.micro_rows, self.slice_sizes(units, places)
         edges = np.concatenate([[0], np.cumsum(counts)])
         of_slice = np.repeat(np.arange(len(units)), counts)
         at = begin[of_slice] + np.arange(edges[-1]) - edges[of_slice]
@@ -191,6 +199,11 @@ class Schedule:
         if self.n_held:
             at = self._by_holding(at, (stop - first)[of_slice], units[of_slice])
         return first[of_slice] + at, edges
+
+    def slice_sizes(self, units, places):
+        """Return how many rows some slices have."""
+        first, stop = self.unit_spans(units)
+        return np.minimum(self._n_trained(stop - first) - places * self.micro_rows, self.micro_rows)
 
     def held_rows(self, unit):
         """Return the rows of a unit that are held out, in ascending order."""

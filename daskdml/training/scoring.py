@@ -22,7 +22,8 @@ def score(training, replica, theta, comm):
     """
     if training.given is not None:
         n = -(-len(training.given.y) // ROWS)
-        sums = {i: _sums_of(training, theta, _given_rows(training.given, i)) for i in range(comm.rank, n, comm.size)}
+        parts = {i: given_rows(training.given, i) for i in range(comm.rank, n, comm.size)}
+        sums = {i: _sums_of(training, replica, theta, part) for i, part in parts.items()}
     else:
         schedule, sums = training.schedule, {}
         first, stop = schedule.unit_spans(np.arange(schedule.n_units))
@@ -30,27 +31,34 @@ def score(training, replica, theta, comm):
         n = int(number[-1]) + 1
         for unit in replica.units.tolist():
             rows = schedule.held_rows(unit)
-            sums[int(number[unit])] = np.zeros(_length(training))
+            sums[int(number[unit])] = np.zeros(n_sums(training))
             if len(rows):
                 selection = replica.select(rows)
                 found = selection.X(), selection.y, selection.weight
-                sums[int(number[unit])] = _sums_of(training, theta, found)
-    total = comm.allreduce_blocks(sums, n_blocks=n, like=np.zeros(_length(training)))
-    return _finish(training, total)
+                sums[int(number[unit])] = _sums_of(training, replica, theta, found)
+    total = comm.allreduce_blocks(sums, n_blocks=n, like=np.zeros(n_sums(training)))
+    return finish(training, total)
 
 
-def _given_rows(given, i):
+def given_rows(given, i):
+    """Return X, y and weights of the i-th part of the rows that are given."""
     part = slice(i * ROWS, (i + 1) * ROWS)
     return given.X[part], given.y[part], None if given.weight is None else given.weight[part]
 
 
-def _length(training):
+def n_sums(training):
+    """Return how many numbers `sums_of` returns."""
     return 2 if training.kind != "values" else 1 + 3 * training.objective.sizes[-1]
 
 
-def _sums_of(training, theta, rows):
+def _sums_of(training, replica, theta, rows):
     X, y, weight = rows
-    raw = training.objective.raw(theta, X).astype(np.float64)
+    return sums_of(training, replica.raw(theta, X), y, weight)
+
+
+def sums_of(training, raw, y, weight):
+    """Return what a score is made of, for some rows with these raw predictions; of all rows it is added up."""
+    raw = raw.astype(np.float64)
     weight = np.ones(len(raw)) if weight is None else weight
     if training.kind == "values":
         truth = np.reshape(y, raw.shape) - training.center
@@ -68,10 +76,13 @@ def _sums_of(training, theta, rows):
     return np.array([weight @ right, weight.sum()])
 
 
-def _finish(training, total):
+def finish(training, total):
+    """Return the score of sums over all rows."""
     if training.kind != "values":
         return float(total[0] / total[1]) if total[1] > 0 else float("nan")
     weight, (mean, square, error) = total[0], total[1:].reshape(3, -1)
+    if not weight > 0:
+        return float("nan")
     spread = square - mean**2 / weight
     with np.errstate(divide="ignore", invalid="ignore"):
         scores = np.where(spread > 0, 1.0 - error / spread, np.where(error > 0, 0.0, 1.0))

@@ -12,9 +12,9 @@ import numpy as np
 
 from daskdml.kernels import sequential
 from daskdml.kernels.sequential import DenseRows, SparseRows, State
+from daskdml.training.account import Account
 from daskdml.training.replica import Replica
 from daskdml.training.schedule import SLICES, Schedule
-from daskdml.training.state import EpochTrace
 from daskdml.utils.portable import portable
 
 ROWS = 4096  # between two averages, at least
@@ -63,7 +63,7 @@ class SequentialState(NamedTuple):
     is_over : ndarray of bool, shape (n_models,)
     stopped_because : str
         Empty while it goes on.
-    seconds, trace, n_rounds, bytes_sent, bytes_received
+    seconds, trace, n_rounds, bytes_sent, bytes_received, moved, n_ranks
         See `TrainingState`.
     """
 
@@ -83,6 +83,8 @@ class SequentialState(NamedTuple):
     n_rounds: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+    moved: Any = None
+    n_ranks: int = 1
 
 
 class SequentialTraining(NamedTuple):
@@ -115,6 +117,12 @@ class SequentialTraining(NamedTuple):
     scores: bool = False
     center: float = 0.0
 
+    is_sharded = False
+
+    def results(self, state):
+        """Return no names: all of the result is in the state."""
+        return ()
+
     def replica(self, blocks, n_threads, each):
         """Return what a rank holds."""
         return Streams(self, blocks, n_threads, each)
@@ -146,9 +154,10 @@ class SequentialTraining(NamedTuple):
 
     def step(self, state, replica, comm):
         """Go on by some averages; at the end of an epoch judge it."""
-        started, rounds = comm.clock(), comm.rounds
-        sent, received, spent = comm.bytes_sent, comm.bytes_received, dict(comm.seconds)
+        replica.account = replica.account or Account(comm)
+        replica.account.begin()
         replica.meet(comm)
+        replica.account.assign("rows")
         schedule, first = self.schedule, state.batch
         numbers = schedule.n_micro * schedule.micro_rows * self.n_features * len(self.settings)
         stop = min(first + int(np.clip(STEP_NUMBERS / numbers, 1, 1024)), schedule.n_batches)
@@ -156,21 +165,11 @@ class SequentialTraining(NamedTuple):
         for batch in range(first, stop):
             replica.advance(batch, comm)
         state = replica.close(state, stop)
+        replica.account.assign("steps")
         if stop == schedule.n_batches:
             state = self._end_epoch(state, replica, comm)
-        seconds = dict(state.seconds or {})
-        phases = {phase: comm.seconds[phase] - before for phase, before in spent.items()} if comm.size > 1 else {}
-        for phase, taken in {**replica.take_seconds(), **phases, "all": comm.clock() - started}.items():
-            seconds[phase] = seconds.get(phase, 0.0) + taken
-        state = state._replace(
-            seconds=seconds, n_rounds=state.n_rounds + comm.rounds - rounds,
-            bytes_sent=state.bytes_sent + comm.bytes_sent - sent,
-            bytes_received=state.bytes_received + comm.bytes_received - received,
-        )  # fmt: skip
-        if state.batch == 0:
-            found = EpochTrace(seconds, state.n_rounds, state.bytes_sent, state.bytes_received)
-            state = state._replace(trace=(*state.trace, found))
-        return state
+            replica.account.assign("scores")
+        return replica.account.close(state, replica.take_seconds())
 
     def _end_epoch(self, state, replica, comm):
         """Judge each model as scikit-learn does, which fits them one by one."""

@@ -54,6 +54,8 @@ class TrainingState(NamedTuple):
         After each epoch of this fit.
     n_rounds, bytes_sent, bytes_received : int
         Of one rank.
+    moved : dict
+        Bytes that it sent and received for "rows", "steps", "scores" and "saving": pairs.
     n_ranks : int
         In the last superstep.
     n_lost : int
@@ -83,6 +85,7 @@ class TrainingState(NamedTuple):
     n_rounds: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
+    moved: Any = None
     n_ranks: int = 1
     n_lost: int = 0
     shared: Any = None

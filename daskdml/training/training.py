@@ -4,14 +4,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskdml.training.account import Account
+from daskdml.training.device import DeviceReplica
 from daskdml.training.drift import drift
 from daskdml.training.guard import strategy_at, watch
+from daskdml.training.parts import result_name
 from daskdml.training.replica import Replica
-from daskdml.training.scoring import score
-from daskdml.training.state import EpochTrace
+from daskdml.training.sharded import ShardedReplica
 
 STEP_FLOPS = 1e10  # of a step: 0.1 s, which a death costs; copies of the state, and the report of a step, cost 1 %
+DEVICE_FACTOR = 64  # times that on a device: blocks are as many times larger there
 SMALLEST_RATE = 1e-6
+FAILURES = ("not finite", "no score")
+MAPPED_BYTES = 1 << 28  # of parameters in shards: more of them are a file for the caller, and their moments stay away
 
 
 class Training(NamedTuple):
@@ -40,6 +45,12 @@ class Training(NamedTuple):
         About the mean of y, that sums of squares are taken around.
     growth : float
         Times the rows of a step that one of the next epoch has.
+    first : TrainingState or None
+        To begin with, where the strategy cuts the model into shards: a group may have to begin anew.
+    begin : list of ndarray or None
+        Parameters and moments to begin with, of all shards; None draws them.
+    is_on_device : bool
+        Whether rows are arrays of cupy.
     """
 
     objective: Any
@@ -56,17 +67,42 @@ class Training(NamedTuple):
     given: Any = None
     center: Any = 0.0
     growth: float = 1.0
+    first: Any = None
+    begin: Any = None
+    is_on_device: bool = False
 
     def replica(self, blocks, n_threads, each):
         """Return what a rank holds."""
-        return Replica(self, blocks, n_threads, each)
+        kind = ShardedReplica if self.strategy.is_sharded else DeviceReplica if self.is_on_device else Replica
+        return kind(self, blocks, n_threads, each)
+
+    @property
+    def is_sharded(self):
+        """Whether the model is cut into shards, which are on no rank all together."""
+        return self.strategy.is_sharded
+
+    @property
+    def returns_moments(self):
+        """Whether the caller gets the moments of a model in shards: later calls begin anew with them otherwise."""
+        n_bytes = self.objective.n_params * self.objective.dtype.itemsize
+        return self.max_epochs == 1 or self.transform.n_moments <= 1 or n_bytes < MAPPED_BYTES
+
+    def results(self, state):
+        """Return the names of what makes up the result beside the state: the shards of the model, if it has some."""
+        if not self.strategy.is_sharded or state.stopped_because in FAILURES:
+            return ()
+        return [result_name(k) for k in range(self.objective.in_shards(self.strategy.n_shards).n_shards)]
 
     def is_done(self, state):
         """Tell whether the training is over."""
         return bool(state.stopped_because) or state.epoch >= self.max_epochs
 
+    def epoch_of(self, state):
+        """Return how many epochs were before: of calls of partial_fit, an epoch each, all of them."""
+        return state.age if self.max_epochs == 1 else state.epoch
+
     def n_merged(self, epoch):
-        """Batches of one step in an epoch, beside what the strategy accumulates."""
+        """Return the batches of one step in an epoch, beside what the strategy accumulates."""
         most = self.schedule.n_batches
         if self.growth == 1 or most == 1:
             return 1
@@ -74,20 +110,23 @@ class Training(NamedTuple):
 
     def _batches_per_step(self, state, strategy):
         """Batches of a superstep, in whole updates."""
-        schedule, each = self.schedule, strategy.batches_per_update * self.n_merged(state.epoch)
+        schedule, each = self.schedule, strategy.batches_per_update * self.n_merged(self.epoch_of(state))
         flops = 6.0 * self.objective.n_decayed * schedule.n_micro * schedule.micro_rows * each
-        return each * int(np.clip(STEP_FLOPS / flops, 1, 4096))
+        most = STEP_FLOPS * (DEVICE_FACTOR if self.is_on_device else 1)
+        return each * int(np.clip(most / flops, 1, 4096))
 
     def step(self, state, replica, comm):
         """Go on by some batches; at the end of an epoch judge it."""
-        started, rounds, sent = comm.clock(), comm.rounds, comm.bytes_sent
-        received, spent = comm.bytes_received, dict(comm.seconds)
+        replica.account = replica.account or Account(comm)
+        replica.account.begin()
         strategy = strategy_at(self.strategy, (state.shared or {}).get("level", 0), self.objective.n_decayed)
         if replica.meet(comm):
+            state = replica.restore(state, comm)
             if strategy.remembers and comm.generation > 1:
                 state = state._replace(n_lost=state.n_lost + 1)
             if strategy.is_local and comm.size > 1 and not (state.epoch or state.batch):
                 state = state._replace(shared={**(state.shared or {}), "drift": drift(self, replica, comm)})
+        replica.account.assign("rows")
         first = state.batch
         stop = min(first + self._batches_per_step(state, strategy), self.schedule.n_batches)
         replica.open(state, first, stop)
@@ -95,20 +134,12 @@ class Training(NamedTuple):
         state = replica.close(state, stop)
         if not np.isfinite(state.loss_sum) and not (strategy.guard and state.epoch):
             return state._replace(stopped_because="not finite")
+        replica.account.assign("steps")
         if stop == self.schedule.n_batches:
             state = self._end_epoch(state, replica, comm)
-        seconds = dict(state.seconds or {})
-        phases = {phase: comm.seconds[phase] - before for phase, before in spent.items()} if comm.size > 1 else {}
-        for phase, taken in {**replica.take_seconds(), **phases, "all": comm.clock() - started}.items():
-            seconds[phase] = seconds.get(phase, 0.0) + taken
-        state = state._replace(
-            seconds=seconds, n_rounds=state.n_rounds + comm.rounds - rounds,
-            bytes_sent=state.bytes_sent + comm.bytes_sent - sent,
-            bytes_received=state.bytes_received + comm.bytes_received - received, n_ranks=comm.size,
-        )  # fmt: skip
-        if state.batch == 0:
-            found = EpochTrace(seconds, state.n_rounds, state.bytes_sent, state.bytes_received)
-            state = state._replace(trace=(*state.trace, found))
+            replica.account.assign("scores")
+        state = replica.account.close(state, replica.take_seconds())
+        replica.save(state, comm, self.is_done(state))
         return state
 
     def _end_epoch(self, state, replica, comm):
@@ -122,10 +153,10 @@ class Training(NamedTuple):
             state, goes_on = watch(self, state, replica)
             if goes_on:  # what was not scored has no score
                 return state._replace(scores=(*state.scores, np.nan)) if self.scores else state
-        if not np.isfinite(state.theta).all():
+        if not replica.is_finite(comm):
             return state._replace(stopped_because="not finite")
         if self.scores:
-            found = score(self, replica, state.theta, comm)
+            found = replica.score(comm)
             state = state._replace(scores=(*state.scores, found))
             if np.isnan(found):
                 return state._replace(stopped_because="no score")
@@ -133,6 +164,7 @@ class Training(NamedTuple):
             is_better = found >= state.best_score + self.tol
             if found > state.best_score:
                 state = state._replace(best_score=found, best_theta=state.theta)
+                replica.mark_best()
         else:
             is_better = loss <= state.best_loss - self.tol
             state = state._replace(best_loss=min(loss, state.best_loss))

@@ -12,7 +12,8 @@ from daskdml import config_context
 from daskdml.compress import TopK
 from daskdml.neural_network import MLPClassifier
 from daskdml.runtime.spmd.cluster import ClusterRanks
-from daskdml.strategies import AllReduce, LocalSGD
+from daskdml.runtime.spmd.driver import Saved
+from daskdml.strategies import AllReduce, Hybrid, LocalSGD, ModelParallel
 
 from .killer import Killer
 
@@ -42,22 +43,25 @@ def params_and_bits(request):
 def fit_and_kill(monkeypatch, tmp_path):
     """Return a function that fits a model of which a worker dies after so many steps, and perhaps another one then."""
 
-    def fit_and_kill(model, step, again=()):
-        start = ClusterRanks._start
+    def fit_and_kill(model, step, again=(), has_folder=True):
+        start, tell = ClusterRanks._start, ClusterRanks._tell
         with (
             LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster,
             Client(cluster) as client,
-            config_context(checkpoint=str(tmp_path), checkpoint_every=0.01),
+            config_context(checkpoint=str(tmp_path) if has_folder else None, checkpoint_every=0.01),
         ):
             killer = Killer(sorted(client.run(os.getpid).values()), step, (), again)
-            monkeypatch.setattr(
-                "daskdml.runtime.checkpoint.Checkpoint.write_or_warn", lambda self, step, state: killer.follow(step)
-            )
+
+            def tell_and_follow(self, event):
+                tell(self, event)
+                if isinstance(event, Saved):
+                    killer.follow(self.driver.step)
 
             def start_and_kill(self, action):
                 start(self, action)
                 killer.regrouped()
 
+            monkeypatch.setattr(ClusterRanks, "_tell", tell_and_follow)
             monkeypatch.setattr(ClusterRanks, "_start", start_and_kill)
             found = model.fit(*collections())
             killer.end()
@@ -95,3 +99,13 @@ def test_number_of_workers_does_not_change_a_bit(params_and_bits):
             model = make(**params).fit(*collections())
             assert bits(model) == expected
             assert model.fit_report_.counts["bytes sent"] == 0 or n_workers == 2
+
+
+@pytest.mark.parametrize("has_folder", [False, True], ids=["own shelves", "a folder"])
+@pytest.mark.parametrize("strategy", [ModelParallel(), Hybrid(2)], ids=str)
+def test_workers_that_hold_shards(strategy, has_folder, fit_and_kill, tmp_path):
+    """The others go on from copies of its shards; what was written goes away with the fit."""
+    found = fit_and_kill(make(strategy=strategy), 5, has_folder=has_folder)
+    assert bits(found) == bits(make(strategy=ModelParallel()).fit(*collections()))
+    assert found.fit_report_.counts["memories lost"] == 0
+    assert not list(tmp_path.iterdir())

@@ -145,3 +145,32 @@ def test_as_plain_python_the_same_but_for_rounding(dtype, n_decayed):
             step(at, gradient, first, second, n_decayed, STRENGTH, SCALE, rate, *numbers, 1e-8)
     for one, other in zip(*triples):
         assert_close(one, other, dtype)
+
+
+@dtypes
+@decays
+@pytest.mark.parametrize("threshold", [0.0, 0.2])
+@pytest.mark.parametrize("share", [None, 0.25])
+def test_plain_steps_are_their_formula(dtype, n_decayed, threshold, share):
+    """Shrunk and soft-thresholded coefficients, other parameters with a rate of their own, and an average of all."""
+    theta, gradients = start(dtype)
+    known, is_decayed = theta.astype(np.float64), np.arange(N) < n_decayed
+    average = np.zeros(0 if share is None else N, dtype)
+    mean = np.zeros(N)
+    for gradient in gradients:
+        down = SCALE * gradient.astype(np.float64)
+        moved = 0.9 * known - 0.3 * down
+        moved = np.sign(moved) * np.maximum(np.abs(moved) - threshold, 0)
+        known = np.where(is_decayed, moved, known - 0.03 * down)
+        mean += (share or 0) * (known - mean)
+        descent.plain(theta, gradient, average, n_decayed, 0.9, threshold, SCALE, 0.3, 0.03, share or 0.0)
+        assert_close(theta, known, dtype)
+        if share is not None:
+            assert_close(average, mean, dtype)
+    assert (theta == 0).any() == (threshold > 0 and n_decayed > 0)
+
+
+def test_plain_steps_keep_what_is_no_number():
+    theta = np.array([np.nan, np.inf, 1.0])
+    descent.plain(theta, np.array([0.0, 0.0, np.nan]), np.zeros(0), 3, 1.0, 0.5, 1.0, 0.1, 0.1, 0.0)
+    np.testing.assert_array_equal(theta, [np.nan, np.inf, np.nan])

@@ -1,6 +1,7 @@
 """The linear models keep the contract of estimators."""
 
 from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier, SGDRegressor
+from daskdml.strategies import AllReduce, LocalSGD
 from daskdml.testing import ClassifierContract, RegressorContract
 
 LOGISTIC_WRONG = (
@@ -123,4 +124,36 @@ class TestSGDRegressor(OfSteps, RegressorContract):
     configurations = (
         {"tol": 1e-3, "learning_rate": "invscaling", "fit_intercept": True},
         {"loss": "huber", "tol": 1e-3, "fit_intercept": True},
+    )  # fmt: skip
+
+
+class OfBatches(OfSteps):
+    """With a strategy."""
+
+    defaults = {"tol": 0.1, "learning_rate": "constant", "eta0": 0.5, "fit_intercept": False, "batch_size": 64,
+                "strategy": AllReduce()}  # fmt: skip
+    wrong_parameters = (("batch_size", 0), ("batch_size", "all"), ("strategy", "all"))
+
+
+class TestSGDClassifierByBatches(OfBatches, ClassifierContract):
+    kind = SGDClassifier
+    several = ()
+    single = ("predict", "decision_function")
+    test_probabilities = None
+    configurations = (
+        {"tol": 1e-3, "learning_rate": "optimal", "fit_intercept": True, "batch_size": "auto"},
+        {"tol": 1e-3, "fit_intercept": True, "loss": "log_loss", "strategy": LocalSGD(2), "batch_size": 8},
+    )  # fmt: skip
+
+
+class TestSGDOfThreeClassesByBatches(OfBatches, TestSGDOfThreeClasses):
+    defaults = {**OfBatches.defaults, "loss": "log_loss"}
+
+
+class TestSGDRegressorByBatches(OfBatches, RegressorContract):
+    kind = SGDRegressor
+    multi_output = False
+    configurations = (
+        {"tol": 1e-3, "learning_rate": "invscaling", "fit_intercept": True, "batch_size": "auto"},
+        {"tol": 1e-3, "fit_intercept": True, "loss": "huber", "eta0": 0.1},
     )  # fmt: skip

@@ -152,7 +152,7 @@ def bits(model):
 )  # fmt: skip
 def test_neither_ranks_nor_chunks_nor_deaths_change_a_bit(monkeypatch, mixed_bytes, params):
     """Of several streams, and of one."""
-    monkeypatch.setattr(_sgd, "MIXED_BYTES", mixed_bytes)
+    monkeypatch.setattr("daskdml.training.schedule.MIXED_BYTES", mixed_bytes)
     monkeypatch.setattr(sequential, "STEP_NUMBERS", 1.0)
     X, y, _ = logistic_rows(6_000)
     y = y + (X[:, 0] > 1)

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV
 
 from daskdml import config_context
 from daskdml.compress import Identity, TopK
-from daskdml.neural_network import MLPClassifier, MLPRegressor, _base
+from daskdml.neural_network import MLPClassifier, MLPRegressor
 from daskdml.strategies import AllReduce, LocalSGD, OuterStep
 from daskdml.testing import SimulatedCluster
 from daskdml.training import training
@@ -194,7 +194,7 @@ def test_half_of_the_validation_rows_is_refused(digits):
     ids=str,
 )  # fmt: skip
 def test_neither_ranks_nor_chunks_nor_deaths_change_a_bit(digits, monkeypatch, mixed_bytes, params):
-    monkeypatch.setattr(_base, "MIXED_BYTES", mixed_bytes)
+    monkeypatch.setattr("daskdml.training.schedule.MIXED_BYTES", mixed_bytes)
     X, y = digits
     weight = np.random.default_rng(0).uniform(0.5, 2, len(y))
 
@@ -402,7 +402,7 @@ def test_strategies_learn_and_survive_deaths(digits, strategy):
 
 
 def test_local_training_on_sorted_rows_warns(digits, monkeypatch):
-    monkeypatch.setattr(_base, "MIXED_BYTES", 0)
+    monkeypatch.setattr("daskdml.training.schedule.MIXED_BYTES", 0)
     X, y = digits
     turn = np.argsort(y, kind="stable")
 

@@ -15,6 +15,7 @@ from daskdml.report.pictures import (
     THEIRS,
     draw_calibration,
     draw_convergence,
+    draw_epochs,
     draw_predictions,
     draw_roc,
     draw_scores,
@@ -87,6 +88,36 @@ def test_convergence_needs_two_positive_values():
     assert draw_convergence([Record(passes=1, gap=0.1), Record(passes=2, gap=0.0)]) is None
     violations = [Record(passes=1, violation=0.1), Record(passes=2, violation=0.01)]
     assert draw_convergence(violations) is not None
+
+
+def epochs(**measured):
+    return [
+        Record(step=i, stage="epoch", seconds=float(i), value=1.0 / i, **{name: n * i for name, n in measured.items()})
+        for i in (1, 2, 3)
+    ]
+
+
+def text_of(svg):
+    """Return what letters a drawing was made of: matplotlib notes each text beside its outlines."""
+    return re.findall(r"<!-- (.*?) -->", svg)
+
+
+def test_epochs_are_drawn_over_seconds_and_where_ranks_talk_over_rounds_and_bytes():
+    assert draw_epochs([]) is None and draw_epochs(epochs()[:1]) is None
+    assert draw_epochs([Record(value=1.0), Record(value=0.5)]) is None
+    alone = text_of(draw_epochs(epochs()))
+    assert "seconds" in alone and "loss" in alone and "rounds" not in alone and "score" not in alone
+    together = text_of(draw_epochs(epochs(rounds=10, bytes_moved=10**6, score=0.3)))
+    assert {"seconds", "rounds", "MB sent by a rank", "loss", "score"} <= set(together)
+
+
+def test_a_training_shows_its_scores_counts_and_notes():
+    report = FitReport("4 workers", records=epochs(rounds=10, score=0.3))
+    report.counts, report.notes = {"bytes sent for steps": 2_000_000, "memories lost": 0}, ["went back to epoch 3"]
+    report.phases = {"compute": 1.0, "encode": 0.25, "transfer": 0.5}
+    html = report._repr_html_()
+    assert "bytes sent for steps: 2.0 MB" in html and "memories lost" not in html and "went back to epoch 3" in html
+    assert "<th>score" in html.replace(' class="left"', "") and {"encode", "transfer"} <= set(text_of(html))
 
 
 def test_times_need_something_measured():

@@ -352,7 +352,9 @@ class Silent(Descent):
         return state[0] + 1, state[1], state[2]
 
 
-def test_a_step_that_talks_to_nobody_can_be_ended(rows):
+@pytest.mark.parametrize("n_ranks", [1, 3])
+def test_a_step_that_talks_to_nobody_can_be_ended(rows, n_ranks):
+    """And its states are handed out while it goes on, those of a single rank too, which runs in this very thread."""
     blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
     error, seen, before = KeyError("stop"), [], set(threading.enumerate())
 
@@ -361,7 +363,7 @@ def test_a_step_that_talks_to_nobody_can_be_ended(rows):
         raise error
 
     with pytest.raises(KeyError, match="stop"):
-        run_threads(Silent(10**6), blocks, Meta(N, P, len(blocks)), 3, save_every=0.05, on_saved=on_saved)
+        run_threads(Silent(10**6), blocks, Meta(N, P, len(blocks)), n_ranks, save_every=0.05, on_saved=on_saved)
     assert seen and not [t for t in set(threading.enumerate()) - before if "_run" in t.name]
 
 

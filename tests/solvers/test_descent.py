@@ -5,10 +5,11 @@ import pytest
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
 from daskdml.solvers import descent
-from daskdml.solvers.descent import Adam, Momentum
+from daskdml.solvers.descent import Adam, Momentum, Plain
 from daskdml.utils.portable import pack, unpack
 
-TRANSFORMS = [Momentum(), Momentum(0.5, False), Adam(), Adam(0.5, 0.9, 1e-3)]
+KNOWN = [Momentum(), Momentum(0.5, False), Adam(), Adam(0.5, 0.9, 1e-3)]
+TRANSFORMS = [*KNOWN, Plain(l2=0.3), Plain("optimal", alpha=0.2, start=9.0, l1=0.1, intercept_rate=0.01, average=2)]
 transforms = pytest.mark.parametrize("transform", TRANSFORMS, ids=str)
 N, STEPS = 1000, 4
 
@@ -53,7 +54,7 @@ def test_parts_may_be_taken_in_any_order(transform, monkeypatch):
         assert one.tobytes() == other.tobytes()
 
 
-@transforms
+@pytest.mark.parametrize("transform", KNOWN, ids=str)
 @pytest.mark.parametrize("part", [None, 100])
 def test_steps_are_scikit_learns(transform, part, monkeypatch):
     (theta, *moments), _ = steps(transform, "float64", 600, part, monkeypatch)
@@ -71,6 +72,30 @@ def test_steps_are_scikit_learns(transform, part, monkeypatch):
     expected = (oracle.ms, oracle.vs) if isinstance(transform, Adam) else (oracle.velocities,)
     for one, (other,) in zip(moments, expected, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("average", [0, 1, 3])
+def test_plain_steps_by_their_formulas(average):
+    """Rates of four schedules, both penalties, and the mean of parameters from some step on."""
+    rates = {
+        "constant": lambda t: 0.1, "adaptive": lambda t: 0.1, "invscaling": lambda t: 0.1 / t**0.3,
+        "optimal": lambda t: 1 / (0.2 * (9 + t - 1)),
+    }  # fmt: skip
+    for schedule, rate in rates.items():
+        transform = Plain(schedule, 0.3, 0.2, 9.0, 0.15, 0.05, 0.5, average)
+        rng = np.random.default_rng(0)
+        theta = rng.normal(size=N)
+        known, seen, moments = theta.copy(), [], [np.zeros(N)] * transform.n_moments
+        for t in range(1, STEPS + 1):
+            gradient = rng.normal(size=N)
+            transform.step(theta, gradient, moments, 0.1, t, (600, 99.0, 0.5), None)
+            w, b = known[:600], known[600:]
+            w = (1 - rate(t) * 0.15) * w - rate(t) * 0.5 * gradient[:600]
+            w = np.sign(w) * np.maximum(np.abs(w) - rate(t) * 0.05, 0)
+            known = np.concatenate([w, b - 0.5 * rate(t) * 0.5 * gradient[600:]])
+            seen.append(known)
+            expected = np.mean(seen[average - 1 :], axis=0) if 0 < average <= t else known
+            np.testing.assert_allclose(transform.learnt(theta, moments, t), expected, rtol=1e-12, atol=1e-14)
 
 
 @transforms

@@ -1,5 +1,6 @@
 """Programs on the workers of a Dask cluster: carries out what the driver says, and tells it what happens."""
 
+import functools
 import logging
 import math
 import pickle
@@ -17,6 +18,7 @@ from distributed import CancelledError, KilledWorker
 from daskdml.runtime.memory import format_bytes
 from daskdml.runtime.placing import UNEVEN, NoRoom
 from daskdml.runtime.replacing import itself
+from daskdml.runtime.shelf import hand_over, newest
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.dask_comm import RANK_PREFIX
 from daskdml.runtime.spmd.driver import Driver
@@ -24,9 +26,11 @@ from daskdml.runtime.spmd.program import Outcome
 from daskdml.runtime.spmd.ranks import (
     Group,
     Ranks,
+    drop_parts,
     end_generation,
     latest_step,
     pause_generation,
+    read_part,
     run_task,
     what_is_missing,
 )
@@ -104,6 +108,8 @@ class ClusterRanks:
         Is given those states.
     topology : str, default "auto"
     takes_joins : bool, default True
+    shelf : Shelf, optional
+        Seen by all workers and by this process, for parts of the state that ranks keep.
 
     Attributes
     ----------
@@ -118,12 +124,12 @@ class ClusterRanks:
 
     def __init__(
         self, client, placed, meta, positions, lengths, row_bytes, *, save_every=30.0, on_saved=None, topology="auto",
-        takes_joins=True,
+        takes_joins=True, shelf=None,
     ):  # fmt: skip
         self.client, self.placed, self.meta = client, placed, meta
         self.positions, self.lengths, self.row_bytes = positions, lengths, row_bytes
         self.save_every, self.on_saved = save_every, on_saved
-        self.topology, self.takes_joins = topology, takes_joins
+        self.topology, self.takes_joins, self.shelf = topology, takes_joins, shelf
         self.run_id = uuid.uuid4().hex
         self.driver, self.recoveries, self._ended_at = None, [], None
         self._events = queue.SimpleQueue()
@@ -162,11 +168,15 @@ class ClusterRanks:
             self._carry_out(self.driver.begin())
             while self._ended is None:
                 self._wait()
+            if isinstance(self._ended, say.Finish):
+                hand_over(program, self._ended.state, self._shelves())
         except (OSError, CancelledError) as error:
             check_scheduler(self.client, error)
             raise
         finally:
             self._let_go()
+            if program.keeps_parts:
+                self._call_on(drop_parts, self._present())
         if isinstance(self._ended, say.Fail):
             raise self._ended.error
         return self._ended.state
@@ -256,7 +266,8 @@ class ClusterRanks:
         # A group's ranks follow the rows, so that neighbours in the tree of blocks are neighbours among ranks.
         addresses = sorted(action.owners, key=lambda a: action.owners[a][0])
         link = _links.get(self._scheduler, (None, None))
-        group = Group(self.run_id, action.generation, addresses, self.meta, self.topology, *link)
+        shelf = None if self.shelf is None else self.shelf.folder
+        group = Group(self.run_id, action.generation, addresses, self.meta, self.topology, *link, shelf)
         program, group = self._sent(self._program), pickle.dumps(group)
         start = self._sent(_pickled((action.step, action.state)))
         self._addresses = {address: rank for rank, address in enumerate(addresses)}
@@ -322,9 +333,19 @@ class ClusterRanks:
         there = [address for address in self._present() if address in present]
         threading.Thread(target=self._call_on, args=(function, there, generation), daemon=True).start()
 
-    def _call_on(self, function, addresses, generation):
+    def _call_on(self, function, addresses, *args):
         with suppress(Exception):  # a worker that has died
-            self.client.run(function, self.run_id, generation, workers=addresses, on_error="ignore")
+            self.client.run(function, self.run_id, *args, workers=addresses, on_error="ignore")
+
+    def _shelves(self):
+        """Return what reads a part from the shelf of each worker."""
+        if self.shelf is not None:
+            return [functools.partial(newest, self.shelf)]
+
+        def read(name, address):
+            return self.client.run(read_part, self.run_id, name, workers=[address], on_error="ignore").get(address)
+
+        return [functools.partial(read, address=address) for address in sorted(self.placed.watch.present(now=True))]
 
     def _finish(self, action):
         self._ended = action

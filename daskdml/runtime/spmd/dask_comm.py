@@ -14,6 +14,8 @@ import threading
 from collections import deque
 from contextlib import suppress
 
+from daskdml.runtime.mapped import worker_folder
+from daskdml.runtime.shelf import Shelf
 from daskdml.runtime.spmd.program import GroupChanged, Labelled, Station
 from daskdml.runtime.spmd.same_host import Incoming, Outgoing, may_share
 from daskdml.utils.portable import Parcel, from_frames, pack, to_frames, unpack
@@ -26,6 +28,7 @@ MAILBOX_BYTES = 8 << 30  # where a worker has no limit
 MOST_WAITING = 64  # runs whose packets are kept on a worker where none of their ranks has begun
 SHARE_AFTER = 8  # packets to a worker of the same machine: a ring of shared memory is worth its making
 REMEMBERED = 1000  # runs of which a worker knows what is over
+MOST_SHELVES = 8  # runs whose shelves a worker keeps: a client that dies does not say that its run is over
 GONE = ("cancelled", "released", "forgotten")
 NAMES = ("handlers", "loop", "connection_args", "memory_manager")  # of a Worker
 
@@ -191,6 +194,7 @@ class Post:
         limit = worker.memory_manager.memory_limit
         self.most_bytes = int(limit * MAILBOX_SHARE) if limit else MAILBOX_BYTES
         self._desks, self._over, self._paused = {}, {}, deque(maxlen=REMEMBERED)
+        self._shelves = {}
         self._wires, self._lock = set(), threading.Lock()
 
     def desk(self, run):
@@ -215,6 +219,20 @@ class Post:
     def known(self, run):
         """Return the desk of a run, None if it has none."""
         return self._desks.get(run)
+
+    def shelf(self, run, url=None):
+        """Return the shelf of a run, in a folder of this worker unless a URL is given."""
+        with self._lock:
+            if run not in self._shelves:
+                self._shelves[run] = Shelf.of_process(worker_folder()) if url is None else Shelf(url, is_shared=True)
+                while len(self._shelves) > MOST_SHELVES:
+                    del self._shelves[next(iter(self._shelves))]
+            return self._shelves[run]
+
+    def drop_shelf(self, run):
+        """Let go of the shelf of a run that is over."""
+        with self._lock:
+            self._shelves.pop(run, None)
 
     def enter(self, wire):
         """Count a rank that begins; returns its desk."""
@@ -327,13 +345,16 @@ class Wire:
     generation, rank : int
     group : list of str
         The worker of each rank.
+    shelf : str or None
+        The URL of the shelf that all workers see, None for one of this worker.
 
     Notes
     -----
     Belongs to the thread that makes it, which must close it.
     """
 
-    def __init__(self, post, run, generation, rank, group):
+    def __init__(self, post, run, generation, rank, group, shelf=None):
+        self._shelf = shelf
         self.post, self.run, self.generation, self.rank, self.group = post, run, generation, rank, group
         self._streams, self._numbers = {}, [0] * len(group)
         self._loop = post.worker.loop
@@ -342,6 +363,11 @@ class Wire:
         self.desk = post.enter(self)
         with self.desk.changed:
             self.desk.station.retire(generation - 1)
+
+    @property
+    def shelf(self):
+        """What ranks of this run keep on this worker."""
+        return self.post.shelf(self.run, self._shelf)
 
     def begin(self):
         """Wait for the turn to compute; raise `GroupChanged` if the group is over before it has begun."""

@@ -4,7 +4,7 @@ import copy
 import functools
 import numbers
 import time
-from collections import deque
+from collections import Counter, deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +61,9 @@ class Program:
     tells_work : bool, default False
         Whether steps say how many rows they have worked on, by ``comm.worked``: a simulated cluster lets time pass
         then, instead of after each step.
+    keeps_parts : bool, default False
+        Whether ranks hold parts of a state that no rank holds whole: they keep them on ``comm.shelf``, where the rank
+        of the next group on this worker finds them, and see to it themselves that a death loses none.
     evenness : float or None, default None
         Times its share of the rows that a worker of a cluster may hold when a group is formed: chunks of workers that
         hold more are moved. None leaves them where they lie at first, and allows 1.3 later.
@@ -82,6 +85,7 @@ class Program:
     n_threads = 1
     shares_threads = False
     tells_work = False
+    keeps_parts = False
     evenness = None
 
     def init(self, meta):
@@ -169,6 +173,29 @@ class Program:
         """
         raise NotImplementedError
 
+    def parts(self, state):
+        """Return the names of what makes up the result beside the last state: kept by ``comm.shelf.put``.
+
+        Parameters
+        ----------
+        state : object
+            The last one.
+
+        Returns
+        -------
+        sequence of str
+        """
+        return ()
+
+    def take(self, name, value):
+        """Take over a part of the result, in the process that asked for it; one at a time.
+
+        Parameters
+        ----------
+        name : str
+        value : object
+        """
+
     def run(self, step, state, local, comm, commit):
         """Go from a finished step on to the end: the loop of one rank.
 
@@ -227,7 +254,7 @@ class Comm:
         self.seconds = dict.fromkeys(("encode", "transfer", "wait"), 0.0)
         self._transport, self._endpoint, self._recycled = transport, Endpoint(), Recycled()
         self._topology, self.latency, self.bandwidth = topology, latency, bandwidth
-        self._started = None
+        self._started, self._calls, self._everyone = None, Counter(), tuple(range(size))
 
     def allreduce(
         self, x, operation="sum", topology=None, compression=None, wait=True, copies=True, members=None
@@ -268,7 +295,7 @@ class Comm:
             )
         what = f"allreduce of {x.dtype} {x.shape}, {operation}, {topology}"
         options = {"topology": topology, "operation": operation, "empty": self._recycled.empty}
-        started = self._start(what, _among, members, collectives.allreduce, x, endpoint=endpoint, **options)
+        started = self._start(what, collectives.allreduce, x, endpoint=endpoint, members=members, **options)
         return started.finish() if wait else started
 
     def allreduce_codes(self, x, codec, state=None, topology=None):
@@ -310,7 +337,12 @@ class Comm:
                 return total, state
             total = self.allreduce(part, topology=topology)
 
-    def allreduce_blocks(self, values, n_blocks=None, like=None):
+    @property
+    def shelf(self):
+        """What ranks of this run keep on this worker from group to group; see `daskdml.runtime.shelf`."""
+        return self._transport.shelf
+
+    def allreduce_blocks(self, values, n_blocks=None, like=None, members=None):
         """Return the sum of one vector per block, folded along the tree over block numbers: bits of the blocks alone.
 
         Parameters
@@ -321,7 +353,10 @@ class Comm:
             Of all ranks, where they are not the blocks of rows: then a rank may have none.
         like : ndarray, optional
             An array of the shape and dtype, for ranks that may have none.
+        members : sequence of int, optional
+            Ranks, this one among them, that combine theirs alone, while the others do so in groups of their own.
         """
+        members = range(self.size) if members is None else members
         nodes = getattr(values, "nodes", values)
         if like is None:
             _refuse_none(nodes)
@@ -336,7 +371,8 @@ class Comm:
             flat, values.nodes = values, flat
         what = f"allreduce_blocks of {first.dtype} {first.shape}"
         n_blocks = self.meta.n_blocks if n_blocks is None else n_blocks
-        return self._call(what, allreduce_blocks, flat, n_blocks, first.size).reshape(first.shape)
+        total = self._call(what, allreduce_blocks, flat, n_blocks, first.size, members=members)
+        return total.reshape(first.shape)
 
     def allreduce_values(self, own, combine):
         """Return values of any kind, one per block (or a `Fold` of them), combined along the tree over block numbers.
@@ -455,13 +491,17 @@ class Comm:
     def _call(self, what, collective, *args, **kwargs):
         return self._start(what, collective, *args, **kwargs).finish()
 
-    def _start(self, what, collective, *args, endpoint=None, **kwargs):
+    def _start(self, what, collective, *args, endpoint=None, members=None, **kwargs):
         """Begin a collective: all that this rank can do before something must have come from another."""
         if self._started is not None:
             raise RuntimeError(f"Ask for the result of {self._started.what} (its finish()) before the next call.")
         self.rounds += 1
-        what = f"call {self.rounds}, {what}"
-        self._started = Started(self, what, collective(self.rank, self.size, *args, **kwargs), endpoint)
+        members = self._everyone if members is None else tuple(members)
+        self._calls[members] += 1  # by members: ranks that are in several groups need not make equally many calls
+        what = f"call {self._calls[members]}, {what}"
+        moves = collective(members.index(self.rank), len(members), *args, **kwargs)
+        moves = moves if len(members) == self.size else collectives.among(members, moves)
+        self._started = Started(self, what, moves, endpoint)
         self._started.advance()
         return self._started
 
@@ -523,12 +563,6 @@ class Started:
         self.advance(may_wait=True)
         self._comm._started = None
         return self._value
-
-
-def _among(rank, size, members, collective, *args, **kwargs):
-    """Carry out a collective among some of the ranks."""
-    moves = collective(members.index(rank), len(members), *args, **kwargs)
-    return moves if len(members) == size else collectives.among(members, moves)
 
 
 def _refuse_none(values):

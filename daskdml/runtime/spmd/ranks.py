@@ -9,6 +9,7 @@ from distributed import WorkerPlugin, get_worker, secede
 
 from daskdml.runtime.blas import one_blas_thread
 from daskdml.runtime.mapped import MappedChunk
+from daskdml.runtime.shelf import newest
 from daskdml.runtime.spmd.dask_comm import (
     GONE,
     RANK_PREFIX,
@@ -63,6 +64,8 @@ class Group(NamedTuple):
     topology : str
     latency, bandwidth : float or None
         None are measured first, by ranks 0 and 1.
+    shelf : str or None
+        The URL of a folder that all workers see, for parts of the state; None has each use one of its own.
     """
 
     run: str
@@ -72,6 +75,7 @@ class Group(NamedTuple):
     topology: str
     latency: float | None
     bandwidth: float | None
+    shelf: str | None = None
 
 
 class Report(NamedTuple):
@@ -108,7 +112,7 @@ def run_task(program, group, start, chunks, positions, rank):
             f'there, or send it with client.upload_file("{error.name}.py").'
         ) from error
     post = post_of(get_worker())
-    wire = Wire(post, group.run, group.generation, rank, group.addresses)
+    wire = Wire(post, group.run, group.generation, rank, group.addresses, group.shelf)
     outcome = None
     try:
         with one_blas_thread():
@@ -198,6 +202,16 @@ def latest_step(run, dask_worker):
     """Return (generation, step, state) that a rank on this worker finished last, or None."""
     desk = post_of(dask_worker).known(run)
     return None if desk is None else desk.latest
+
+
+def read_part(run, name, dask_worker):
+    """Return the newest version of a part that ranks have kept on this worker, or None."""
+    return newest(post_of(dask_worker).shelf(run), name)
+
+
+def drop_parts(run, dask_worker):
+    """Let go of what ranks of a run have kept on this worker."""
+    post_of(dask_worker).drop_shelf(run)
 
 
 def what_is_missing(dask_worker):

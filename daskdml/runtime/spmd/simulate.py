@@ -4,6 +4,7 @@ Each rank is a thread, but only one runs at a time: whoever waits hands the bato
 next one in virtual time. So a run is a function of its seed, and hundreds of workers cost no more than their messages.
 """
 
+import functools
 import hashlib
 import heapq
 import itertools
@@ -18,6 +19,7 @@ import numpy as np
 from daskdml.data import Partitioned
 from daskdml.runtime.local import simulation
 from daskdml.runtime.placing import assign
+from daskdml.runtime.shelf import MemoryShelf, hand_over, newest
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Station, Unwind, run_rank
@@ -212,7 +214,7 @@ class SimulatedCluster:
         finally:
             simulation.reset(token)
 
-    def run_blocks(self, program, blocks, meta, step=0, state=None, on_saved=None):
+    def run_blocks(self, program, blocks, meta, step=0, state=None, on_saved=None, shelf=None):
         """Run a program on blocks of rows that are cut already; see `run`.
 
         Parameters
@@ -226,15 +228,21 @@ class SimulatedCluster:
             After them.
         on_saved : callable of (step, state), optional
             Given the states that come to the driver.
+        shelf : Shelf, optional
+            That all workers see; each has one of its own otherwise, which dies with it.
 
         Returns
         -------
         object
         """
         run_ = _Simulation(self, program, blocks, meta, step, program.init(meta) if state is None else state)
-        run_.on_saved = on_saved
+        run_.on_saved, run_.shelf = on_saved, shelf
         try:
-            return run_.run()
+            state = run_.run()
+            own = [worker.shelf for worker in run_.workers.values() if not worker.is_dead]
+            shelves = own if shelf is None else [shelf]
+            hand_over(program, state, [functools.partial(newest, kept) for kept in shelves])
+            return state
         finally:
             self.report = run_.report()
             run_.close()
@@ -243,6 +251,7 @@ class SimulatedCluster:
 class _Worker:
     def __init__(self, name):
         self.name, self.is_dead, self.station, self.free_at, self.last_arrival = name, False, Station(), 0.0, {}
+        self.shelf = MemoryShelf()
 
 
 class _Rank:
@@ -400,7 +409,7 @@ class _Simulation:
             if rank.generation == action.generation and not rank.is_over:
                 self.soon(setattr, rank, "is_paused", True)
 
-    aborted, on_saved = 0, None
+    aborted, on_saved, shelf = 0, None, None
 
     def _finish(self, action):
         self.ended = action
@@ -480,6 +489,7 @@ class _Wire:
 
     def __init__(self, simulation, rank, group):
         self.simulation, self.rank, self.group, self.sent = simulation, rank, group, {}
+        self.shelf = rank.worker.shelf if simulation.shelf is None else simulation.shelf
 
     def send(self, to, packet):
         sim, here, there = self.simulation, self.rank.worker, self.group[to]

@@ -1,15 +1,19 @@
 """Ranks as threads of this process: sums cross no network, and nobody dies."""
 
+import functools
 import queue
 import threading
 import time
 
+from daskdml.runtime.shelf import MemoryShelf, hand_over, newest
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Station, run_rank
 
 
-def run_threads(program, blocks, meta, n_ranks, *, step=0, state=None, topology="tree", save_every=None, on_saved=None):
+def run_threads(
+    program, blocks, meta, n_ranks, *, step=0, state=None, topology="tree", save_every=None, on_saved=None, shelf=None
+):  # fmt: skip
     """Run a program on threads of this process.
 
     Parameters
@@ -28,6 +32,8 @@ def run_threads(program, blocks, meta, n_ranks, *, step=0, state=None, topology=
         Seconds between two calls of ``on_saved``.
     on_saved : callable of (step, state), optional
         Is given the state of rank 0.
+    shelf : Shelf, optional
+        That ranks keep parts of the state on; each has one in memory otherwise.
 
     Returns
     -------
@@ -40,7 +46,8 @@ def run_threads(program, blocks, meta, n_ranks, *, step=0, state=None, topology=
         What the program raised, on whichever rank.
     """
     n_ranks = max(min(n_ranks, len(blocks)), 1)
-    threads = _Threads(program, blocks, meta, topology, save_every)
+    shelves = [MemoryShelf() if shelf is None else shelf for _ in range(n_ranks)]
+    threads = _Threads(program, blocks, meta, topology, save_every, shelves, on_saved)
     driver = Driver(range(n_ranks), program.init(meta) if state is None else state, step)
     threads.carry_out(driver.begin())
     try:
@@ -53,15 +60,16 @@ def run_threads(program, blocks, meta, n_ranks, *, step=0, state=None, topology=
         threads.close()
     if isinstance(threads.ended, say.Fail):
         raise threads.ended.error
+    hand_over(program, threads.ended.state, [functools.partial(newest, shelf) for shelf in shelves])
     return threads.ended
 
 
 class _Threads:
     """Carries out what the driver says, and the lock that all ranks share."""
 
-    def __init__(self, program, blocks, meta, topology, save_every):
+    def __init__(self, program, blocks, meta, topology, save_every, shelves, on_saved):
         self.program, self.blocks, self.meta, self.topology = program, blocks, meta, topology
-        self.save_every = save_every
+        self.save_every, self.shelves, self.on_saved = save_every, shelves, on_saved
         self.events, self.ended = queue.SimpleQueue(), None
         self.changed, self.is_over, self.stations, self.running = threading.Condition(), False, [], []
 
@@ -106,7 +114,10 @@ class _Threads:
             nonlocal saved_at
             if rank == 0 and self.save_every is not None and time.monotonic() - saved_at >= self.save_every:
                 saved_at = time.monotonic()
-                self.events.put(say.Saved(action.generation, step, state))
+                if size > 1:
+                    self.events.put(say.Saved(action.generation, step, state))
+                elif self.on_saved is not None:  # this thread takes in no events until the program has ended
+                    self.on_saved(step, state)
 
         own = [self.blocks[i] for i in action.owners[rank]]
         outcome = run_rank(self.program, own, comm, action.step, action.state, on_step)
@@ -117,7 +128,7 @@ class _Wire:
     """The transport of one rank."""
 
     def __init__(self, threads, rank, size):
-        self.threads, self.rank, self.sent = threads, rank, [0] * size
+        self.threads, self.rank, self.sent, self.shelf = threads, rank, [0] * size, threads.shelves[rank]
 
     def send(self, to, packet):
         threads = self.threads

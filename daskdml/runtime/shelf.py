@@ -1,0 +1,144 @@
+"""What ranks of one run keep on their worker from group to group: parts of a state that is too large for every rank.
+
+Conventions. A part has a name and a version, a number that grows. Versions of one number belong together, whichever
+workers keep them.
+"""
+
+import os
+import shutil
+import tempfile
+import weakref
+
+from daskdml.runtime.checkpoint import Checkpoint
+from daskdml.utils.portable import pack, unpack
+
+
+class Shelf:
+    """Parts in files, written as checkpoints are: whole or not at all.
+
+    Parameters
+    ----------
+    folder : str
+        A path, or any URL that fsspec knows.
+    is_shared : bool, default False
+        Whether all workers and the client see the folder, and it outlives them.
+    """
+
+    _END = ".part"
+
+    def __init__(self, folder, is_shared=False):
+        import fsspec
+
+        self.folder, self.is_shared = str(folder).rstrip("/"), is_shared
+        self._fs, self._path = fsspec.core.url_to_fs(self.folder)
+
+    @classmethod
+    def of_process(cls, folder):
+        """Return a shelf in a new folder of its own, which is removed when nothing refers to the shelf any more."""
+        path = tempfile.mkdtemp(prefix="daskdml-parts-", dir=folder)
+        shelf = cls(path)
+        shelf._remover = weakref.finalize(shelf, shutil.rmtree, path, ignore_errors=True)
+        return shelf
+
+    def put(self, name, version, value, copies=True):
+        """Keep a part: a value that `daskdml.utils.portable` can pack."""
+        self._file(name, version).write(version, value, outlives=self.is_shared)
+
+    def get(self, name, version):
+        """Return a part, None if it is not here."""
+        found = self._file(name, version).read()
+        return None if found is None else found[1]
+
+    def versions(self):
+        """Return the ascending versions of each name."""
+        found = {}
+        self._fs.invalidate_cache()
+        for path in self._fs.ls(self._path, detail=False) if self._fs.exists(self._path) else ():
+            name = os.path.basename(path)
+            if name.endswith(self._END):
+                name, _, version = name.removesuffix(self._END).rpartition("@")
+                found.setdefault(name, []).append(int(version))
+        return {name: sorted(versions) for name, versions in sorted(found.items())}
+
+    def drop_below(self, version):
+        """Let go of all older versions; on a shared shelf another rank may have done so already."""
+        for name, versions in self.versions().items():
+            for old in versions:
+                if old < version:
+                    try:
+                        self._fs.rm(f"{self._path}/{name}@{old}{self._END}")
+                    except FileNotFoundError:
+                        pass
+
+    def clear(self):
+        """Let go of everything."""
+        if self._fs.exists(self._path):
+            self._fs.rm(self._path, recursive=True)
+
+    def _file(self, name, version):
+        return Checkpoint(f"{self.folder}/{name}@{version}{self._END}", {"part": name})
+
+
+class MemoryShelf:
+    """Parts in memory, of ranks that are threads of one process."""
+
+    is_shared = False
+
+    def __init__(self):
+        self._parts = {}
+
+    def put(self, name, version, value, copies=True):
+        """Keep a part; without copies its arrays must not be written to any more."""
+        self._parts[name, version] = pack(value, copies=copies)
+
+    def get(self, name, version):
+        """Return a part, None if it is not here."""
+        parcel = self._parts.get((name, version))
+        return None if parcel is None else unpack(parcel)
+
+    def versions(self):
+        """Return the ascending versions of each name."""
+        found = {}
+        for name, version in sorted(self._parts):
+            found.setdefault(name, []).append(version)
+        return found
+
+    def drop_below(self, version):
+        """Let go of all older versions."""
+        self._parts = {key: parcel for key, parcel in self._parts.items() if key[1] >= version}
+
+    def clear(self):
+        """Let go of everything."""
+        self._parts = {}
+
+
+def hand_over(program, state, shelves):
+    """Give the caller's program the parts that it asks for beside the last state.
+
+    Parameters
+    ----------
+    program : Program
+    state : object
+        The last one.
+    shelves : list of callable of a name
+        Each returns the newest version of a part on one worker, or None.
+
+    Raises
+    ------
+    RuntimeError
+        If a part is nowhere.
+    """
+    for name in program.parts(state):
+        found = next((value for read in shelves if (value := read(name)) is not None), None)
+        if found is None:
+            raise RuntimeError(
+                f"The workers that kept {name!r} of the result died after the last step; fit again, with "
+                "config_context(checkpoint=...) to go on from where this fit was."
+            )
+        program.take(name, found)
+
+
+def newest(shelf, name):
+    """Return the newest version of a part on a shelf, or None."""
+    versions = shelf.versions().get(name, ())
+    return shelf.get(name, versions[-1]) if versions else None
