@@ -45,6 +45,16 @@ def cluster_client(cluster):
         yield client
 
 
+@pytest.fixture
+def cupy(monkeypatch):
+    """A stand-in for cupy, see `tests/gpu/stand_in.py`: what ``import cupy`` imports while the test runs."""
+    from .gpu import stand_in
+
+    monkeypatch.setitem(sys.modules, "cupy", stand_in.module)
+    stand_in.fetched.clear()
+    return stand_in.module
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--slow-share", type=float, default=1.0, help="fraction of the tests marked slow to run, in [0, 1]; default all"

@@ -24,7 +24,7 @@ class Shelf:
         Whether all workers and the client see the folder, and it outlives them.
     """
 
-    _END = ".part"
+    _END = ".whole"
 
     def __init__(self, folder, is_shared=False):
         import fsspec
@@ -54,9 +54,8 @@ class Shelf:
         found = {}
         self._fs.invalidate_cache()
         for path in self._fs.ls(self._path, detail=False) if self._fs.exists(self._path) else ():
-            name = os.path.basename(path)
-            if name.endswith(self._END):
-                name, _, version = name.removesuffix(self._END).rpartition("@")
+            name, _, version = os.path.basename(path).removesuffix(self._END).rpartition("@")
+            if version.isdigit():  # others are what a rank was writing when it died
                 found.setdefault(name, []).append(int(version))
         return {name: sorted(versions) for name, versions in sorted(found.items())}
 

@@ -36,8 +36,9 @@ class Hybrid(BaseEstimator):
     Each shard is put down on two workers, in files, every now and then (5 % of the time at most): when one dies the
     others go on from there, to the same bits. Where two die at once whose copies are each other's, training begins
     anew and the report counts it; ``config_context(checkpoint=...)`` has them written to a folder that all workers must
-    see, shard by shard, and a later process goes on from them. M. Shoeybi et al., "Megatron-LM: training multi-billion
-    parameter language models using model parallelism", 2019.
+    see, shard by shard, and a later process goes on from them. A warm start, and `partial_fit` after the first call,
+    send the whole model to every worker, from where they take their shards. M. Shoeybi et al., "Megatron-LM: training
+    multi-billion parameter language models using model parallelism", 2019.
 
     Examples
     --------

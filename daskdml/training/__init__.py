@@ -2,9 +2,9 @@
 
 ``schedule`` says which rows form which batch, ``meeting`` brings rows together that belong to one batch and lie on two
 ranks, ``rows`` copies them into batches, ``replica`` is what one rank does, ``training`` the loop and the end of an
-epoch, ``scoring`` the score of rows that are not trained on. Where the model is cut into shards, ``sharded`` is what
-one rank does, ``parts`` what outlives its death, ``gathering`` how the caller gets the model. Strategies
-(`daskdml.strategies`) come in as objects, and so do objectives and transforms.
+epoch, ``scoring`` the score of rows that are not trained on. Where rows are on a device, ``device`` is what one rank
+does; where the model is cut into shards, ``sharded`` is that, ``parts`` what outlives its death, ``gathering`` how the
+caller gets the model. Strategies (`daskdml.strategies`) come in as objects, and so do objectives and transforms.
 """
 
 from daskdml.training.gathering import Gathering, in_shards

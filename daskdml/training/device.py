@@ -38,7 +38,7 @@ class DeviceReplica(Replica):
         return super().meet(comm)
 
     def hold(self, pieces):
-        # Batches of mixed rows are of all pieces, which are then at most some; of others, of few of many.
+        # A batch of mixed rows, a gigabyte at most or asked for, is of all pieces; of others it is of a few.
         return DeviceRows(pieces, self.xp, is_joined=self.training.schedule.is_mixed)
 
     def load(self, theta, moments):
@@ -78,9 +78,8 @@ class DeviceReplica(Replica):
     def gradients(self, first, stop):
         """Return the `Fold` of all ranks' sums with this one's: on the device, unless they are sent."""
         started = time.perf_counter()
-        (begin, end), schedule = self.rows_of(first, stop), self.training.schedule
-        work, total, part = self._workspace
-        n = min(schedule.n_micro * schedule.micro_rows, ROWS)
+        (begin, end), (work, total, part) = self.rows_of(first, stop), self._workspace
+        n = work.activations[0].shape[0]
         if begin == end:
             total[:] = 0
         for row in range(begin, end, n):
@@ -126,12 +125,14 @@ class DeviceRows(HeldRows):
         super().__init__([piece._replace(X=xp.asarray(piece.X)) for piece in pieces])
 
     def _locate(self):
+        """Note which matrices hold X, and the first row of each."""
         self.matrices, self.edges = [piece.X for piece in self.pieces], self._first
         if self.is_joined and len(self.matrices) > 1:
             self.matrices, self.edges = [self.xp.concatenate(self.matrices)], self._first[:1]
 
     def _selection(self, piece, at, place, y, weight):
-        return DeviceSelection(self, place, self.xp.asarray(place), y, weight)
+        there = self.xp.asarray(place) if len(self.matrices) == 1 else None
+        return DeviceSelection(self, place, there, y, weight)
 
 
 class DeviceSelection(NamedTuple):
@@ -140,8 +141,10 @@ class DeviceSelection(NamedTuple):
     Attributes
     ----------
     held : DeviceRows
-    place, there : ndarray, array on the device
-        The places of rows among all that are held.
+    place : ndarray of int64
+        Of rows among all that are held.
+    there : array on the device, or None
+        The same, where one matrix holds them all.
     y, weight : ndarray
     """
 
@@ -153,18 +156,16 @@ class DeviceSelection(NamedTuple):
 
     def X(self, first=0, stop=None, out=None):
         """Return some of the rows as a new matrix on the device; ``out`` is not used."""
-        held, place = self.held, self.place[first:stop]
-        if len(held.matrices) == 1:
+        held, xp = self.held, self.held.xp
+        if self.there is not None:
             return held.matrices[0][self.there[first:stop]]
-        out, number = held.xp.empty((len(place), held.n_features), held.dtype), _number_of(held.edges, place)
+        place = self.place[first:stop]
+        number = np.searchsorted(held.edges, place, side="right") - 1
+        found = xp.empty((len(place), held.n_features), held.dtype)
         for k in np.unique(number).tolist():
             here = np.flatnonzero(number == k)
-            out[held.xp.asarray(here)] = held.matrices[k][held.xp.asarray(place[here] - held.edges[k])]
-        return out
-
-
-def _number_of(edges, places):
-    return np.searchsorted(edges, places, side="right") - 1
+            found[xp.asarray(here)] = held.matrices[k][xp.asarray(place[here] - held.edges[k])]
+        return found
 
 
 def _one_by_one(n_items, work):

@@ -90,7 +90,7 @@ def _one_of(run):
 
 def _follows(last, piece):
     n = last.X.shape[0]
-    if last.start + n != piece.start or not isinstance(piece.X, np.ndarray):
+    if last.start + n != piece.start or not all(isinstance(part.X, np.ndarray) for part in (last, piece)):
         return False
     # Of one array: memory that merely lies side by side may belong to two owners.
     is_same = _owner(last.X) is _owner(piece.X) and last.X.strides == piece.X.strides
