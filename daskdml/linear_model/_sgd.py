@@ -348,7 +348,7 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     warm_start : bool, default False
     average : bool or int, default False
     strategy : see `daskdml.strategies`, or None, default None
-        How workers that train by batches communicate: `AllReduce` or `LocalSGD`. None takes a step a row.
+        How workers that train by batches communicate. None takes a step a row.
     batch_size : int or "auto", default "auto"
         Rows of a step, with a strategy alone; "auto" is a fiftieth of all, and 200 at most.
 
@@ -379,7 +379,8 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     Means are over rows, whatever they weigh: with weights of mean one a batch of all rows is that of repeated rows.
     The objective that ``tol`` looks at has the weights in it, and is the mean over the classes, which stop together;
     rows that are held out are scored by the class that is predicted. A step takes time for all coefficients, however
-    few values rows store; what travels is 8 bytes a coefficient and class.
+    few values rows store; what travels is 8 bytes a coefficient and class, and with `ModelParallel`, which cuts models
+    by features, 8 bytes a row and class.
 
     Examples
     --------

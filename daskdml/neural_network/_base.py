@@ -278,7 +278,7 @@ class TrainedNetwork(Planned, BaseEstimator):
             return fresh
         kept = self._state._replace(
             theta=theta, epoch=0, batch=0, stopped_because="", seconds=None, trace=(), shared=None, n_rounds=0,
-            bytes_sent=0, bytes_received=0, moved=None, n_lost=0,
+            bytes_sent=0, bytes_received=0, moved=None, n_lost=0, n_steps=0,
         )  # fmt: skip
         if not scores:
             kept = kept._replace(scores=(), best_score=-np.inf)
@@ -369,8 +369,7 @@ class TrainedNetwork(Planned, BaseEstimator):
             if name.endswith("_") and not name.startswith("_") and name != "fit_report_":
                 setattr(twin, name, copy.copy(value))
         if hasattr(self, "classes_"):
-            is_multilabel = self._network.loss.name == "logistic" and self.n_outputs_ > 1
-            twin._label_binarizer = LabelBinarizer().fit(np.eye(self.n_outputs_) if is_multilabel else self.classes_)
+            twin._label_binarizer = LabelBinarizer().fit(np.eye(self.n_outputs_) if self._has_labels else self.classes_)
         return twin
 
     # Predictions -----------------------------------------------------------------------------------------------------

@@ -102,7 +102,8 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
     and any death: a batch is a
     function of the seed, the epoch and the rows' numbers, and gradients of micro-batches are added up in a fixed tree.
     A step sends a gradient a worker. Each worker holds its rows, two copies of the parameters and their moments, and a
-    gradient for each thread and level of the tree.
+    gradient for each thread and level of the tree. (Of a model that `ModelParallel` or `Hybrid` cuts, only its shards;
+    `predict` on Dask collections sends all of it to every worker.)
 
     Examples
     --------

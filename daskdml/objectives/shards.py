@@ -13,9 +13,11 @@ import itertools
 import numpy as np
 
 from daskdml.kernels.layers import activate, back_through, product
+from daskdml.utils.fold import Fold, add_in_place
 
 NEURONS = 64  # of a shard at least: products of matrices with fewer columns take longer a number
 MOST_SHARDS, LEAST_SHARDS = 64, 8
+WAVE = 8  # shards of which what is added up is computed at a time
 
 
 class ShardedNetwork:
@@ -43,7 +45,7 @@ class ShardedNetwork:
     """
 
     def __init__(self, network, n_shards="auto"):
-        self.network, n_layers = network, len(network.shapes)
+        self.network, self.dtype, n_layers = network, network.dtype, len(network.shapes)
         self.by_inputs = tuple((n_layers - 1 - i) % 2 == 0 for i in range(n_layers))
         widths = [shape[0] if by_inputs else shape[1] for shape, by_inputs in zip(network.shapes, self.by_inputs)]
         least = min(widths)
@@ -54,7 +56,7 @@ class ShardedNetwork:
                 f"n_shards={n_shards} is more than the network can be cut into: layers of {network.sizes} neurons are "
                 f"cut by {' and '.join(map(str, widths))}; use at most {least}, or n_shards='auto'."
             )
-        self.n_shards = int(n_shards)
+        self.n_shards, self._shapes = int(n_shards), {}
         self._cuts = [[k * width // self.n_shards for k in range(self.n_shards + 1)] for width in widths]
         self._common_edges = [0, *itertools.accumulate(
             shape[1] if by_inputs else 0 for shape, by_inputs in zip(network.shapes, self.by_inputs))]  # fmt: skip
@@ -72,11 +74,13 @@ class ShardedNetwork:
 
     def shapes_of(self, shard):
         """Return the shapes of a shard's coefficients."""
-        widths = [cuts[shard + 1] - cuts[shard] for cuts in self._cuts]
-        return [
-            (width, shape[1]) if by_inputs else (shape[0], width)
-            for width, shape, by_inputs in zip(widths, self.network.shapes, self.by_inputs)
-        ]
+        if shard not in self._shapes:
+            widths = [cuts[shard + 1] - cuts[shard] for cuts in self._cuts]
+            self._shapes[shard] = [
+                (width, shape[1]) if by_inputs else (shape[0], width)
+                for width, shape, by_inputs in zip(widths, self.network.shapes, self.by_inputs)
+            ]
+        return self._shapes[shard]
 
     def n_decayed_of(self, shard):
         """Return how many coefficients a shard has, which stand first."""
@@ -181,8 +185,8 @@ class ShardedNetwork:
         Parameters
         ----------
         rows : ShardedRows
-        add_up : callable of dict of int to ndarray
-            Returns the sum over the shards of all ranks, of arrays of shape (n, outputs of a layer).
+        add_up : callable of a Fold
+            Returns the sum over the shards of all ranks, an array of shape (n, outputs of a layer).
 
         Returns
         -------
@@ -191,28 +195,38 @@ class ShardedNetwork:
         inner, outer, last = {}, {}, len(self.by_inputs) - 1
         shared = self.common_intercepts(rows.common)
         for i, by_inputs in enumerate(self.by_inputs):
-            into = {
-                k: np.empty((rows.n, self.network.sizes[i + 1] if by_inputs else self.shapes_of(k)[i][1]),
-                            self.network.dtype)
-                for k in rows.shards
-            }  # fmt: skip
 
-            def work(k, m, i=i, by_inputs=by_inputs, into=into):
-                a = into[k][rows.spans[m]]
-                product(_input(rows, inner, outer, i, k, m), rows.coefs[k][i], a)
-                if not by_inputs:
-                    activate(a, rows.intercepts[k][i], self.network.activation)
+            def multiply(k, m, out, i=i):
+                product(_input(rows, inner, outer, i, k, m), rows.coefs[k][i], out)
+
+            if by_inputs:
+                outer[i] = add_up(self._fold(rows, multiply, self.network.sizes[i + 1]))
+                activation = self.network.activation if i < last else "identity"
+                for span in rows.spans:
+                    activate(outer[i][span], shared[i], activation)
+                continue
+            inner[i] = {k: np.empty((rows.n, self.shapes_of(k)[i][1]), self.dtype) for k in rows.shards}
+
+            def work(k, m, i=i, multiply=multiply):
+                a = inner[i][k][rows.spans[m]]
+                multiply(k, m, a)
+                activate(a, rows.intercepts[k][i], self.network.activation)
 
             rows.each(work)
-            if not by_inputs:
-                inner[i] = into
-                continue
-            total = add_up(into)
-            activation = self.network.activation if i < last else "identity"
-            for span in rows.spans:
-                activate(total[span], shared[i], activation)
-            outer[i] = total
         return Activations(inner, outer)
+
+    def _fold(self, rows, multiply, width):
+        """Return the `Fold` over this rank's shards of what ``multiply(shard, m, out)`` writes: (n, width) of each.
+
+        A few at a time: they are as wide as the sum.
+        """
+        fold = Fold(self.n_shards, add_in_place)
+        for first in range(0, len(rows.shards), WAVE):
+            into = {k: np.empty((rows.n, width), self.dtype) for k in rows.shards[first : first + WAVE]}
+            rows.each(lambda k, m, into=into: multiply(k, m, into[k][rows.spans[m]]), list(into))
+            for k, part in into.items():
+                fold.add(k, part)
+        return fold
 
     def backward(self, rows, found, delta, add_up):
         """Return the slopes of the objective with regard to what layers give, before their activation.
@@ -236,19 +250,19 @@ class ShardedNetwork:
         for i in range(last, 0, -2):
             before = {k: np.empty_like(found.inner[i - 1][k]) for k in rows.shards}
             sums = {k: np.empty((len(rows.spans), a.shape[1]), a.dtype) for k, a in before.items()}
-            below = {k: np.empty((rows.n, self.network.sizes[i - 1]), delta.dtype) for k in rows.shards if i > 1}
 
-            def work(k, m, i=i, before=before, sums=sums, below=below):
+            def work(k, m, i=i, before=before, sums=sums):
                 span = rows.spans[m]
                 np.matmul(outer[i][span], rows.coefs[k][i].T, out=before[k][span])
                 back_through(found.inner[i - 1][k][span], before[k][span], activation, sums[k][m])
-                if i > 1:
-                    np.matmul(before[k][span], rows.coefs[k][i - 1].T, out=below[k][span])
+
+            def multiply(k, m, out, i=i, before=before):
+                np.matmul(before[k][rows.spans[m]], rows.coefs[k][i - 1].T, out=out)
 
             rows.each(work)
             inner[i - 1], inner_sums[i - 1] = before, sums
             if i > 1:
-                outer[i - 2] = add_up(below)
+                outer[i - 2] = add_up(self._fold(rows, multiply, self.network.sizes[i - 1]))
                 outer_sums[i - 2] = self._through(rows, found.outer[i - 2], outer[i - 2], activation)
         return Slopes(inner, outer, inner_sums, outer_sums)
 
@@ -300,6 +314,8 @@ class ShardedRows:
         X = [part.astype(sharded.network.dtype, copy=False) for part in X]
         self._X, self._columns = X, {}
         if sharded.by_inputs[0]:
+            # Of CSR each cut would look at all that is stored.
+            X = [part.tocsc() if hasattr(part, "indptr") else part for part in X]
             for k in self.shards:
                 cut = sharded.cut(0, k)
                 columns = slice(cut.start - first_feature, cut.stop - first_feature)
@@ -309,10 +325,10 @@ class ShardedRows:
         """Return what the first layer takes of a micro-batch."""
         return self._columns[shard][m] if self._columns else self._X[m]
 
-    def each(self, work):
-        """Call ``work(shard, m)`` for all shards and micro-batches, on all threads."""
-        n = len(self.spans)
-        self._for_each(len(self.shards) * n, lambda j: work(self.shards[j // n], j % n))
+    def each(self, work, shards=None):
+        """Call ``work(shard, m)`` for shards, all if none are given, and all micro-batches, on all threads."""
+        n, shards = len(self.spans), self.shards if shards is None else shards
+        self._for_each(len(shards) * n, lambda j: work(shards[j // n], j % n))
 
 
 class Activations:

@@ -73,5 +73,12 @@ class TrainingProgram(Program):
     def step(self, state, local, comm):
         return self.training.step(state, local, comm)
 
+    def run(self, step, state, local, comm, commit):
+        while not self.done(state):
+            state = self.step(state, local, comm)
+            # Where a group has gone back to an older version of its shards, this is not one more than the step before.
+            commit(state.n_steps, state)
+        return state
+
     def done(self, state):
         return self.training.is_done(state)

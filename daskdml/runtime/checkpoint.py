@@ -45,6 +45,11 @@ class Checkpoint:
         self.url, self.fingerprint = str(url), fingerprint
         self._fs, self._path = fsspec.core.url_to_fs(self.url)
 
+    @property
+    def absolute_url(self):
+        """The same for processes with another working folder."""
+        return self._fs.unstrip_protocol(self._path)
+
     def write(self, step, state, outlives=True):
         """Write the state after a step.
 

@@ -344,13 +344,14 @@ class Run(HasRoom):
 
         saving = {"save_every": options["checkpoint_every"], "on_saved": write}
         if program.keeps_parts:
-            saving["shelf"] = Shelf(f"{checkpoint.url}.parts", is_shared=True)
+            saving["shelf"] = Shelf(f"{checkpoint.absolute_url}.parts", is_shared=True)
             if not options["resume"]:
                 saving["shelf"].clear()
+            saving["shelf"].put(Shelf.SEEN, 2**62, True)
         state = self.run_program(program, *begin, **saving)
+        if program.keeps_parts:  # first: a finished state without its parts would be of no use
+            saving["shelf"].clear_or_warn()
         checkpoint.remove_or_warn()
-        if program.keeps_parts:
-            saving["shelf"].clear()
         return state
 
     def close(self):

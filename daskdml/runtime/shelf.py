@@ -7,6 +7,7 @@ workers keep them.
 import os
 import shutil
 import tempfile
+import warnings
 import weakref
 
 from daskdml.runtime.checkpoint import Checkpoint
@@ -22,7 +23,15 @@ class Shelf:
         A path, or any URL that fsspec knows.
     is_shared : bool, default False
         Whether all workers and the client see the folder, and it outlives them.
+
+    Attributes
+    ----------
+    is_kept : bool
+        Whether another rank may come here after this one.
     """
+
+    is_kept = True
+    SEEN = "seen-by-all"  # a part that the caller keeps on a shelf which all workers are to see
 
     _END = ".whole"
 
@@ -74,17 +83,30 @@ class Shelf:
         if self._fs.exists(self._path):
             self._fs.rm(self._path, recursive=True)
 
+    def clear_or_warn(self):
+        """Let go of everything; what a fit has found is not lost where the file system fails."""
+        try:
+            self.clear()
+        except Exception as error:  # those of stores behind URLs are of many kinds
+            warnings.warn(f"The fit has ended, but {self.folder} could not be removed ({error}).", stacklevel=2)
+
     def _file(self, name, version):
         return Checkpoint(f"{self.folder}/{name}@{version}{self._END}", {"part": name})
 
 
 class MemoryShelf:
-    """Parts in memory, of ranks that are threads of one process."""
+    """Parts in memory, of ranks that are threads of one process.
+
+    Parameters
+    ----------
+    is_kept : bool, default True
+        Whether another rank may come here after this one.
+    """
 
     is_shared = False
 
-    def __init__(self):
-        self._parts = {}
+    def __init__(self, is_kept=True):
+        self.is_kept, self._parts = is_kept, {}
 
     def put(self, name, version, value, copies=True):
         """Keep a part; without copies its arrays must not be written to any more."""
@@ -128,7 +150,12 @@ def hand_over(program, state, shelves):
         If a part is nowhere.
     """
     for name in program.parts(state):
-        found = next((value for read in shelves if (value := read(name)) is not None), None)
+        found = None
+        for i, read in enumerate(shelves):
+            found = read(name)
+            if found is not None:
+                shelves = [*shelves[i:], *shelves[:i]]  # the next part is most likely on the same worker
+                break
         if found is None:
             raise RuntimeError(
                 f"The workers that kept {name!r} of the result died after the last step; fit again, with "

@@ -1,10 +1,14 @@
 """The model is cut into shards, and every rank holds some of them."""
 
 import numbers
+import warnings
 
 from sklearn.base import BaseEstimator
 
 from daskdml.utils.params import Interval, Options, check_params
+
+AUTO_BATCH = 200  # of estimators, with batch_size="auto"
+MICRO_ROWS = 256  # of a micro-batch, about, which one group computes
 
 
 class Hybrid(BaseEstimator):
@@ -27,11 +31,11 @@ class Hybrid(BaseEstimator):
 
     Notes
     -----
-    A rank holds its shards' parameters and moments, one shard's gradient per thread, the rows of some batches, and what
-    its shards' neurons give for one batch. For every batch of n rows and every pair of layers it sends some ``2 n h``
-    numbers forwards and as many backwards, but none back to the features, h being the outputs of the pair; and the
-    batch's rows travel to the ranks that do not hold them (of one group and a model whose first layer is cut by
-    features only columns do, once).
+    A rank holds its shards' parameters and moments (the parameters twice with early stopping), the gradient of a shard
+    per thread and level of the tree over micro-batches, the rows of some batches, and what its shards' neurons give for
+    one batch. For every batch of n rows and every pair of layers it sends some ``2 n h`` numbers forwards and as many
+    backwards, but none back to the features, h being the outputs of the pair; and the batch's rows travel to the ranks
+    that do not hold them (of one group and a model whose first layer is cut by features only columns do, once).
 
     Each shard is put down on two workers, in files, every now and then (5 % of the time at most): when one dies the
     others go on from there, to the same bits. Where two die at once whose copies are each other's, training begins
@@ -70,6 +74,14 @@ class Hybrid(BaseEstimator):
         """
         names = self.get_params(deep=False)
         check_params(self, {name: allowed for name, allowed in self._constraints.items() if name in names})
+        batch_size = getattr(estimator, "batch_size", "auto")
+        rows = (AUTO_BATCH if batch_size == "auto" else batch_size) * self.accumulate
+        if "ranks_per_model" in names and rows <= MICRO_ROWS:
+            warnings.warn(
+                f"Hybrid with batch_size={batch_size!r}: a step of {rows} rows has work for one group of ranks, the "
+                f"others wait; give each group some {MICRO_ROWS} rows of a batch.",
+                stacklevel=5,
+            )  # fmt: skip
 
     @property
     def batches_per_update(self):

@@ -14,14 +14,16 @@ class Account:
     def __init__(self, comm):
         self._comm, self._moved = comm, {}
         self._at = comm.bytes_sent, comm.bytes_received
-        self.begin()
+        self._settle()
 
-    def begin(self):
-        """Begin a superstep; what was sent since the last one was for saving."""
+    def _settle(self):
         comm = self._comm
-        self.assign("saving")
         self._started, self._rounds = comm.clock(), comm.rounds
         self._sent, self._received, self._spent = comm.bytes_sent, comm.bytes_received, dict(comm.seconds)
+
+    def begin(self):
+        """Begin a superstep; what was sent since the last one was closed was for saving."""
+        self.assign("saving")
 
     def assign(self, what):
         """Count the bytes since the last time to what they were for."""
@@ -53,7 +55,9 @@ class Account:
             seconds=seconds, moved=moved, n_rounds=state.n_rounds + comm.rounds - self._rounds,
             bytes_sent=state.bytes_sent + comm.bytes_sent - self._sent,
             bytes_received=state.bytes_received + comm.bytes_received - self._received, n_ranks=comm.size,
+            n_steps=state.n_steps + 1,
         )  # fmt: skip
+        self._settle()
         if state.batch:
             return state
         found = EpochTrace(seconds, state.n_rounds, state.bytes_sent, state.bytes_received)

@@ -5,9 +5,10 @@ import tempfile
 import numpy as np
 
 from daskdml.training.parts import result_name
-from daskdml.training.training import MAPPED_BYTES
 from daskdml.utils.config import get_config
-from daskdml.utils.memory import Pages
+from daskdml.utils.memory import Pages, RowsFile
+
+MAPPED_BYTES = 1 << 28  # of parameters: more of them are a file, whose pages need not be in memory
 
 
 def in_shards(training, state):
@@ -27,10 +28,11 @@ def in_shards(training, state):
     else:
         begin = [theta, *state.moments]
         common, *moments = map(sharded.common_of, begin)
+        begin = [whole if whole.any() else None for whole in begin]  # zeros need not be sent
     state = state._replace(
         theta=common, moments=tuple(moments), best_theta=None if best is None else sharded.common_of(best)
     )  # fmt: skip
-    return training._replace(first=state, begin=begin), state
+    return training._replace(first=state, begin=begin, save_every=get_config()["checkpoint_every"]), state
 
 
 class Gathering:
@@ -43,7 +45,7 @@ class Gathering:
     Attributes
     ----------
     arrays : list of ndarray of shape (n_params,)
-        Parameters, and moments if they came too; large ones map files without a name.
+        Parameters and moments; large ones map files without a name.
     best : ndarray of shape (n_params,), or None
         Parameters of the best epoch, where one was marked.
     """
@@ -52,14 +54,15 @@ class Gathering:
         self._objective = training.objective
         self._sharded = training.objective.in_shards(training.strategy.n_shards)
         self._numbers = {result_name(k): k for k in range(self._sharded.n_shards)}
-        self.arrays, self.best = [], None
+        # At once: better no room now than at the end.
+        self.arrays = [self._room() for _ in range(1 + training.transform.n_moments)]
+        self.best = self._room() if training.is_judged_by_score else None
+        self._has_best = self._is_given = False
 
     def take(self, name, value):
         """Take in a shard."""
         parts, best = value
-        if not self.arrays:
-            self.arrays = [self._room() for _ in parts]
-            self.best = None if best is None else self._room()
+        self._is_given, self._has_best = True, best is not None
         for array, part in zip([*self.arrays, self.best], [*parts, best]):
             if part is not None:
                 with Pages(array):
@@ -70,15 +73,16 @@ class Gathering:
         if n * dtype.itemsize < MAPPED_BYTES:
             return np.empty(n, dtype)
         with tempfile.TemporaryFile(dir=get_config()["scratch_dir"]) as file:
-            return np.memmap(file, dtype, "w+", shape=(n,))
+            RowsFile(file, (n, 1), dtype)  # reserves the room
+            return np.memmap(file, dtype, "r+", shape=(n,))
 
     def whole(self, state):
         """Return a state with all parameters."""
-        if not self.arrays:  # of a training that failed
+        if not self._is_given:  # of a training that failed
             return state
         for array, common in zip(self.arrays, (state.theta, *state.moments)):
             self._sharded.put_common(array, common)
-        if self.best is not None:
+        if self._has_best:
             self._sharded.put_common(self.best, state.best_theta)
         theta, *moments = self.arrays
-        return state._replace(theta=theta, moments=tuple(moments), best_theta=self.best)
+        return state._replace(theta=theta, moments=tuple(moments), best_theta=self.best if self._has_best else None)

@@ -63,7 +63,7 @@ class SequentialState(NamedTuple):
     is_over : ndarray of bool, shape (n_models,)
     stopped_because : str
         Empty while it goes on.
-    seconds, trace, n_rounds, bytes_sent, bytes_received, moved, n_ranks
+    seconds, trace, n_rounds, bytes_sent, bytes_received, moved, n_ranks, n_steps
         See `TrainingState`.
     """
 
@@ -85,6 +85,7 @@ class SequentialState(NamedTuple):
     bytes_received: int = 0
     moved: Any = None
     n_ranks: int = 1
+    n_steps: int = 0
 
 
 class SequentialTraining(NamedTuple):

@@ -18,7 +18,7 @@ from daskdml.training.parts import restore, save
 from daskdml.training.replica import Replica
 from daskdml.training.rows import HeldRows, Piece
 from daskdml.training.scoring import ROWS, finish, given_rows, n_sums, sums_of
-from daskdml.utils.fold import Fold
+from daskdml.utils.fold import Fold, add_in_place
 
 WINDOW_BYTES = 1 << 25  # of rows that are brought at a time
 
@@ -247,14 +247,12 @@ class ShardedReplica(Replica):
         self.each(len(parts), work)
         return delta, sums
 
-    def _add_up(self, comm, parts):
+    def _add_up(self, comm, fold):
         """Return the sum over shards of arrays that the ranks of this group have."""
-        members, fold = self.grid.members, Fold(self.sharded.n_shards, _add)
-        like = next(iter(parts.values()))
-        for k, part in parts.items():
-            fold.add(k, part)
+        members = self.grid.members
         if len(members) == 1:
             return fold.result()
+        like = next(iter(fold.nodes.values()))
         return comm.allreduce_blocks(fold, n_blocks=fold.n_blocks, like=like, members=members)
 
     def _step_shards(self, comm, rows, found, slopes, places, n_slices, rate, weight):
@@ -264,7 +262,7 @@ class ShardedReplica(Replica):
         self._norms.append(norms)
 
         def add_micro_batches(j, wave, folds):
-            k, fold = wave[j], Fold(n_slices, _add)
+            k, fold = wave[j], Fold(n_slices, add_in_place)
             for m, place in enumerate(places):
                 out = np.empty(self.sharded.n_params_of(k), objective.dtype)
                 self.sharded.gradient(rows, found, slopes, k, m, out)
@@ -338,7 +336,9 @@ class ShardedReplica(Replica):
                 raw = self.sharded.forward(rows, functools.partial(self._add_up, comm)).raw
                 found = sums_of(training, raw, y, weight)
             total.add(i, found)
-        return finish(training, total.result())
+        total = total.result()
+        # One rank's for all: another processor might round otherwise, and judge otherwise.
+        return finish(training, total if comm.size == 1 else comm.broadcast(total))
 
     def _learnt(self, theta, *moments, n_updates):
         return self.training.transform.learnt(theta, moments, n_updates)
@@ -372,13 +372,6 @@ def _columns(X, columns):
 
 def _length(part):
     return part.stop - part.start
-
-
-def _add(left, right):
-    """Add up into the left array; what came from other ranks is read-only."""
-    if left.flags.writeable:
-        return np.add(left, right, out=left)
-    return np.add(left, right, out=right if right.flags.writeable else None)
 
 
 def _one_by_one(n_items, work):

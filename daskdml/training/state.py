@@ -54,14 +54,16 @@ class TrainingState(NamedTuple):
         After each epoch of this fit.
     n_rounds, bytes_sent, bytes_received : int
         Of one rank.
-    moved : dict
-        Bytes that it sent and received for "rows", "steps", "scores" and "saving": pairs.
     n_ranks : int
         In the last superstep.
     n_lost : int
         How often a group began without what its ranks had remembered.
     shared : dict or None
         What a strategy remembers on all ranks alike.
+    moved : dict or None
+        Bytes that it sent and received for "rows", "steps", "scores" and "saving": pairs.
+    n_steps : int
+        Supersteps of this fit, those that a death had done again counted once.
     """
 
     theta: Any
@@ -85,7 +87,8 @@ class TrainingState(NamedTuple):
     n_rounds: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0
-    moved: Any = None
     n_ranks: int = 1
     n_lost: int = 0
     shared: Any = None
+    moved: Any = None
+    n_steps: int = 0

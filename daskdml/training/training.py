@@ -14,9 +14,9 @@ from daskdml.training.sharded import ShardedReplica
 
 STEP_FLOPS = 1e10  # of a step: 0.1 s, which a death costs; copies of the state, and the report of a step, cost 1 %
 DEVICE_FACTOR = 64  # times that on a device: blocks are as many times larger there
+MOST_SHARDED = 64  # batches of a superstep where each takes several collectives: a tenth of a second
 SMALLEST_RATE = 1e-6
 FAILURES = ("not finite", "no score")
-MAPPED_BYTES = 1 << 28  # of parameters in shards: more of them are a file for the caller, and their moments stay away
 
 
 class Training(NamedTuple):
@@ -48,7 +48,9 @@ class Training(NamedTuple):
     first : TrainingState or None
         To begin with, where the strategy cuts the model into shards: a group may have to begin anew.
     begin : list of ndarray or None
-        Parameters and moments to begin with, of all shards; None draws them.
+        Parameters and moments to begin with, of all shards, None for zeros; None for all draws them.
+    save_every : float
+        Seconds at least between two versions of shards in a folder of the user's.
     is_on_device : bool
         Whether rows are arrays of cupy.
     """
@@ -69,6 +71,7 @@ class Training(NamedTuple):
     growth: float = 1.0
     first: Any = None
     begin: Any = None
+    save_every: float = 0.0
     is_on_device: bool = False
 
     def replica(self, blocks, n_threads, each):
@@ -80,12 +83,6 @@ class Training(NamedTuple):
     def is_sharded(self):
         """Whether the model is cut into shards, which are on no rank all together."""
         return self.strategy.is_sharded
-
-    @property
-    def returns_moments(self):
-        """Whether the caller gets the moments of a model in shards: later calls begin anew with them otherwise."""
-        n_bytes = self.objective.n_params * self.objective.dtype.itemsize
-        return self.max_epochs == 1 or self.transform.n_moments <= 1 or n_bytes < MAPPED_BYTES
 
     def results(self, state):
         """Return the names of what makes up the result beside the state: the shards of the model, if it has some."""
@@ -113,7 +110,7 @@ class Training(NamedTuple):
         schedule, each = self.schedule, strategy.batches_per_update * self.n_merged(self.epoch_of(state))
         flops = 6.0 * self.objective.n_decayed * schedule.n_micro * schedule.micro_rows * each
         most = STEP_FLOPS * (DEVICE_FACTOR if self.is_on_device else 1)
-        return each * int(np.clip(most / flops, 1, 4096))
+        return each * int(np.clip(most / flops, 1, MOST_SHARDED if self.is_sharded else 4096))
 
     def step(self, state, replica, comm):
         """Go on by some batches; at the end of an epoch judge it."""

@@ -5,6 +5,13 @@ import threading
 import time
 
 
+def add_in_place(left, right):
+    """Add up two arrays in the memory of one that may be written to: what came from other ranks may not."""
+    if left.flags.writeable:
+        return left.__iadd__(right)
+    return left + right if not right.flags.writeable else right.__iadd__(left)
+
+
 class Fold:
     """Fold the values of blocks along a binary tree over the block index.
 

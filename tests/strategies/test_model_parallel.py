@@ -12,12 +12,16 @@ from daskdml.linear_model import SGDClassifier, SGDRegressor
 from daskdml.losses import Squared
 from daskdml.neural_network import MLPClassifier, MLPRegressor
 from daskdml.objectives.network import Network
+from daskdml.runtime.shelf import MemoryShelf, Shelf
 from daskdml.strategies import AllReduce, Hybrid, ModelParallel
 from daskdml.testing import SimulatedCluster
-from daskdml.training.sharded import Grid
+from daskdml.training.sharded import Grid, ShardedReplica
 from daskdml.utils.config import config_context
 
-pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore:Hybrid with batch_size"),
+]
 
 LAYERS = [(32,), (24, 16), (24, 16, 20)]
 GRIDS = [
@@ -93,8 +97,8 @@ def test_gradients_of_shards_are_central_differences(sizes, activation):
         for i in range(n_items):
             work(i)
 
-    def total(parts):
-        return parts[0] + parts[1]
+    def total(fold):
+        return fold.result()
 
     def loss(theta):
         return 0.5 * float(weight @ np.square(network.raw(theta, X) - y).sum(axis=1))
@@ -124,12 +128,11 @@ def test_gradients_of_shards_are_central_differences(sizes, activation):
 def test_the_first_parameters_are_those_of_the_whole_network():
     network = Network((5, 90, 12, 3), "relu", Squared(), dtype=np.float64)
     sharded = network.in_shards(4)
-    theta, whole = network.start(3), np.zeros(network.n_params)
+    theta = network.start(3)
     flats, common = sharded.start(3, [0, 1, 3])
     for k, flat in flats.items():
         np.testing.assert_array_equal(flat, sharded.part_of(theta, k))
     np.testing.assert_array_equal(common, sharded.common_of(theta))
-    assert not whole.any()
 
 
 @pytest.mark.parametrize("size, n_groups, n_shards", [(1, 1, 8), (4, 1, 8), (5, 2, 3), (7, 3, 8), (9, 2, 5)])
@@ -280,12 +283,67 @@ def test_shards_on_a_shared_shelf_survive_all(tmp_path):
         (folder,) = tmp_path.glob("*.parts")
         names = sorted(path.name.split("@")[0] for path in folder.iterdir())
         n_shards = alone._network.in_shards().n_shards
-        assert set(names) == {"state", *(f"shard-{k}" for k in range(n_shards))}
+        assert set(names) == {"state", "seen-by-all", *(f"shard-{k}" for k in range(n_shards))}
         cluster = SimulatedCluster(4, **SLOW)
         found = on(cluster, model(strategy=ModelParallel(), max_iter=12), X, y)
-    assert cluster.report.steps < 12
+    fresh = SimulatedCluster(4, **SLOW)
+    on(fresh, model(strategy=ModelParallel(), max_iter=12), X, y)
+    assert cluster.report.rounds < fresh.report.rounds / 2
     assert_same_bits(found, alone)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_worker_that_joins_a_lone_one_costs_no_steps():
+    X, y = digits()
+    alone = model(strategy=ModelParallel(), max_iter=12).fit(X, y)
+    cluster = SimulatedCluster(1, joins=[(0.15, 1), (0.3, 2)], **SLOW)
+    found = on(cluster, model(strategy=ModelParallel(), max_iter=12), X, y)
+    assert cluster.report.generations == 3 and cluster.report.steps == 12
+    assert found.fit_report_.counts["memories lost"] == 0
+    assert_same_bits(found, alone)
+
+
+def test_a_second_death_finds_copies_of_what_the_first_one_held(monkeypatch):
+    """Before any step of the new group has ended: copies are made when it forms."""
+    X, y = digits()
+    alone = model(strategy=ModelParallel(), max_iter=12).fit(X, y)
+    step = ShardedReplica.step_along
+    cluster = SimulatedCluster(5, kills=[(0.3, 2)], **SLOW)
+
+    def step_and_die(self, comm, *args):
+        if comm.generation == 2 and comm.rank == 1:
+            monkeypatch.setattr(ShardedReplica, "step_along", step)
+            simulation = comm._transport.simulation
+            simulation.at(simulation.now, simulation.kill, comm._transport.rank.worker.name)
+        return step(self, comm, *args)
+
+    monkeypatch.setattr(ShardedReplica, "step_along", step_and_die)
+    found = on(cluster, model(strategy=ModelParallel(), max_iter=12), X, y)
+    assert cluster.report.generations == 3
+    assert found.fit_report_.counts["memories lost"] == 0
+    assert_same_bits(found, alone)
+
+
+def test_a_folder_that_workers_do_not_see_is_refused(tmp_path, monkeypatch):
+    X, y = digits(200)
+    monkeypatch.setattr(Shelf, "versions", lambda self: {})
+    with config_context(checkpoint=str(tmp_path)), pytest.raises(ValueError, match="is not seen by all workers"):
+        on(SimulatedCluster(2, rows_per_block=64), model(strategy=ModelParallel()), X, y)
+
+
+def test_shards_that_cannot_be_put_down_do_not_end_a_fit(monkeypatch):
+    X, y = digits()
+    alone = model(strategy=ModelParallel(), max_iter=6).fit(X, y)
+
+    def fail(self, name, version, value, copies=True):
+        if name.startswith("shard"):
+            raise OSError("No space left on device")
+        put(self, name, version, value, copies)
+
+    put = MemoryShelf.put
+    monkeypatch.setattr(MemoryShelf, "put", fail)
+    found = on(SimulatedCluster(3, kills=[(0.25, 1)], **SLOW), model(strategy=ModelParallel(), max_iter=6), X, y)
+    assert_same_bits(found, alone)
 
 
 # Parameters -----------------------------------------------------------------------------------------------------------
@@ -297,6 +355,12 @@ def test_too_many_shards_are_refused():
         model(strategy=ModelParallel(n_shards=33)).fit(X, y)
     with pytest.raises(ValueError, match="ranks_per_model"):
         model(strategy=Hybrid(0)).fit(X, y)
+
+
+def test_a_batch_that_has_work_for_one_group_alone_is_warned_of():
+    X, y = digits(100)
+    with pytest.warns(UserWarning, match="has work for one group"):
+        model(strategy=Hybrid(2), max_iter=1).fit(X, y)
 
 
 def test_strategies_are_estimators():

@@ -176,7 +176,8 @@ class ClusterRanks:
         finally:
             self._let_go()
             if program.keeps_parts:
-                self._call_on(drop_parts, self._present())
+                there = sorted(self.placed.watch.present(now=True))
+                threading.Thread(target=self._call_on, args=(drop_parts, there), daemon=True).start()
         if isinstance(self._ended, say.Fail):
             raise self._ended.error
         return self._ended.state

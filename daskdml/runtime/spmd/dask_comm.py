@@ -225,9 +225,14 @@ class Post:
         with self._lock:
             if run not in self._shelves:
                 self._shelves[run] = Shelf.of_process(worker_folder()) if url is None else Shelf(url, is_shared=True)
-                while len(self._shelves) > MOST_SHELVES:
-                    del self._shelves[next(iter(self._shelves))]
+                idle = [name for name in self._shelves if name != run and name not in self._desks]
+                for name in idle[: len(self._shelves) - MOST_SHELVES]:
+                    del self._shelves[name]
             return self._shelves[run]
+
+    def known_shelf(self, run):
+        """Return the shelf of a run, None if it has none here."""
+        return self._shelves.get(run)
 
     def drop_shelf(self, run):
         """Let go of the shelf of a run that is over."""

@@ -440,6 +440,15 @@ class Comm:
         """
         self._transport.check(at_boundary)
 
+    def is_pausing(self):
+        """Tell whether the group is to change when the step has ended, as far as this rank knows."""
+        self.check()
+        try:
+            self.check(at_boundary=True)
+        except GroupChanged:
+            return True
+        return False
+
     def gossip(self, x):
         """Return the mean of this rank's array and its two neighbours'; see `daskdml.comm.gossip.gossip`."""
         return self._call(f"gossip of {x.dtype} {x.shape}", gossip, np.array(x))

@@ -206,7 +206,8 @@ def latest_step(run, dask_worker):
 
 def read_part(run, name, dask_worker):
     """Return the newest version of a part that ranks have kept on this worker, or None."""
-    return newest(post_of(dask_worker).shelf(run), name)
+    shelf = post_of(dask_worker).known_shelf(run)
+    return None if shelf is None else newest(shelf, name)
 
 
 def drop_parts(run, dask_worker):

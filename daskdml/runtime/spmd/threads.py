@@ -46,7 +46,7 @@ def run_threads(
         What the program raised, on whichever rank.
     """
     n_ranks = max(min(n_ranks, len(blocks)), 1)
-    shelves = [MemoryShelf() if shelf is None else shelf for _ in range(n_ranks)]
+    shelves = [MemoryShelf(is_kept=False) if shelf is None else shelf for _ in range(n_ranks)]
     threads = _Threads(program, blocks, meta, topology, save_every, shelves, on_saved)
     driver = Driver(range(n_ranks), program.init(meta) if state is None else state, step)
     threads.carry_out(driver.begin())
