@@ -7,6 +7,7 @@ from scipy import sparse
 from sklearn.exceptions import NotFittedError
 
 from daskdml.data import apply_rows, as_matrix, check_features, is_dask
+from daskdml.kernels.device import module_of, on_host
 
 _SLAB = 65_536
 
@@ -85,7 +86,9 @@ def _finish(intercept, finish, raw):
 
 def _margins(coef, X):
     plain = type(X) is np.ndarray and X.ndim == 2 and X.dtype.char in "fd"
-    raw = _product(X if plain else as_matrix(X), coef)
+    X = X if plain else as_matrix(X)
+    module = np if plain else module_of(X)
+    raw = _product(X, coef) if module is np else on_host(X @ module.asarray(coef, dtype=X.dtype))
     # A NaN anywhere in a row makes its margin NaN: the check costs no read of X.
     if not np.isfinite(raw.sum()) and not np.isfinite(raw).all():
         as_matrix(X, ensure_finite=True)

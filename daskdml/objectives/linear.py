@@ -17,6 +17,7 @@ from scipy import sparse
 from daskdml.kernels.csr import CSRPass
 from daskdml.kernels.dense import DensePass
 from daskdml.kernels.dense_multi import DenseMultiPass
+from daskdml.kernels.device import on_host
 from daskdml.kernels.pointwise import apply_loss, array_pass
 from daskdml.objectives.panels import (
     dense_rows,
@@ -358,7 +359,7 @@ class _BlockPass:
     def _hessian(self, X, h, weight):
         o = self.objective
         width = o.n_features + o.fit_intercept
-        total = np.zeros((o.n_outputs * width, o.n_outputs * width))
+        total, h = np.zeros((o.n_outputs * width, o.n_outputs * width)), on_host(h)  # as rows are brought here
         for s in slabs(h):
             rows = _scaled_rows(X, s, o.center, o.column_scale, o.fit_intercept, wide=o.wide)
             if o.n_outputs == 1:
