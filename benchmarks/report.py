@@ -61,10 +61,12 @@ class Sheet:
     name : str
     at_size : bool, default True
         The data have the size that the limits are about.
+    picture : callable of the CSV's path, optional
+        Draws the SVG beside it; `draw` if not given.
     """
 
-    def __init__(self, name, at_size=True):
-        self.name, self.at_size, self.rows = name, at_size, []
+    def __init__(self, name, at_size=True, picture=None):
+        self.name, self.at_size, self.rows, self._draw = name, at_size, [], picture or draw
 
     def add(self, work, who, what, values, *, quality=None, must=None, note=""):
         """Add a number and print it.
@@ -104,7 +106,7 @@ class Sheet:
             writer = csv.writer(file)
             writer.writerow(Row._fields)
             writer.writerows([_written(value) for value in row] for row in self.rows)
-        draw(path)
+        self._draw(path)
         return path
 
     def show(self):

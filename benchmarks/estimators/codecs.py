@@ -4,7 +4,7 @@ Simulated: programs, collectives and bytes are those of a real cluster; clock an
 """
 
 import functools
-import itertools
+import math
 import time
 from typing import Any, NamedTuple
 from unittest import mock
@@ -13,9 +13,9 @@ import numpy as np
 
 from benchmarks.estimators.codec_bytes import ring_bytes
 from benchmarks.estimators.networks import HIDDEN, ROWS, make_rows, score
-from benchmarks.report import Sheet
+from benchmarks.report import Sheet, read
 from benchmarks.timing import threads
-from daskdml.compress import FP16, QSGD, OneBit, PowerSGD, TopK
+from daskdml.compress import FP16, QSGD, Identity, OneBit, PowerSGD, TopK
 from daskdml.strategies import AllReduce, LocalSGD
 from daskdml.training import replica
 
@@ -23,11 +23,15 @@ RANKS = 8
 SEEDS = 3
 PERTURBATION = 1e-5
 TEST_SHARE = 0.2  # of the digits
+MEAN_POINTS = "points beyond dense's, mean of the seeds"
 BELOW = 0.5, 5.0  # points that dense ends below the ceiling of the generator: then there is something to lose
-DENSE, CONTROL = "dense", f"dense, start times 1 + {PERTURBATION:g}"
+# What others are held against has their batches, of which every rank has a part; a fit without a strategy has others,
+# and so says how much the draw of batches does.
+DENSE, OTHER, CONTROL = "dense", "dense, other batches", f"dense, start times 1 + {PERTURBATION:g}"
 STRATEGIES = {
-    DENSE: None,
-    CONTROL: None,
+    DENSE: AllReduce(compression=Identity()),
+    CONTROL: AllReduce(compression=Identity()),
+    OTHER: None,
     "FP16": AllReduce(compression=FP16()),
     "QSGD(8)": AllReduce(compression=QSGD(8)),
     "OneBit": AllReduce(compression=OneBit()),
@@ -36,6 +40,18 @@ STRATEGIES = {
     "PowerSGD(2)": AllReduce(compression=PowerSGD(2)),
     "LocalSGD(8)": LocalSGD(8),
     "LocalSGD(32)": LocalSGD(32),
+}
+DIGITS_LOGISTIC, DIGITS_HIDDEN, GENERATED = "digits, logistic", "digits, 64-64(relu)-10", "784-128(relu)-10"
+_EVERY, _BOTH = (DIGITS_LOGISTIC, DIGITS_HIDDEN, GENERATED), ("sgd", "adam")
+# The mean of the seeds in points beyond dense's: the limit, of which problems, of which solvers.
+MUST = {
+    "FP16": (">=", -0.3, _EVERY, _BOTH),
+    "QSGD(8)": (">=", -0.3, _EVERY, _BOTH),
+    "OneBit": (">=", -0.3, _EVERY, _BOTH),
+    "TopK(0.01)": (">=", -0.5, _EVERY, ("sgd",)),
+    "TopK(0.01), no feedback": ("<=", -3.0, (DIGITS_LOGISTIC,), ("sgd",)),
+    "PowerSGD(2)": (">=", -0.3, (GENERATED,), ("sgd",)),
+    "LocalSGD(8)": (">=", -0.3, _EVERY, ("sgd",)),
 }
 
 
@@ -73,34 +89,41 @@ def digits(seed):
 
 
 def problems(rows=None, full=False):
-    """Return the problems: digits by a linear and by a hidden layer, and in full the generator of `networks`."""
-    n_epochs = 20 if full else 2
+    """Return the problems: digits by a linear and by a hidden layer, and in full the generator of `networks`.
+
+    Digits for forty epochs, and beside it for half of them: what waits to be sent has not been made up for by then.
+    """
+    n_epochs = 40 if full else 2
     of_digits = [
-        Problem("digits, logistic", (), 64, n_epochs, {"sgd": 0.1, "adam": 0.02}, digits),
-        Problem("digits, 64-64(relu)-10", (64,), 64, n_epochs, {"sgd": 0.1, "adam": 0.005}, digits),
+        Problem(DIGITS_LOGISTIC, (), 64, n_epochs, {"sgd": 0.1, "adam": 0.02}, digits),
+        Problem(DIGITS_HIDDEN, (64,), 64, n_epochs, {"sgd": 0.1, "adam": 0.005}, digits),
     ]
     if not full:
         return of_digits
+    half = [
+        one._replace(name=f"{one.name}, half of the epochs", n_epochs=n_epochs // 2, rates={"sgd": one.rates["sgd"]})
+        for one in of_digits
+    ]
     n = rows or ROWS
-    generated = Problem(f"{n:,} x 784, 784-{HIDDEN}(relu)-10", (HIDDEN,), 256, 3, {"sgd": 0.02, "adam": 0.001},
+    generated = Problem(f"{n:,} x 784, {GENERATED}", (HIDDEN,), 256, 3, {"sgd": 0.02, "adam": 0.001},
                         functools.partial(make_rows, n))  # fmt: skip
-    return [*of_digits, generated]
+    return [*of_digits, *half, generated]
 
 
 def run(rows=None, full=False, only=()):
     """Accuracy and log loss beside dense of the same seed, and bytes at the transport of the rank that sends most.
 
-    Nothing is asked for: a difference is to be read beside the control's, which does the same sums from a start that is
-    larger by 1e-5. With compression and with local steps each rank has a part of every batch; dense batches of up to
-    256 rows are one micro-batch. Differences are of equal seeds: of equal first coefficients, and of other batches
-    between dense and the rest.
+    A difference is to be read beside two controls: "dense, start times 1 + 1e-05" does the same sums from a start that
+    is larger by that, and tells whether the rate is stable; "dense, other batches" is a fit without a strategy, of
+    which a batch of up to 256 rows is one micro-batch, and tells what the draw of batches does. Elsewhere each rank has
+    a part of every batch, and equal seeds have equal batches and first coefficients.
 
     Parameters
     ----------
     rows : int, optional
         Of the generator.
     full : bool, default False
-        Twenty epochs of digits instead of two, three seeds instead of one, and the generator.
+        Forty epochs of digits instead of two, three seeds instead of one, and the generator.
     only : sequence of str
         What is measured has one of these in "problem, solver, strategy"; and dense, which it is held against.
 
@@ -108,13 +131,14 @@ def run(rows=None, full=False, only=()):
     -------
     Sheet
     """
-    sheet = Sheet("codecs", at_size=rows is None)
-    for problem, solver in itertools.product(problems(rows, full), ("sgd", "adam")):
-        labels = {name: f"{problem.name}, {solver}, {name}" for name in STRATEGIES}
-        names = [name for name, label in labels.items() if not only or any(part in label for part in only)]
-        if names:
-            names = [DENSE, *(name for name in names if name != DENSE)]
-            _measure(sheet, problem, solver, names, range(SEEDS if full else 1))
+    sheet = Sheet("codecs", at_size=rows is None and full, picture=draw)
+    for problem in problems(rows, full):
+        for solver in problem.rates:
+            labels = {name: f"{problem.name}, {solver}, {name}" for name in STRATEGIES}
+            names = [name for name, label in labels.items() if not only or any(part in label for part in only)]
+            if names:
+                names = [DENSE, *(name for name in names if name != DENSE)]
+                _measure(sheet, problem, solver, names, range(SEEDS if full else 1))
     return sheet
 
 
@@ -138,10 +162,11 @@ def _measure(sheet, problem, solver, names, seeds):
     work = f"{problem.name}, {solver}, {problem.n_epochs} epochs of batches of {problem.batch}, {RANKS} simulated ranks"
     if None not in ceilings:
         below = [100 * (ceiling - dense.accuracy) for ceiling, dense in zip(ceilings, found[DENSE])]
-        note = f"of the Bayes rule, {np.mean(ceilings):.4f}; {BELOW[0]} to {BELOW[1]} leave something to lose"
-        sheet.add(work, DENSE, "points below the ceiling", below, note=note)
+        note = f"of the Bayes rule, {np.mean(ceilings):.4f}: something is left to lose"
+        for must in ((">=", BELOW[0]), ("<=", BELOW[1])):
+            sheet.add(work, DENSE, "points below the ceiling", below, must=must, note=note)
     ring = ring_bytes(RANKS, (_network(problem.hidden, X).n_params,))
-    note = "2 (P - 1) / P of a gradient; dense is added up in the fixed tree of its parts, not in a ring"
+    note = "2 (P - 1) / P of a gradient; dense is added up by the topology that is chosen, which may send more"
     sheet.add(work, "exact ring", "bytes sent in a step by the rank that sends most", ring, note=note)
     for name, fits in found.items():
         accuracy, loss, sent, seconds = zip(*fits)
@@ -151,17 +176,27 @@ def _measure(sheet, problem, solver, names, seeds):
         sheet.add(work, name, "log loss of the rows trained on", list(loss))
         if name != DENSE:
             apart = [100 * (one - dense.accuracy) for one, dense in zip(accuracy, found[DENSE])]
-            sheet.add(work, name, "points beyond dense's", apart, note=_mean(apart))
+            sheet.add(work, name, "points beyond dense's", apart)
+            sheet.add(work, name, MEAN_POINTS, float(np.mean(apart)), must=_must(problem, solver, name),
+                      note=_error(apart))  # fmt: skip
             apart = [one - dense.loss for one, dense in zip(loss, found[DENSE])]
-            sheet.add(work, name, "log loss beyond dense's", apart, note=_mean(apart))
+            sheet.add(work, name, "log loss beyond dense's", apart, note=f"mean {np.mean(apart):.2g}, {_error(apart)}")
         sheet.add(work, name, "bytes sent in a step by the rank that sends most", [n / n_steps for n in sent],
                   quality=("times fewer than the ring", ring * n_steps / max(sent)), note=note)  # fmt: skip
 
 
-def _mean(apart):
-    """Return the mean, and its standard error where there are several."""
-    error = f", error {np.std(apart, ddof=1) / np.sqrt(len(apart)):.1g}" if len(apart) > 1 else ""
-    return f"mean {np.mean(apart):.2g}{error}"
+def _must(problem, solver, name):
+    """Return what the mean of the seeds must show, or None."""
+    if name not in MUST:
+        return None
+    comparison, limit, names, solvers = MUST[name]
+    is_asked = solver in solvers and any(problem.name.endswith(one) for one in names)
+    return (comparison, limit) if is_asked else None
+
+
+def _error(apart):
+    """Return the standard error of a mean in words, of several."""
+    return f"standard error {np.std(apart, ddof=1) / np.sqrt(len(apart)):.1g}" if len(apart) > 1 else ""
 
 
 def _try(problem, solver, name, seed, X, y, X_test, y_test):
@@ -206,8 +241,8 @@ def fit(problem, solver, strategy, seed, X, y, *, start=None):
         _begin_with(model, *start, np.unique(y))
     cluster, before = SimulatedCluster(RANKS, rows_per_block=-(-len(X) // RANKS)), {}
 
-    def meet(pieces, schedule, comm):
-        found = _meet(pieces, schedule, comm)
+    def meet(pieces, schedule, comm, *rest):
+        found = _meet(pieces, schedule, comm, *rest)
         before[comm.rank] = comm.bytes_sent
         return found
 
@@ -263,3 +298,39 @@ def _payload_gain(problem, solver, name, X, y):
     network.gradient(network.start(0), X[:n], y[:n].astype(np.float64), None, gradient, network.workspace(n))
     layers = network.coefs(gradient) if codec.by_layer else [gradient[: network.n_decayed]]
     return 4 * network.n_decayed / sum(codec.encode(layer, codec.start(0))[0].nbytes for layer in layers)
+
+
+def draw(path):
+    """Draw what is lost against what is saved: of each strategy points beyond dense's, and times fewer bytes.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The CSV; the picture stands beside it.
+    """
+    from matplotlib.figure import Figure
+
+    _, rows = read(path)
+    works = list(dict.fromkeys(row.work for row in rows))
+    n_columns = min(2, len(works))
+    figure = Figure(figsize=(6 * n_columns, 3.6 * math.ceil(len(works) / n_columns)), layout="constrained")
+    for axes, work in zip(figure.subplots(-(-len(works) // n_columns), n_columns, squeeze=False).flat, works):
+        of_work = [row for row in rows if row.work == work]
+        saved = {row.who: row.quality_value for row in of_work if row.what.startswith("bytes")}
+        axes.axhline(0.0, color="#444", linewidth=0.8)
+        for row in of_work:
+            if row.what != "points beyond dense's":
+                continue
+            color = "#888" if row.who in (CONTROL, OTHER) else "#1f6fb2"
+            reach = [[row.value - row.low], [row.high - row.value]]
+            axes.errorbar(saved[row.who], row.value, reach, marker="o", color=color, capsize=2)
+            axes.annotate(row.who, (saved[row.who], row.value), (4, 4), textcoords="offset points", fontsize=6,
+                          rotation=30)  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_yscale("symlog", linthresh=1.0)
+        axes.margins(x=0.3, y=0.1)
+        axes.set_title(work.removesuffix(f", {RANKS} simulated ranks"), fontsize=8)
+        axes.set_xlabel("times fewer bytes than a ring (rank that sends most)", fontsize=8)
+        axes.set_ylabel("points beyond dense's: median, range of seeds", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})

@@ -35,7 +35,7 @@ def run(rows=None, full=False):
     sheet = Sheet("networks_cluster", at_size=rows is None)
     X, y, *_ = make_rows(rows or ROWS, n_test=1)
     n_epochs, n_rounds = (6, 5) if full else (3, 2)
-    with _workers(1, X, y) as one, _workers(2, X, y) as two:
+    with cluster_of(1, X, y) as one, cluster_of(2, X, y) as two:
         clusters = {1: one, 2: two}
         for n, (client, parts) in clusters.items():
             _fit(client, parts, BATCH, 1)  # imports, kernels, connections
@@ -79,7 +79,7 @@ def different_bits(model, other):
 
 
 @contextlib.contextmanager
-def _workers(n_workers, X, y):
+def cluster_of(n_workers, X, y):
     """Start workers of one thread that hold the rows; yield the client and both collections."""
     import dask.array as da
     from distributed import Client, LocalCluster
