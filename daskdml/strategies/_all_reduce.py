@@ -151,7 +151,7 @@ class AllReduce(BaseEstimator):
         if solver == "adam" and name not in ("FP16", "QSGD", "OneBit", "Identity"):
             warnings.warn(
                 f"{name} in front of solver='adam' costs accuracy (0.2 to 1 point, measured): its second moments see "
-                "what is sent now and then. FP16, QSGD and OneBit do not; or use solver='sgd'.",
+                "what is sent now and then. FP16 and QSGD do not, OneBit up to 0.4; or use solver='sgd'.",
                 stacklevel=5,
             )  # fmt: skip
         if isinstance(self.compression, RandomK) and solver == "sgd" and momentum > 0:

@@ -1,5 +1,7 @@
 """The linear models keep the contract of estimators."""
 
+import pytest
+
 from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 from daskdml.strategies import AllReduce, LocalSGD
 from daskdml.testing import ClassifierContract, RegressorContract
@@ -135,6 +137,7 @@ class OfBatches(OfSteps):
     wrong_parameters = (("batch_size", 0), ("batch_size", "all"), ("strategy", "all"))
 
 
+@pytest.mark.slow
 class TestSGDClassifierByBatches(OfBatches, ClassifierContract):
     kind = SGDClassifier
     several = ()
@@ -146,10 +149,12 @@ class TestSGDClassifierByBatches(OfBatches, ClassifierContract):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 class TestSGDOfThreeClassesByBatches(OfBatches, TestSGDOfThreeClasses):
     defaults = {**OfBatches.defaults, "loss": "log_loss"}
 
 
+@pytest.mark.slow
 class TestSGDRegressorByBatches(OfBatches, RegressorContract):
     kind = SGDRegressor
     multi_output = False
