@@ -15,7 +15,7 @@ from benchmarks.estimators.codec_bytes import ring_bytes
 from benchmarks.estimators.networks import HIDDEN, ROWS, make_rows, score
 from benchmarks.report import Sheet, read
 from benchmarks.timing import threads
-from daskdml.compress import FP16, QSGD, Identity, OneBit, PowerSGD, TopK
+from daskdml.compress import FP16, QSGD, Identity, OneBit, PowerSGD, RandomK, TopK
 from daskdml.strategies import AllReduce, LocalSGD
 from daskdml.training import replica
 
@@ -38,8 +38,14 @@ STRATEGIES = {
     "TopK(0.01)": AllReduce(compression=TopK(0.01)),
     "TopK(0.01), no feedback": AllReduce(compression=TopK(0.01), error_feedback=False),
     "PowerSGD(2)": AllReduce(compression=PowerSGD(2)),
+    "rows, significance 1": AllReduce(significance=1.0),
+    "rows, significance 3": AllReduce(significance=3.0),
+    "max. 1,000 bytes a round": AllReduce(max_bytes_per_round=1000),
+    "RandomK(0.01)": AllReduce(compression=RandomK(0.01)),
     "LocalSGD(8)": LocalSGD(8),
     "LocalSGD(32)": LocalSGD(32),
+    "LocalSGD(8), gossip": LocalSGD(8, mixing="gossip"),
+    "LocalSGD(8), 2 groups": LocalSGD(8, groups=2),
 }
 DIGITS_LOGISTIC, DIGITS_HIDDEN, GENERATED = "digits, logistic", "digits, 64-64(relu)-10", "784-128(relu)-10"
 _EVERY, _BOTH = (DIGITS_LOGISTIC, DIGITS_HIDDEN, GENERATED), ("sgd", "adam")
@@ -291,7 +297,7 @@ def _payload_gain(problem, solver, name, X, y):
     if isinstance(strategy, LocalSGD):
         n_arrays = {"sgd": 2, "adam": 3}[solver]
         return strategy.steps / n_arrays
-    codec = getattr(strategy, "compression", None)
+    codec = None if strategy is None else strategy.codec(network.n_decayed)
     if codec is None:
         return 1.0
     gradient, n = np.empty(network.n_params, np.float32), problem.batch

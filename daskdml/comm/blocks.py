@@ -10,7 +10,7 @@ from daskdml.utils.fold import Fold
 SLICED_BYTES = 1 << 18
 
 
-def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None):
+def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None, fan_in=tree.FAN_IN):
     """Add up one vector per block along the fixed binary tree over block numbers.
 
     Parameters
@@ -23,6 +23,8 @@ def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None):
     length : int
     sliced : bool, optional
         Whether each rank folds one slice of the vector; None decides by its size.
+    fan_in : int, default 2
+        Ranks that report to one rank, where vectors are not sliced.
 
     Yields
     ------
@@ -52,14 +54,14 @@ def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None):
             fold.add(block, value)
     if sliced or (sliced is None and is_sliced(size, length * 8)):
         return (yield from by_slices(rank, size, fold, length))
-    for child in tree.children(rank, size):
+    for child in tree.children(rank, size, fan_in):
         _merge(fold, (yield from _receive(child)))
     packet = None
     if rank:
-        yield from _send(tree.parent(rank), fold, slice(None), length)
+        yield from _send(tree.parent(rank, fan_in), fold, slice(None), length)
     else:
         packet = yield Seal(fold.result())
-    return (yield from tree.hand_down(rank, size, packet))
+    return (yield from tree.hand_down(rank, size, packet, fan_in))
 
 
 def is_sliced(size, n_bytes):

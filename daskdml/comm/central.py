@@ -31,6 +31,14 @@ def allreduce(rank, size, x, combine):
     return (yield from tree.allreduce(rank, size, x, combine, fan_in=max(size - 1, 1)))
 
 
+def allgather(rank, size, x):
+    """Collect a value of any length from each rank; returns them in the order of ranks, the same bits everywhere.
+
+    Rank 0 gives every other rank the packets of all but its own: it sends ``(size - 1) ** 2`` of them.
+    """
+    return (yield from tree.allgather(rank, size, x, fan_in=max(size - 1, 1)))
+
+
 def bytes_sent(rank, size, n_bytes):
     """Return the bytes that a rank sends for a value of ``n_bytes``."""
     return (size - 1) * n_bytes if rank == 0 else n_bytes

@@ -83,9 +83,12 @@ def _combine(operation, empty):
     return lambda a, b: operate(a, b, out=empty(a.shape, a.dtype))
 
 
-def allgather(rank, size, x):
-    """Collect one array of any length from each rank; every rank gets the list, in the order of ranks."""
-    return (yield from ring.allgather(rank, size, x))
+def allgather(rank, size, x, topology="ring"):
+    """Collect one array of any length from each rank; every rank gets the list, in the order of ranks.
+
+    Bits do not depend on the topology, for packets travel as they are; "ring" and "doubling" send the fewest of them.
+    """
+    return (yield from TOPOLOGIES[topology].allgather(rank, size, x))
 
 
 def broadcast(rank, size, x, root=0):

@@ -1,6 +1,6 @@
 """All-reduce by recursive doubling: the fewest message times, for values that are sent exactly."""
 
-from daskdml.comm.moves import Open, Recv, Send
+from daskdml.comm.moves import Open, Pass, Recv, Seal, Send, open_all
 
 # Every rank combines for itself. That gives equal bits only if what was sent is what was held.
 needs_exact = True
@@ -48,6 +48,24 @@ def allreduce(rank, size, x, combine):
         yield Send(rank + within, x)
         return x.copy()  # what is on its way is not the caller's to change
     return x
+
+
+def allgather(rank, size, x):
+    """Collect a value of any length from each rank; returns them in the order of ranks, the same bits everywhere.
+
+    A rank has the packets of the 1, 2, 4, ... ranks from itself on, and hands them to the rank that is as many before
+    it. J. Bruck et al., "Efficient algorithms for all-to-all communications in multiport message-passing systems",
+    1997. It sends ``size - 1`` packets.
+    """
+    held, step = [(yield Seal(x))], 1
+    while step < size:
+        n = min(step, size - step)
+        for packet in held[:n]:
+            yield Pass((rank - step) % size, packet)
+        for _ in range(n):
+            held.append((yield Recv((rank + step) % size)))
+        step *= 2
+    return (yield from open_all([held[(k - rank) % size] for k in range(size)]))
 
 
 def bytes_sent(rank, size, n_bytes):

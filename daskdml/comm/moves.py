@@ -44,3 +44,11 @@ class Open(NamedTuple):
     """Decode a packet; answers the value."""
 
     packet: Any
+
+
+def open_all(packets):
+    """Open packets; returns the list of their values."""
+    values = []
+    for packet in packets:
+        values.append((yield Open(packet)))
+    return values

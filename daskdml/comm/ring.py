@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from daskdml.comm.moves import Open, Pass, Recv, Seal, Send
+from daskdml.comm.moves import Open, Pass, Recv, Seal, Send, open_all
 
 needs_exact = False
 
@@ -65,10 +65,7 @@ def allgather(rank, size, x):
     for step in range(size - 1):
         yield Pass((rank + 1) % size, packets[(rank - step) % size])
         packets[(rank - step - 1) % size] = yield Recv((rank - 1) % size)
-    values = []
-    for packet in packets:
-        values.append((yield Open(packet)))
-    return values
+    return (yield from open_all(packets))
 
 
 def bytes_sent(rank, size, n_bytes):

@@ -1,6 +1,6 @@
 """All-reduce along a tree of ranks: few message times for short values, whatever the number of ranks."""
 
-from daskdml.comm.moves import Open, Pass, Recv, Seal, Send
+from daskdml.comm.moves import Open, Pass, Recv, Seal, Send, open_all
 
 FAN_IN = 2
 needs_exact = False
@@ -63,6 +63,40 @@ def pass_down(rank, size, packet, fan_in=FAN_IN):
     for child in children(rank, size, fan_in):
         yield Pass(child, packet)
     return packet
+
+
+def subtree(rank, size, fan_in=FAN_IN):
+    """Return a rank and all those below it."""
+    found = [rank]
+    for member in found:
+        found += children(member, size, fan_in)
+    return found
+
+
+def allgather(rank, size, x, fan_in=FAN_IN):
+    """Collect a value of any length from each rank; returns them in the order of ranks, the same bits everywhere.
+
+    Packets go up the tree as they are, and down to whoever has not seen them: some ``fan_in size`` from a rank.
+    """
+    own, packets = subtree(rank, size, fan_in), [None] * size
+    packets[rank] = yield Seal(x)
+    for child in children(rank, size, fan_in):
+        for source in subtree(child, size, fan_in):
+            packets[source] = yield Recv(child)
+    if rank:
+        above = parent(rank, fan_in)
+        for source in own:
+            yield Pass(above, packets[source])
+        for source in _without(own, size):
+            packets[source] = yield Recv(above)
+    for child in children(rank, size, fan_in):
+        for source in _without(subtree(child, size, fan_in), size):
+            yield Pass(child, packets[source])
+    return (yield from open_all(packets))
+
+
+def _without(ranks, size):
+    return sorted(set(range(size)).difference(ranks))
 
 
 def bytes_sent(rank, size, n_bytes):

@@ -435,6 +435,40 @@ def _encode_objects(classes, y):
     return codes.astype(np.float32)
 
 
+def announced_classes(given, known=None):
+    """Return the classes that there will be, as calls of ``partial_fit`` announce them.
+
+    Parameters
+    ----------
+    given : array_like or None
+        The argument ``classes``, which a first call must have.
+    known : ndarray, optional
+        What calls before have announced.
+
+    Returns
+    -------
+    ndarray of shape (n_classes,)
+        Sorted.
+
+    Raises
+    ------
+    ValueError
+        As scikit-learn does: without classes at the first call, and where a later one has others.
+
+    Examples
+    --------
+    >>> announced_classes(["b", "a", "b"])
+    array(['a', 'b'], dtype='<U1')
+    """
+    if known is None and given is None:
+        raise ValueError("classes must be passed on the first call to partial_fit.")
+    if known is None:
+        return np.unique(np.asarray(given))
+    if given is not None and not np.array_equal(known, np.unique(np.asarray(given))):
+        raise ValueError(f"`classes={given!r}` is not the same as on last call to partial_fit, was: {known!r}")
+    return known
+
+
 def _refuse_label(label, classes):
     shown = ", ".join(repr(c) for c in classes[:5].tolist()) + (", ..." if len(classes) > 5 else "")
     label = label.item() if isinstance(label, np.generic) else label

@@ -46,7 +46,8 @@ def _record(state, epoch, passes, share, scores):
         value=state.losses[epoch - n], score=scores[epoch - n] if scores else float("nan"),
         seconds_compute=seconds.get("compute", 0.0) + seconds.get("update", 0.0),
         seconds_reduce=seconds.get("encode", 0.0) + seconds.get("transfer", 0.0),
-        seconds_wait=seconds.get("wait", 0.0), bytes_moved=trace.bytes_sent, rounds=trace.n_rounds,
+        seconds_wait=seconds.get("wait", 0.0), bytes_moved=trace.bytes_sent, bytes_received=trace.bytes_received,
+        rounds=trace.n_rounds,
     )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ class Follower:
         self._n_shown = len(state.trace)
 
 
-def report_training(estimator, fit, state, strategy, n_trained):
+def report_training(estimator, fit, state, strategy, schedule):
     """Write down how a training by batches went: its epochs, how ranks communicated, and what is to be warned of.
 
     Parameters
@@ -81,15 +82,16 @@ def report_training(estimator, fit, state, strategy, n_trained):
     state : daskdml.training TrainingState
         At the end.
     strategy : see `daskdml.strategies`
-    n_trained : int
-        Rows of an epoch.
+    schedule : daskdml.training.Schedule
     """
     if state.n_ranks > 1:
         fit.report.where += f", {strategy.manner(state.n_ranks)}"
-    report_epochs(fit, state, n_trained, {"updates": state.n_updates}, state.scores)
+    report_epochs(fit, state, schedule.n_trained, {"updates": state.n_updates}, state.scores)
     fit.report.counts["memories lost"] = state.n_lost
     shared = state.shared or {}
     fit.report.notes = list(shared.get("notes", ()))
+    if not strategy.spreads and not strategy.is_sharded:  # else each rank has a part of every batch, or of the model
+        fit.report.notes += schedule.idle_ranks(state.n_ranks, strategy.batches_per_update)
     labels, features = shared.get("drift", (0.0, 0.0))
     if labels > MOST_DRIFT or features > MOST_DRIFT:
         text = (

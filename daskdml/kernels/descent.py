@@ -2,8 +2,8 @@
 
 Conventions. ``gradient`` is the sum over a batch; what is stepped along is ``scale * (gradient + decay * theta)``, with
 the decay for parameters ``0 ... n_decayed - 1`` only: coefficients stand before intercepts. All arrays have one dtype,
-float32 or float64, in which the arithmetic is done. ``theta`` and the moments are changed in place. `momentum` and
-`adam` take arrays of a device as well, of which they step by whole arrays: equal to rounding, not to the bit.
+float32 or float64, in which the arithmetic is done. ``theta`` and the moments are changed in place. Arrays of a device
+are stepped as whole arrays: equal to rounding, not to the bit.
 """
 
 import functools
@@ -78,9 +78,8 @@ def plain(theta, gradient, average, n_decayed, shrinkage, threshold, scale, rate
     A step of proximal gradient descent: L2 by its gradient, L1 by its proximal operator. J. Duchi, Y. Singer,
     "Efficient online and batch learning using forward backward splitting", 2009.
     """
-    _compiled_plain(theta.dtype)(
-        theta, gradient, average, n_decayed, shrinkage, threshold, scale, rate, rest_rate, share
-    )
+    step = _compiled_plain(theta.dtype) if isinstance(theta, np.ndarray) else _plain_by_arrays
+    step(theta, gradient, average, n_decayed, shrinkage, threshold, scale, rate, rest_rate, share)
 
 
 @functools.cache
@@ -137,6 +136,18 @@ def _adam(theta, gradient, first, second, n_decayed, decay, scale, rate, beta_1,
         s = beta_2 * second[i] + rest_2 * (g * g)
         first[i], second[i] = m, s
         theta[i] -= rate * m / (math.sqrt(s) + epsilon)
+
+
+def _plain_by_arrays(theta, gradient, average, n_decayed, shrinkage, threshold, scale, rate, rest_rate, share):
+    # Scalars of NumPy would make float32 float64.
+    g, coefs, maximum = float(scale) * gradient, theta[:n_decayed], module_of(theta).maximum
+    coefs *= float(shrinkage)
+    coefs -= float(rate) * g[:n_decayed]
+    if threshold > 0:  # NaN stays
+        theta[:n_decayed] = maximum(coefs - float(threshold), 0) - maximum(-coefs - float(threshold), 0)
+    theta[n_decayed:] -= float(rest_rate) * g[n_decayed:]
+    if average.size:
+        average += float(share) * (theta - average)
 
 
 def _momentum_by_arrays(theta, gradient, velocity, n_decayed, decay, scale, rate, factor, is_nesterov):

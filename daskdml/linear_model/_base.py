@@ -33,7 +33,9 @@ class LinearPredictor:
             check_features(self, X, reset=False)
         coef, end = self._weights(), functools.partial(_finish, np.asarray(self.intercept_), finish)
         fn = functools.partial(_decide, coef, end)
-        return apply_rows(fn, X, by_panel=(functools.partial(_part_of, coef), end), **result) if is_dask(X) else fn(X)
+        if not is_dask(X):
+            return fn(X)
+        return apply_rows(fn, X, by_panel=(functools.partial(_part_of, coef), end), on_host=True, **result)
 
     def _weights(self):
         """Return coefficients as (p,) for one output, (p, k) for several."""

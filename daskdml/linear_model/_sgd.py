@@ -1,6 +1,5 @@
 """Linear models by stochastic gradient descent: a step a row, or with a strategy a step a batch."""
 
-import dataclasses
 import functools
 import numbers
 import warnings
@@ -11,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 
 from daskdml.data import as_matrix, check_features, encode_classes, whole_rows
+from daskdml.data.targets import announced_classes
 from daskdml.fitting import (
     Follower,
     ScoredByAccuracy,
@@ -26,8 +26,8 @@ from daskdml.kernels.sequential import LOSSES, PENALTIES, Settings, new_state, s
 from daskdml.linear_model._base import LinearPredictor, StoredCoefficients, check_fitted, to_sklearn
 from daskdml.linear_model._one_against_all import OneAgainstAll
 from daskdml.programs.training import train
-from daskdml.runtime.checkpoint import digest_of
 from daskdml.training import as_trained, is_mixable
+from daskdml.training.asking import check_place, check_strategy, warn_of_forgetting
 from daskdml.training.sequential import SequentialTraining, schedule_of
 from daskdml.utils.config import get_config
 from daskdml.utils.params import Interval, Options, check_params
@@ -68,6 +68,7 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         Parameters
         ----------
         X : array_like, CSR/CSC matrix, DataFrame, dask.array or dask.dataframe, shape (n_samples, n_features)
+            Rows of cupy need a strategy, and are trained on where they are; what workers send goes through the host.
         y : array_like, Series or Dask collection, shape (n_samples,)
         coef_init : array_like, optional
             To begin with, of the shape of ``coef_``.
@@ -104,8 +105,11 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
                 FutureWarning, stacklevel=4,
             )  # fmt: skip
         if self.strategy is not None:
-            self._way.check(self, is_incremental)
+            check_strategy(self.strategy)
+            self._way.check(self)
             self.strategy.check(self)
+            if is_incremental:
+                warn_of_forgetting(self.strategy)
         elif self.batch_size != "auto":
             raise ValueError(
                 f"batch_size={self.batch_size} needs a strategy, such as daskdml.strategies.AllReduce(): without one a "
@@ -134,8 +138,14 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         y, X = one_dimensional(y), whole_rows(X)
         reader = functools.partial(_read, _dtype_of(X))
         with fitting(self, X, y, sample_weight, verbose=self.verbose, matrix=reader) as fit:
-            if fit.run.layout == "device":
-                raise ValueError(f"{type(self).__name__} takes no cupy arrays; pass X.get(), or NumPy chunks.")
+            if self.strategy is not None:
+                check_place(self.strategy, fit.run.layout)
+            elif fit.run.layout == "device":
+                raise ValueError(
+                    f"{type(self).__name__} takes a step a row, for which a device is too slow. Give a strategy, such "
+                    "as daskdml.strategies.AllReduce(), for a step a batch on the device; or pass X.get(), or NumPy "
+                    "chunks."
+                )
             found = self._descend(fit, given, goes_on, is_incremental)
         vars(self).pop("feature_names_in_", None)
         vars(self).update(vars(found))
@@ -163,10 +173,10 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         center = 0.0 if labels is not None else float(summary.total / summary.weight)
         training = way.training(schedule, 1 if is_incremental else int(self.max_iter), tol, center)
         kept = getattr(self, "_kept", None) if goes_on and is_incremental else None
-        state = self._begin(way, training, given, goes_on, kept)
-        begun = seed, state, dataclasses.astuple(schedule)
+        t = 1.0 if kept is None else self.t_ if kept.way is type(way) else way.t_after(kept.n_rows, schedule)
+        state = self._begin(way, training, given, goes_on, kept, t)
         follow = Follower(fit, schedule.n_trained) if self.verbose else None
-        state = train(run, training, state, fit.what + digest_of(begun), follow)
+        state = train(run, training, state, fit.what, (seed,), follow)
         if state.stopped_because == "not finite":
             raise ValueError(
                 f"Floating-point under-/overflow occurred at epoch #{state.epoch + (state.batch > 0)}. Scaling input "
@@ -176,7 +186,7 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
             raise ValueError(
                 "The sample weights for validation set are all zero, consider using a different random state."
             )
-        self._note(found, fit, way, training, state, is_incremental, 1.0 if kept is None else self.t_)
+        self._note(found, fit, way, training, state, is_incremental, t, 0 if kept is None else kept.n_rows)
         return found
 
     def _settings(self, weight_pos, weight_neg):
@@ -186,11 +196,13 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
             int(self.average), float(weight_pos), float(weight_neg),
         )  # fmt: skip
 
-    def _begin(self, way, training, given, goes_on, kept):
+    def _begin(self, way, training, given, goes_on, kept, t):
         """Return the state to begin with: coefficients that are given, or where the last fit has stopped."""
-        t, age = (1.0, 0) if kept is None else (self.t_, kept.age)
-        if kept is not None and kept.way is type(way) and self._is_untouched(kept):
-            return way.resume(training, kept.memory, age)
+        age = 0 if kept is None else kept.age
+        if kept is not None and self._is_untouched(kept):
+            # Steps go on from what they have learnt, and an average from what predicts.
+            average = kept.coef.reshape(kept.learnt[0].shape), kept.intercept
+            return way.begin(training, *kept.learnt, kept.steps if kept.way is type(way) else t, age, average)
         k, p = len(way.factors), way.run.n_features
         coef, intercept = given
         if goes_on:
@@ -209,18 +221,19 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         """Whether coefficients are those that the last fit left, and not some of the user's."""
         return np.array_equal(self.coef_, kept.coef) and np.array_equal(self.intercept_, kept.intercept)
 
-    def _note(self, found, fit, way, training, state, is_incremental, t):
+    def _note(self, found, fit, way, training, state, is_incremental, t, n_rows):
         """Write down what was found, and how the fit ended."""
-        coef, intercept, found.n_iter_, found.t_, memory = way.outcome(training, state, t)
+        (coef, intercept), learnt, found.n_iter_, found.t_, n_seen, steps = way.outcome(training, state, t)
         found.coef_, found.intercept_ = self._shaped(coef), intercept
         found._kept = SimpleNamespace(
-            way=type(way), memory=memory, age=state.age, coef=found.coef_.copy(), intercept=intercept.copy()
+            way=type(way), steps=steps, age=state.age, coef=found.coef_.copy(), intercept=intercept.copy(),
+            learnt=learnt, n_rows=n_rows + n_seen,
         )  # fmt: skip
         n_trained = training.schedule.n_trained
         if self.strategy is None:
             report_epochs(fit, state, n_trained, {"streams": training.schedule.n_micro})
         else:
-            report_training(self, fit, state, self.strategy, n_trained)
+            report_training(self, fit, state, self.strategy, training.schedule)
         has_converged = bool(state.stopped_because) or is_incremental or self.tol is None
         fit.close(converged=has_converged, stopped_because=state.stopped_because or "max_iter", n_iter=found.n_iter_)
         if not has_converged:
@@ -281,34 +294,37 @@ class ByRows:
             bool(model.early_stopping), center,
         )  # fmt: skip
 
-    def begin(self, training, coef, intercept, t, age):
-        parts = zip(self.settings, coef, intercept.tolist())
-        return training.begin([new_state(len(row), one, row, b, t) for one, row, b in parts], age)
+    def t_after(self, n_rows, schedule):
+        """Return one more than the steps that so many rows are."""
+        return 1.0 + n_rows
 
-    def resume(self, training, memory, age):
-        return training.begin([_copy(state, one) for state, one in zip(memory, self.settings)], age)
+    def begin(self, training, coef, intercept, t, age, average=None):
+        """Return the state to begin with; ``average`` are mean coefficients and intercepts where there are some."""
+        average = (coef, intercept) if average is None else average
+        parts = zip(self.settings, coef, intercept.tolist(), np.broadcast_to(t, len(coef)), *average)
+        return training.begin([_begun(*part) for part in parts], age)
 
     def outcome(self, training, state, t):
         models, average = training.states(state.theta), self.model.average
-        rows = []
+        found, learnt = [], []
         for model in models:
             settle(model)
+            learnt.append((model.coef, model.intercept))
             is_averaged = average and average <= model.t - 1
-            rows.append((model.average_coef, model.average_intercept) if is_averaged else (model.coef, model.intercept))
-        coef, intercept = np.stack([row for row, _ in rows]), np.array([b for _, b in rows])
+            found.append((model.average_coef, model.average_intercept) if is_averaged else learnt[-1])
+        found, learnt = ((np.stack([w for w, _ in part]), np.array([b for _, b in part])) for part in (found, learnt))
         n_iter = int(state.n_epochs.max())
         # scikit-learn's t counts every row of every epoch, those that are held out too.
-        return coef, intercept, n_iter, t + n_iter * self.run.n_samples, models
+        n_rows = n_iter * self.run.n_samples
+        return found, learnt, n_iter, t + n_rows, n_rows, np.array([model.t for model in models])
 
 
-def _copy(state, settings):
-    """Return a state to go on from; averages begin where they were off before."""
-    p = len(state.coef)
-    new = new_state(p, settings, state.coef, state.intercept, state.t)
-    if settings.average and len(state.average_coef):
-        new.average_coef[:] = state.average_coef
-        new.average_intercept = state.average_intercept
-    return new
+def _begun(settings, coef, intercept, t, average_coef, average_intercept):
+    """Return a state to begin with, and its averages where they have begun; the first of them must be zeros."""
+    state = new_state(len(coef), settings, coef, intercept, t)
+    if 0 < settings.average < t:
+        state.average_coef[:], state.average_intercept = average_coef, average_intercept
+    return state
 
 
 class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
@@ -359,7 +375,8 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     intercept_ : ndarray of float64, shape (1,) or (n_classes,)
     n_iter_ : int
     t_ : float
-        One more than the rows of all epochs, with a strategy than the steps.
+        One more than the rows of all epochs, with a strategy than the steps. Where a strategy is given or taken away
+        between calls of ``partial_fit``, the rows so far count as the steps that they would have been.
     n_features_in_, feature_names_in_, fit_report_ : as everywhere
 
     Notes
@@ -487,15 +504,8 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
                 "compute_class_weight('balanced', classes=classes, y=y) of scikit-learn, on a sample that is large "
                 "enough, and pass the resulting weights as the class_weight parameter."
             )
-        if not hasattr(self, "classes_"):
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            self._announced = np.unique(np.asarray(classes))
-            check_classes(self._announced)
-        elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
-            raise ValueError(
-                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
-            )
+        self._announced = announced_classes(classes, getattr(self, "classes_", None))
+        check_classes(self._announced)
         try:
             return self._fit(X, y, sample_weight, (None, None), is_incremental=True)
         finally:

@@ -6,8 +6,9 @@ from daskdml.kernels.sequential import optimal_init
 from daskdml.objectives.linear_batches import LinearBatches, MarginLoss
 from daskdml.solvers.descent import Plain
 from daskdml.training import Rates, Schedule, Training, TrainingState
+from daskdml.utils.batches import AUTO_BATCH
 
-AUTO_BATCH, AUTO_STEPS = 200, 50  # at most so many rows of a batch, at least so many steps of an epoch
+AUTO_STEPS = 50  # of an epoch with batch_size="auto", at least
 SPARSE_INTERCEPT_RATE = 0.01  # scikit-learn's
 
 
@@ -36,32 +37,19 @@ class ByBatches:
         )  # fmt: skip
 
     @staticmethod
-    def check(model, is_incremental):
-        """Refuse what batches cannot be trained with, and warn of what ranks forget from call to call.
+    def check(model):
+        """Refuse what batches cannot be trained with.
 
         Parameters
         ----------
         model : SGDClassifier or SGDRegressor
             With a strategy.
-        is_incremental : bool
-            Whether this is a call of ``partial_fit``.
         """
-        strategy = model.strategy
-        if isinstance(strategy, type) or not hasattr(strategy, "advance"):
-            raise ValueError(
-                f"strategy must be one of daskdml.strategies, such as AllReduce(), or None; got {strategy!r}."
-            )
         if model.learning_rate in ("pa1", "pa2"):
             raise ValueError(
                 f"learning_rate={model.learning_rate!r} makes steps as long as the one row of each asks for, and a "
                 "batch has many. Leave out the strategy, or use 'constant', 'optimal', 'invscaling' or 'adaptive'."
             )
-        if is_incremental and strategy.remembers:
-            warnings.warn(
-                f"{type(strategy).__name__} with error feedback: each call of partial_fit begins without what the last "
-                "one left out; give more rows to a call.",
-                stacklevel=5,
-            )  # fmt: skip
 
     def schedule(self, seed, is_mixed, held_out):
         """Return which rows form which batch."""
@@ -87,9 +75,15 @@ class ByBatches:
         return Training(
             self.objective, schedule, self.transform, model.strategy, max_epochs, tol, patience, rates,
             kind=model._kind, scores=has_scores, is_judged_by_score=has_scores, center=center,
+            is_on_device=self.run.layout == "device",
         )  # fmt: skip
 
-    def begin(self, training, coef, intercept, t, age):
+    def t_after(self, n_rows, schedule):
+        """Return one more than the steps that so many rows are: as many as this schedule takes for them."""
+        n_batches = n_rows / (schedule.n_micro * schedule.micro_rows)
+        return 1.0 + round(n_batches / getattr(self.model.strategy, "accumulate", 1))
+
+    def begin(self, training, coef, intercept, t, age, average=None):
         """Return the state to begin with.
 
         Parameters
@@ -101,22 +95,33 @@ class ByBatches:
             One more than the steps so far.
         age : int
             Epochs so far.
+        average : (ndarray, ndarray), optional
+            Mean coefficients and intercepts so far; without, these.
         """
-        return self._state(self.objective.flatten([coef.T], [intercept]), (), int(t) - 1, age)
-
-    def resume(self, training, memory, age):
-        """Return the state to go on with from what `outcome` has returned."""
-        return self._state(*memory, age)
-
-    def _state(self, theta, moments, n_updates, age):
-        # An average that begins late, since the parameter was changed, begins with what there is.
-        moments = moments or (theta,)
-        moments = tuple(moment.copy() for moment in moments[: self.transform.n_moments])
-        return TrainingState(theta.copy(), moments, float(self.model.eta0), age=age, n_updates=n_updates)
+        parts = (coef, intercept), (coef, intercept) if average is None else average
+        theta, moment = (self.objective.flatten([w.T], [b]) for w, b in parts)
+        moments = (moment,)[: self.transform.n_moments]
+        return TrainingState(theta, moments, float(self.model.eta0), age=age, n_updates=int(t) - 1)
 
     def outcome(self, training, state, t):
-        """Return coefficients, intercepts, epochs, one more than the steps of all fits, and what to go on from."""
-        theta = self.transform.learnt(state.theta, state.moments, state.n_updates)
-        coef, intercept = self.objective.coefs(theta)[0].T, self.objective.intercepts(theta)[0]
-        memory = state.theta, state.moments, state.n_updates
-        return coef.copy(), intercept.copy(), state.epoch, 1.0 + state.n_updates, memory
+        """Return what was found, and what to go on from.
+
+        Returns
+        -------
+        found, learnt : (ndarray of shape (k, p), ndarray of shape (k,))
+            Coefficients and intercepts that predict, and those that the next step is taken from.
+        n_iter : int
+            Epochs of this fit.
+        t : float
+            One more than the steps of all fits.
+        n_rows : int
+            Of this fit's epochs.
+        steps : float
+            That t again.
+        """
+        found = self._parts(self.transform.learnt(state.theta, state.moments, state.n_updates))
+        steps = 1.0 + state.n_updates
+        return found, self._parts(state.theta), state.epoch, steps, state.n_seen, steps
+
+    def _parts(self, theta):
+        return self.objective.coefs(theta)[0].T.copy(), self.objective.intercepts(theta)[0].copy()

@@ -1,7 +1,6 @@
 """What both networks share: the fit by batches or by L-BFGS, warm starts, raw predictions."""
 
 import copy
-import dataclasses
 import functools
 import numbers
 import warnings
@@ -16,20 +15,21 @@ from daskdml.data import apply_rows, as_matrix, check_features, is_dask, whole_r
 from daskdml.fitting import Follower, Planned, fitting, one_dimensional, planning, report_training
 from daskdml.kernels.device import module_of, on_host
 from daskdml.kernels.layers import ACTIVATIONS
+from daskdml.neural_network._given import check_given, given_rows, read, summed
 from daskdml.neural_network._lbfgs import minimise
-from daskdml.neural_network._planning import expect_lbfgs, expect_training
+from daskdml.neural_network._planning import check_foreseen, expect_lbfgs, expect_training
 from daskdml.objectives.network import Network
 from daskdml.programs.training import train
-from daskdml.runtime.checkpoint import digest_of
 from daskdml.solvers.descent import Adam, Momentum
 from daskdml.strategies import AllReduce
-from daskdml.training import Piece, Rates, Schedule, Training, TrainingState, as_trained, is_mixable
+from daskdml.training import Rates, Schedule, Training, TrainingState, is_mixable
+from daskdml.training.asking import check_place, check_strategy, warn_of_forgetting
+from daskdml.utils.batches import AUTO_BATCH
 from daskdml.utils.config import get_config
 from daskdml.utils.params import Interval, Options, check_params
 from daskdml.utils.random import as_seed
 
 _INT, _REAL = numbers.Integral, numbers.Real
-AUTO_BATCH = 200
 
 CONSTRAINTS = {
     "hidden_layer_sizes": ["array-like", Interval(_INT, 1, None)],
@@ -105,14 +105,18 @@ class TrainedNetwork(Planned, BaseEstimator):
             raise ValueError(f"hidden_layer_sizes must be > 0, got {list(self._hidden_sizes)}.")
         if is_incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
+        if self.early_stopping and self.solver != "lbfgs" and not self.validation_fraction and not has_given:
+            raise ValueError(
+                "early_stopping=True scores rows that are held out, and validation_fraction=0.0 holds out none; give a "
+                "validation_fraction in (0.0, 1.0), or X_val and y_val."
+            )
         if get_config()["runtime"] == "tasks":
             raise ValueError(
                 f"{type(self).__name__} runs as ranks, config_context(runtime='spmd'), or on threads of this process, "
                 "'threads'; runtime='tasks' has neither. Leave it at 'auto'."
             )
         strategy = AllReduce() if self.strategy is None else self.strategy
-        if not hasattr(strategy, "advance"):
-            raise ValueError(f"strategy must be one of daskdml.strategies or None, got {self.strategy!r}.")
+        check_strategy(strategy)
         strategy.check(self)
         idle = {
             "validation rows": has_given, "a strategy": self.strategy is not None, "warm_up": self.warm_up,
@@ -121,27 +125,27 @@ class TrainedNetwork(Planned, BaseEstimator):
         what = [name for name, is_given in idle.items() if is_given]
         if self.solver == "lbfgs" and what:
             raise ValueError(f"solver='lbfgs' looks at all rows in each step and has no use for {' and '.join(what)}.")
-        if is_incremental and strategy.remembers:
+        steps_of_one = strategy.is_local or strategy.batches_per_update == 1
+        if self.learning_rate_scaling and steps_of_one and self.batch_growth == 1:
             warnings.warn(
-                f"{type(strategy).__name__} with error feedback: each call of partial_fit begins without what the last "
-                "one left out; give more rows to a call.",
+                f"learning_rate_scaling={self.learning_rate_scaling!r} is for steps of several batches, and here each "
+                "is one: the rate stays as it is. AllReduce(accumulate=k) or batch_growth make steps of more; or "
+                "multiply learning_rate_init.",
                 stacklevel=5,
             )  # fmt: skip
+        if is_incremental:
+            warn_of_forgetting(strategy)
         return strategy
 
     def _plan(self, X, y, sample_weight):
         strategy = self._check_params(False, False)
-        if strategy.is_sharded:
-            raise ValueError(
-                f"plan cannot say yet what {type(strategy).__name__} costs; ask with strategy=None, which is what a "
-                "model that is not cut into shards costs."
-            )
+        check_foreseen(strategy)
         y, X = self._targets(y), whole_rows(X)
-        reader = functools.partial(_read, np.dtype(self.dtype))
+        reader = functools.partial(read, np.dtype(self.dtype))
         with planning(self, X, y, sample_weight, reader) as plan:
             if plan.sample.layout == "device":
                 raise ValueError("plan cannot say yet how fast a device is; ask with X.get(), or NumPy chunks.")
-            summary = plan.targets(_summed(self._kind_of(y)))
+            summary = plan.targets(summed(self._kind_of(y)))
             loss, n_outputs = self._planned_targets(plan, summary)
             sizes = (plan.sample.n_features, *map(int, self._hidden_sizes), n_outputs)
             network = Network(sizes, self.activation, loss, self.alpha, self.dtype)
@@ -150,11 +154,11 @@ class TrainedNetwork(Planned, BaseEstimator):
                 return plan.finish(self, expect_lbfgs(plan, network, theta, int(self.max_iter)))
             n = plan.sample.n_samples
             schedule = self._schedule(plan.sample.run, n, 0, AllReduce(), None)
-            found = expect_training(
-                plan, network, theta, schedule, self._transform(), int(self.max_iter),
-                getattr(strategy, "accumulate", 1),
+            training = Training(
+                network, schedule, self._transform(), strategy, int(self.max_iter), float(self.tol),
+                self.n_iter_no_change, self._rates(), growth=float(self.batch_growth),
             )  # fmt: skip
-            return plan.finish(self, found)
+            return plan.finish(self, expect_training(plan, training, theta))
 
     def _transform(self):
         if self.solver == "sgd":
@@ -167,19 +171,15 @@ class TrainedNetwork(Planned, BaseEstimator):
         return tuple(sizes) if hasattr(sizes, "__iter__") else (sizes,)
 
     def _fit(self, X, y, sample_weight, given, is_incremental):
-        has_given = _check_given(given)
+        has_given = check_given(given)
         strategy = self._check_params(is_incremental, has_given)
         goes_on = self.__sklearn_is_fitted__() and (self.warm_start or is_incremental)
         if goes_on:
             check_features(self, X, reset=False)
         y, X = self._targets(y), whole_rows(X)
-        reader = functools.partial(_read, np.dtype(self.dtype))
+        reader = functools.partial(read, np.dtype(self.dtype))
         with fitting(self, X, y, sample_weight, verbose=self.verbose, matrix=reader) as fit:
-            if fit.run.layout == "device" and strategy.is_sharded:
-                raise ValueError(
-                    f"{type(strategy).__name__} has shards in the memory of hosts, and no step for those of a device; "
-                    "pass X.get(), NumPy chunks, or another strategy."
-                )
+            check_place(strategy, fit.run.layout)
             found = self._train(fit, self._kind_of(y), strategy, given if has_given else None, goes_on, is_incremental)
         vars(self).pop("feature_names_in_", None)
         vars(self).update(vars(found))
@@ -197,7 +197,7 @@ class TrainedNetwork(Planned, BaseEstimator):
     def _train(self, fit, kind, strategy, given, goes_on, is_incremental):
         """Return the namespace of fitted attributes."""
         run, found = fit.run, SimpleNamespace()
-        summary = fit.targets(_summed(kind))
+        summary = fit.targets(summed(kind))
         loss, n_outputs = self._prepare_targets(run, summary, found, goes_on, is_incremental)
         sizes = (run.n_features, *map(int, self._hidden_sizes), n_outputs)
         network = Network(sizes, self.activation, loss, self.alpha, self.dtype)
@@ -214,17 +214,16 @@ class TrainedNetwork(Planned, BaseEstimator):
         state = self._begin(theta, transform, goes_on, is_incremental, scores)
         center = 0.0 if kind == "classes" else np.asarray(summary.total) / summary.weight
         if given is not None:
-            given = _given_rows(self, fit.features, kind, given, getattr(found, "classes_", None))
+            given = given_rows(self, fit.features, kind, given, getattr(found, "classes_", None), n_outputs)
         training = Training(
             network, schedule, transform, strategy, 1 if is_incremental else int(self.max_iter), float(self.tol),
             self.n_iter_no_change, self._rates(),
             kind=kind, scores=scores,
             is_judged_by_score=bool(self.early_stopping), given=given, center=center,
-            growth=float(self.batch_growth), is_on_device=run.layout == "device",
+            growth=float(self.batch_growth), is_on_device=run.layout == "device", is_incremental=is_incremental,
         )  # fmt: skip
-        begun = seed, state, given and given.arrays, dataclasses.astuple(schedule)
         follow = Follower(fit, schedule.n_trained) if self.verbose else None
-        state = train(run, training, state, fit.what + digest_of(begun), follow)
+        state = train(run, training, state, fit.what, (seed, given and given.arrays), follow)
         if state.stopped_because == "not finite":
             self._explain_nonfinite(run)
         if state.stopped_because == "no score":
@@ -233,7 +232,7 @@ class TrainedNetwork(Planned, BaseEstimator):
                 "The score of the validation rows is not a number: their weights are all 0, or X_val holds NaN. Use "
                 "another random_state, or give other rows."
             )
-        self._note(found, fit, network, state, is_incremental, schedule.n_trained)
+        self._note(found, fit, network, state, is_incremental, schedule)
         return found
 
     def _rates(self):
@@ -278,7 +277,7 @@ class TrainedNetwork(Planned, BaseEstimator):
             return fresh
         kept = self._state._replace(
             theta=theta, epoch=0, batch=0, stopped_because="", seconds=None, trace=(), shared=None, n_rounds=0,
-            bytes_sent=0, bytes_received=0, moved=None, n_lost=0, n_steps=0,
+            bytes_sent=0, bytes_received=0, moved=None, n_lost=0, n_steps=0, cut=(),
         )  # fmt: skip
         if not scores:
             kept = kept._replace(scores=(), best_score=-np.inf)
@@ -288,7 +287,7 @@ class TrainedNetwork(Planned, BaseEstimator):
             return kept
         return kept._replace(moments=zeros, rate=fresh.rate, n_updates=0)
 
-    def _note(self, found, fit, network, state, is_incremental, n_trained):
+    def _note(self, found, fit, network, state, is_incremental, schedule):
         """Write down what was found, and how the fit ended."""
         n_iter, name = state.epoch, type(self).__name__
         theta = state.theta
@@ -301,9 +300,9 @@ class TrainedNetwork(Planned, BaseEstimator):
             best_loss_=None if self.early_stopping else state.best_loss,
             best_validation_score_=state.best_score if self.early_stopping else None,
             n_layers_=len(network.sizes), n_outputs_=network.sizes[-1], out_activation_=self._out_activation(network),
-            _network=network, _state=state._replace(theta=None, best_theta=None),
+            _network=network, _state=state._replace(theta=None, best_theta=None, shared=None),
         )  # fmt: skip
-        report_training(self, fit, state, AllReduce() if self.strategy is None else self.strategy, n_trained)
+        report_training(self, fit, state, AllReduce() if self.strategy is None else self.strategy, schedule)
         has_converged = bool(state.stopped_because) or is_incremental
         fit.close(
             converged=has_converged, stopped_because=state.stopped_because or "max_iter", n_iter=n_iter
@@ -414,18 +413,9 @@ def is_table(y):
     return shape is not None and len(shape) == 2 and shape[1] > 1
 
 
-def _summed(kind):
-    """Return what is asked of targets in the pass over them; labels are numbers as well."""
-    return "classes" if kind == "classes" else "values"
-
-
 def _is_same(left, right):
     """Tell whether two arrays are the same memory."""
     return left.shape == right.shape and left.ctypes.data == right.ctypes.data and left.dtype == right.dtype
-
-
-def _read(dtype, X):
-    return as_trained(as_matrix(X), dtype)
 
 
 def _raw_of(network, theta, finish, X):
@@ -436,41 +426,6 @@ def _raw_of(network, theta, finish, X):
     if not np.isfinite(raw.sum()) and not np.isfinite(raw).all():
         as_matrix(X, ensure_finite=True)
     return raw if finish is None else finish(raw)
-
-
-def _check_given(given):
-    """Tell whether validation rows are given; raise ValueError for half of them."""
-    X_val, y_val, weight = given
-    if (X_val is None) != (y_val is None) or (weight is not None and X_val is None):
-        names = ("X_val", "y_val", "sample_weight_val")
-        got = [name for name, part in zip(names, given) if part is not None]
-        raise ValueError(f"Validation rows are X_val and y_val together, got {' and '.join(got)} alone.")
-    return X_val is not None
-
-
-def _given_rows(estimator, features, kind, given, classes):
-    """Return the validation rows of the user as a `Piece` in this process."""
-    X, y, weight = given
-    check_features(features, X, reset=False)
-    reader = functools.partial(_read, np.dtype(estimator.dtype))
-    with fitting(estimator, whole_rows(X), estimator._targets(y), weight, passes="few", matrix=reader) as fit:
-        fit.targets(_summed(kind))
-        if classes is not None:
-            fit.run.transform_targets(estimator._encoder(kind, classes))
-        parts = [block for block in fit.run.pilot(fit.run.n_samples, 0).map(_parts)]
-    X, y, weights = zip(*parts)
-    weight = None if weights[0] is None else np.concatenate(weights)
-    if weight is not None and not weight.any():
-        raise ValueError("sample_weight_val is 0 for all rows of X_val; give some of them a weight above 0.")
-    if hasattr(X[0], "indptr"):
-        from scipy import sparse
-
-        return Piece(0, sparse.vstack(X, format="csr"), np.concatenate(y), weight)
-    return Piece(0, np.concatenate([on_host(part) for part in X]), np.concatenate(y), weight)
-
-
-def _parts(block):
-    return block.X, block.y, block.weight
 
 
 is_stochastic = available_if(lambda estimator: estimator._check_solver())

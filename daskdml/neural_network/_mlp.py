@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 from daskdml.data import encode_classes
+from daskdml.data.targets import announced_classes
 from daskdml.fitting import (
     ScoredByAccuracy,
     ScoredByR2,
@@ -99,11 +100,10 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
     Notes
     -----
     Without compression or local steps the same bits for any number of threads and workers, any chunks of the same rows,
-    and any death: a batch is a
-    function of the seed, the epoch and the rows' numbers, and gradients of micro-batches are added up in a fixed tree.
-    A step sends a gradient a worker. Each worker holds its rows, two copies of the parameters and their moments, and a
-    gradient for each thread and level of the tree. (Of a model that `ModelParallel` or `Hybrid` cuts, only its shards;
-    `predict` on Dask collections sends all of it to every worker.)
+    and any death: a batch is a function of the seed, the epoch and the rows' numbers, and gradients of micro-batches
+    are added up in a fixed tree. A step sends a gradient a worker. Each worker holds its rows, two copies of the
+    parameters and their moments, and a gradient for each thread and level of the tree. (Of a model that `ModelParallel`
+    or `Hybrid` cuts, only its shards; `predict` on Dask collections sends all of it to every worker.)
 
     Examples
     --------
@@ -233,15 +233,8 @@ class MLPClassifier(ScoredByAccuracy, TrainedNetwork):
         -------
         self
         """
-        if not hasattr(self, "classes_"):
-            if classes is None:
-                raise ValueError("classes must be passed on the first call to partial_fit.")
-            self._announced = np.unique(np.asarray(classes))
-            check_classes(self._announced)
-        elif classes is not None and not np.array_equal(self.classes_, np.unique(np.asarray(classes))):
-            raise ValueError(
-                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
-            )
+        self._announced = announced_classes(classes, getattr(self, "classes_", None))
+        check_classes(self._announced)
         try:
             return self._fit(X, y, sample_weight, (None, None, None), is_incremental=True)
         finally:

@@ -39,37 +39,98 @@ class GradientOfBatches(NamedTuple):
         return total
 
 
-def expect_training(plan, network, theta, schedule, transform, n_epochs, accumulate):
+def check_foreseen(strategy):
+    """Refuse strategies of which a plan cannot say what they send.
+
+    Parameters
+    ----------
+    strategy : object of `daskdml.strategies`
+
+    Raises
+    ------
+    ValueError
+        With what to ask for instead.
+    """
+    what, instead = "", "strategy=None, which is what gradients cost that are sent as they are"
+    if strategy.is_sharded:
+        what, instead = "costs", "strategy=None, which is what a model that is not cut into shards costs"
+    elif strategy.is_local:
+        if getattr(strategy, "mixing", None) != "allreduce" or strategy.groups is not None:
+            what, instead = "sends", "LocalSGD(mixing='allreduce') without groups"
+    elif getattr(strategy, "topology", None) != "auto":
+        what, instead = "sends", "topology='auto'"
+    elif getattr(strategy.codec(1), "reduce_kind", None) == "gather":
+        what = "sends, for every worker gets the packets of all others"
+    if what:
+        raise ValueError(f"plan cannot say yet what {strategy} {what}; ask with {instead}.")
+
+
+def expect_training(plan, training, theta):
     """Say what training by batches is expected to do.
 
     Parameters
     ----------
     plan : Planning
         Whose rows are what the network takes.
-    network : Network
+    training : Training
     theta : ndarray of shape (n_params,)
-    schedule : Schedule
-    transform : see `daskdml.solvers.descent`
-    n_epochs : int
-        At most.
-    accumulate : int
-        Batches of a step.
 
     Returns
     -------
     Expected
     """
+    network, schedule, transform, strategy = training[:4]
     sample, fn = plan.sample, GradientOfBatches(network, theta, schedule.micro_rows)
     fn(sample.run.map(_itself)[0])  # loads kernels
     row_seconds = _seconds_per_row(sample.run, fn)
-    n_steps = -(-schedule.n_batches // accumulate)
+    own = 1 if strategy.is_local else strategy.batches_per_update  # batches of a step
+    sums = _sums_of(strategy, network, theta, transform.n_moments)
+    n_steps, n_exchanges = _per_epoch(training, own), _per_epoch(training, strategy.batches_per_update)
+    n_micro = schedule.n_micro * -(-schedule.n_batches / n_steps)
     step_seconds = _seconds_per_step(network, theta, transform)
-    beside = theta.nbytes * (2 + 2 * transform.n_moments)
     return Expected(
-        DRIVER_ROUNDS, n_epochs, fn, 3 * network.n_decayed, sample.n_samples * row_seconds, theta.nbytes,
-        solve_seconds=n_epochs * n_steps * (step_seconds + AROUND_SECONDS), n_reductions=n_steps, each_bytes=beside,
-        thread_bytes=2 * theta.nbytes, n_tasks=schedule.n_micro * accumulate, runtimes=("threads", "spmd"),
+        DRIVER_ROUNDS, training.max_epochs, fn, 3 * network.n_decayed, sample.n_samples * row_seconds,
+        round(sum(sums) / len(sums)), solve_seconds=training.max_epochs * n_steps * (step_seconds + AROUND_SECONDS),
+        n_reductions=n_exchanges * len(sums), each_bytes=theta.nbytes * (2 + 2 * transform.n_moments),
+        thread_bytes=2 * theta.nbytes,
+        # A strategy that spreads has a part of every batch for each rank.
+        n_tasks=round(n_micro * (schedule.micro_rows if strategy.spreads else 1)), runtimes=("threads", "spmd"),
     )  # fmt: skip
+
+
+def _per_epoch(training, n_batches):
+    """Return how many times so many batches an epoch is, those that grow with epochs as a mean."""
+    n, most = training.schedule.n_batches, training.max_epochs
+    epochs = range(most) if training.growth > 1 else range(1)
+    return sum(-(-n // (n_batches * training.n_merged(epoch))) for epoch in epochs) / len(epochs)
+
+
+def _sums_of(strategy, network, theta, n_moments):
+    """Return the bytes of each sum over ranks that belongs to one exchange."""
+    if strategy.is_local:
+        return [theta.nbytes * (1 + n_moments)]
+    codec = strategy.codec(network.n_decayed, theta.itemsize)
+    if codec is None:
+        return [theta.nbytes]
+    layers, sums = network.coefs(theta) if codec.by_layer else [theta[: network.n_decayed]], []
+    for layer in layers:
+        if codec.reduce_kind == "sum":
+            sums.append(codec.encode(layer, codec.start())[0].nbytes)
+        else:
+            sums += _sums_of_codes(codec.rounds(layer, codec.start()))
+    sums[-1] += theta.nbytes - network.n_decayed * theta.itemsize  # intercepts, which are sent as they are
+    return sums
+
+
+def _sums_of_codes(rounds):
+    """Return the bytes of each sum that codes are added up in, by adding up those of one rank."""
+    found, part = [], None
+    while True:
+        try:
+            part = rounds.send(part)
+        except StopIteration:
+            return found
+        found.append(part.nbytes)
 
 
 def expect_lbfgs(plan, network, theta, max_iter):

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from daskdml.kernels.device import module_of
 from daskdml.kernels.margins import apply_margins
 from daskdml.objectives.network import Network
 
@@ -74,7 +75,7 @@ class LinearBatches(Network):
 
     def output(self, raw, y, weight, delta):
         """Write the weighted gradient of the loss with regard to raw predictions; return the sum of losses."""
-        y = np.asarray(y, np.float64)
+        y = module_of(raw).asarray(y, dtype=np.float64)
         return apply_margins(raw, y, weight, *self.loss, self._labels, self._factors, delta)
 
     def weight_of(self, y, weight):
@@ -83,12 +84,12 @@ class LinearBatches(Network):
 
     def penalty(self, coefs, weight):
         """Return what is added to the sum of losses of so many rows."""
-        norms = 0.0
+        norms, xp = 0.0, module_of(coefs)
         with np.errstate(over="ignore"):
             if self.l2:
-                norms += 0.5 * self.l2 * float(np.dot(coefs, coefs))
+                norms += 0.5 * self.l2 * float(xp.dot(coefs, coefs))
             if self.l1:
-                norms += self.l1 * float(np.abs(coefs).sum())
+                norms += self.l1 * float(xp.abs(coefs).sum())
         return weight * norms / self.sizes[-1]
 
     def scikit_learn_loss(self, value, y, weight):

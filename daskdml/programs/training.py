@@ -1,7 +1,9 @@
 """Training by batches as a program: a superstep is some batches, the state parameters and moments."""
 
 import functools
+from dataclasses import astuple
 
+from daskdml.runtime.checkpoint import digest_of
 from daskdml.runtime.spmd import Program
 from daskdml.runtime.threads import for_each
 from daskdml.training import Gathering, Training, TrainingState, in_shards
@@ -9,7 +11,7 @@ from daskdml.training import Gathering, Training, TrainingState, in_shards
 MOST_FOLLOWED = 1 << 24  # bytes of a state that is brought here every two seconds to show how far it is
 
 
-def train(run, training, state, what, follow=None):
+def train(run, training, state, what, begun, follow=None):
     """Train on the rows of a run; return the last state, with all parameters wherever they were.
 
     Parameters
@@ -20,9 +22,16 @@ def train(run, training, state, what, follow=None):
         To begin with; of a model in shards without parameters, if they are to be drawn.
     what : str
         What it computes, for the fingerprint of checkpoints.
+    begun : tuple
+        What else it begins with, for that too: see `digest_of`.
     follow : callable of (step, state), optional
         Is told now and then how far it is, unless the state is large.
     """
+    schedule, is_cut = training.schedule, training.depends_on_ranks
+    # A checkpoint is gone on from on other ranks too, with batches cut as they were.
+    what += digest_of((*begun, state, astuple(schedule.cut_as((0, 0, 0)) if is_cut else schedule)))
+    if is_cut:
+        state = state._replace(cut=schedule.cut)
     if not training.is_sharded:
         is_small = sum(array.nbytes for array in (state.theta, *getattr(state, "moments", ()))) <= MOST_FOLLOWED
         return run.run_saved(TrainingProgram(training, state), what, follow if is_small else None)
@@ -51,6 +60,10 @@ class TrainingProgram(Program):
 
     def init(self, meta):
         return self.state
+
+    def resume(self, state):
+        if self.training.depends_on_ranks:
+            self.training = self.training._replace(schedule=self.training.schedule.cut_as(state.cut))
 
     @property
     def keeps_parts(self):

@@ -42,7 +42,7 @@ def draw_convergence(records):
 
 
 def draw_epochs(records):
-    """Draw the loss of each epoch, and the score where there is one, over seconds, rounds and bytes sent.
+    """Draw the loss of each epoch, and the score where there is one, over seconds, rounds and bytes of each direction.
 
     Parameters
     ----------
@@ -61,6 +61,7 @@ def draw_epochs(records):
     if epochs[-1].rounds:
         measures.append(("rounds", [record.rounds for record in epochs]))
         measures.append(("MB sent by a rank", [record.bytes_moved / 1e6 for record in epochs]))
+        measures.append(("MB received by a rank", [record.bytes_received / 1e6 for record in epochs]))
     figure, panels = _figure(2.4 + 2.2 * len(measures), 2.5, len(measures))
     losses, scores = [record.value for record in epochs], [record.score for record in epochs]
     for i, (axes, (name, at)) in enumerate(zip(panels, measures)):

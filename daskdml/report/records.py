@@ -38,6 +38,8 @@ class Record(NamedTuple):
         Where the time went, in seconds since the start of the fit.
     bytes_moved : int
         Bytes sent between processes since the start of the fit.
+    bytes_received : int
+        By a rank, likewise; where a fit tells.
     memory : int
         Resident bytes of the process that drives the fit.
     score : float
@@ -64,6 +66,7 @@ class Record(NamedTuple):
     seconds_reduce: float = 0.0
     seconds_wait: float = 0.0
     bytes_moved: int = 0
+    bytes_received: int = 0
     memory: int = 0
     score: float = _NAN
     rounds: int = 0

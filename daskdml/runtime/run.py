@@ -334,7 +334,10 @@ class Run(HasRoom):
             every = min(options["checkpoint_every"], math.inf if follow is None else FOLLOWED_SECONDS)
             return self.run_program(program, save_every=every, on_saved=follow)
         checkpoint = Checkpoint.of_fit(options["checkpoint"], fingerprint_of(self, what))
-        begin = (options["resume"] and checkpoint.read()) or (0, program.init(self.meta))
+        saved = checkpoint.read() if options["resume"] else None
+        if saved:
+            program.resume(saved[1])
+        begin = saved or (0, program.init(self.meta))
         pack(begin[1])  # what cannot be written is better known now than in the middle
 
         def write(step, state):

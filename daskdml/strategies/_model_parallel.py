@@ -5,10 +5,8 @@ import warnings
 
 from sklearn.base import BaseEstimator
 
+from daskdml.utils.batches import AUTO_BATCH, MICRO_ROWS
 from daskdml.utils.params import Interval, Options, check_params
-
-AUTO_BATCH = 200  # of estimators, with batch_size="auto"
-MICRO_ROWS = 256  # of a micro-batch, about, which one group computes
 
 
 class Hybrid(BaseEstimator):
@@ -75,11 +73,12 @@ class Hybrid(BaseEstimator):
         names = self.get_params(deep=False)
         check_params(self, {name: allowed for name, allowed in self._constraints.items() if name in names})
         batch_size = getattr(estimator, "batch_size", "auto")
-        rows = (AUTO_BATCH if batch_size == "auto" else batch_size) * self.accumulate
+        is_auto = batch_size == "auto"  # how many rows that is nobody knows before the data, but not how many at most
+        rows = (AUTO_BATCH if is_auto else batch_size) * self.accumulate
         if "ranks_per_model" in names and rows <= MICRO_ROWS:
             warnings.warn(
-                f"Hybrid with batch_size={batch_size!r}: a step of {rows} rows has work for one group of ranks, the "
-                f"others wait; give each group some {MICRO_ROWS} rows of a batch.",
+                f"Hybrid with batch_size={batch_size!r}: a step of {'at most ' if is_auto else ''}{rows} rows has work "
+                f"for one group of ranks, the others wait; give each group some {MICRO_ROWS} rows of a batch.",
                 stacklevel=5,
             )  # fmt: skip
 

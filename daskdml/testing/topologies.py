@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from daskdml.comm import exchange
-from daskdml.compress import FP16, Identity
+from daskdml.compress import FP16, ErrorFeedback, Identity
 
 
 class TopologyContract:
@@ -28,7 +28,10 @@ class TopologyContract:
     sizes_of_long = (2, 5)  # all others cost a minute
 
     def make(self):
-        """Return the topology under test: ``allreduce``, ``bytes_sent``, ``seconds`` and ``needs_exact``."""
+        """Return the topology under test.
+
+        It has ``allreduce``, ``allgather``, ``bytes_sent``, ``seconds`` and ``needs_exact``.
+        """
         raise NotImplementedError
 
     def test_sums_are_right_and_replicas_equal(self):
@@ -66,6 +69,23 @@ class TopologyContract:
         before = [value.copy() for value in values]
         self._reduce(values, Identity())
         np.testing.assert_array_equal(values, before)
+
+    def test_packets_of_all_reach_all(self):
+        """``allgather`` of arrays of any length, in the order of ranks, to the bit of what each rank's packet holds.
+
+        No packet arrives twice, lossy codecs encode once, and whoever's turn it is changes nothing.
+        """
+        allgather = self.make().allgather
+        for size in self.sizes:
+            values = [_values(size, 1000)[rank][: 7 * rank] for rank in range(size)]
+            for codec in self.codecs:  # no packet is opened on its way, so all of them fit
+                expected = [codec.decode(codec.encode(value)[0]) for value in values]
+                for seed in (None, 0, 1):
+                    ranks = [allgather(rank, size, values[rank]) for rank in range(size)]
+                    results, sent = exchange(ranks, codec, seed)
+                    for found in results:
+                        assert [one.tobytes() for one in found] == [one.tobytes() for one in expected]
+                    assert sum(sent) == (size - 1) * sum(codec.encode(value)[0].nbytes for value in values)
 
     def test_bytes_are_what_it_says(self):
         """``bytes_sent`` is what the transport counts."""
@@ -115,7 +135,8 @@ def _values(size, length):
 class CodecContract:
     """Test a codec: shape, dtype and bound of what comes back, honest bytes, no state shared between calls.
 
-    A subclass defines `make` and `bound`.
+    Of an unbiased one the mean of draws is tested, of a biased one what error feedback needs of it. A subclass defines
+    `make` and `bound`.
 
     Examples
     --------
@@ -150,6 +171,45 @@ class CodecContract:
             found = self._there_and_back(x)
             assert found.shape == x.shape and found.dtype == x.dtype
             assert (np.abs(found.astype(np.float64) - x) <= self.bound(x.astype(np.float64))).all()
+
+    def test_a_biased_codec_leaves_out_less_than_there_is(self):
+        """By the sum of squares: else what error feedback remembers would grow for ever."""
+        if self.make().unbiased:
+            pytest.skip("unbiased")
+        for k in range(10):
+            for x in (_gradient(k), _gradient(k)[:, k], _gradient(k)[k, :1]):
+                assert np.linalg.norm(x - self._there_and_back(x)) < np.linalg.norm(x)
+
+    def test_unbiased_codecs_are_right_in_the_mean(self):
+        """Of 1,000 draws, within five standard errors."""
+        codec = self.make()
+        if not codec.unbiased:
+            pytest.skip("biased")
+        x, state, draws = _gradient(0), codec.start(seed=3), []
+        for _ in range(1000):
+            packet, state = codec.encode(x, state)
+            draws.append(codec.decode(packet).astype(np.float64))
+        error = np.std(draws, axis=0) / np.sqrt(1000)
+        assert codec.exact or error.max() > 0
+        # What is drawn a few times in a thousand, or never, is not normal: ten draws more or less are allowed for.
+        slack = 0.01 * self.bound(x.astype(np.float64)) + 1e-6 * np.abs(x)
+        assert (np.abs(np.mean(draws, axis=0) - x) <= 5 * error + slack).all()
+
+    def test_with_feedback_nothing_is_lost(self):
+        """What was decoded and the residual add up to all arrays, of which a part has been sent after forty of them."""
+        codec = self.make()
+        if codec.reduce_kind == "sum":
+            pytest.skip("each hop on the way leaves out something")
+        codec = codec if isinstance(codec, ErrorFeedback) else ErrorFeedback(codec)
+        state, sent, given = None, 0.0, 0.0
+        for k in range(40):
+            x = _gradient(k)
+            packet, state = codec.encode(x, state)
+            sent, given = sent + codec.decode(packet).astype(np.float64), given + x.astype(np.float64)
+        largest = np.abs(given).max()
+        np.testing.assert_allclose(sent + state.residual, given, rtol=1e-5, atol=1e-6 * largest)
+        assert np.linalg.norm(state.residual) < 0.9 * np.linalg.norm(given)
+        assert np.abs(state.residual).max() < largest
 
     def test_an_exact_codec_keeps_bits(self):
         """``exact`` is a promise."""
@@ -205,3 +265,10 @@ def _arrays():
     for scale in (1e-300, 1e-30, 1.0, 1e9, 1e200):
         yield rng.normal(size=17) * scale
     yield (rng.normal(size=(4, 5)) * 10.0 ** rng.integers(-3, 4, size=5)).astype(np.float32)
+
+
+def _gradient(k):
+    """Return one of many matrices with columns of different sizes, whose mean is not zero."""
+    rng = np.random.default_rng((k, 1))
+    sizes = 10.0 ** np.random.default_rng(0).integers(-2, 2, 11)
+    return ((rng.normal(size=(23, 11)) + 1.0) * sizes).astype(np.float32)

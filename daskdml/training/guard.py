@@ -40,8 +40,11 @@ def watch(training, state, replica):
         return state._replace(shared=shared), False
     if not is_bad and idle + 1 < PATIENCE:
         return state._replace(shared={**shared, "idle": idle + 1}), False
-    what = f"epoch {state.epoch}: the loss is {loss:.4g}" + (f", the best one {good[2]:.4g}" if good else "")
-    note = f"{what}; goes on with {finer}" + (", from the best one" if is_bad else "")
+    what = f"epoch {state.epoch}: the loss is {loss:.4g}"
+    if good:
+        what += f", the best one {good[2]:.4g}" if is_bad else f", no better than {good[2]:.4g} for {PATIENCE} epochs"
+    why = "from the best one" if is_bad and good else "lest it is what waits that holds it up"
+    note = f"{what}; goes on with {finer}, {why}"
     shared.update(level=level + 1, idle=0, notes=(*shared.get("notes", ()), note))
     replica.memory.clear()
     state = state._replace(shared=shared)

@@ -122,11 +122,13 @@ class Replica:
         """Prepare the rows of some batches of an epoch."""
         self._first = first
         schedule = self.training.schedule
-        batches, micro, units, places = schedule.slices(age, first, stop)
-        self._edges, self._micro = np.searchsorted(batches, np.arange(first, stop + 1)), micro
-        own = self._owns[units]
-        self._numbers = np.flatnonzero(own)  # of own slices among all
-        rows, self._row_edges = schedule.rows_of(age, units[own], places[own])
+        batches, _, units, places = schedule.slices(age, first, stop)
+        own, edges = self._owns[units], np.searchsorted(batches, np.arange(first, stop + 1))
+        self._numbers, self._slice_units = np.flatnonzero(own), units  # of own slices among all; of all
+        rows, row_edges = schedule.rows_of(age, units[own], places[own])
+        # Of batches among all slices and among own ones, of own slices among rows: lists, for each step looks there.
+        self._edges, self._row_edges = edges.tolist(), row_edges.tolist()
+        self._own_edges = np.searchsorted(self._numbers, edges).tolist()
         self._selection = self.select(rows) if len(rows) else None
 
     def select(self, rows):
@@ -150,13 +152,12 @@ class Replica:
     def gradients(self, first, stop):
         """Return the `Fold` of this rank's micro-batches of some batches: gradients, and `EXTRAS` behind them."""
         started = time.perf_counter()
-        begin, end = self._edges[[first - self._first, stop - self._first]]
-        a, b = np.searchsorted(self._numbers, [begin, end])
-        fold = Fold(int(end - begin), self._add)
-        # Of several batches those of one stratum stand side by side, as the rows of a rank do: few branches are left.
+        (begin, end), (a, b) = self._between(self._edges, first, stop), self._between(self._own_edges, first, stop)
+        fold = Fold(end - begin, self._add)
+        # Of several batches by units, which a rank holds side by side: few branches of the tree are left to be sent.
         place = self._numbers[a:b] - begin
         if stop - first > 1:
-            place = np.argsort(np.argsort(self._micro[begin:end], kind="stable"))[place]
+            place = np.argsort(np.argsort(self._slice_units[begin:end], kind="stable"))[place]
 
         def work(i):
             fold.add(int(place[i]), self._micro_batch(a + i))
@@ -165,10 +166,13 @@ class Replica:
         self.charge("compute", started)
         return fold
 
+    def _between(self, edges, first, stop):
+        return edges[first - self._first], edges[stop - self._first]
+
     def rows_of(self, first, stop):
         """Return where the rows of some batches that this rank has begin and end in the selection."""
-        a, b = np.searchsorted(self._numbers, self._edges[[first - self._first, stop - self._first]])
-        return int(self._row_edges[a]), int(self._row_edges[b])
+        a, b = self._between(self._own_edges, first, stop)
+        return self._row_edges[a], self._row_edges[b]
 
     def n_rows(self, first, stop):
         """Return how many rows of some batches this rank has."""
@@ -256,7 +260,7 @@ class Replica:
         value, weight, n_rows = total[d:].astype(np.float64).tolist()
         if weight > 0:
             norm = objective.penalty(self.theta[: objective.n_decayed], weight)
-            self.loss_sum += (value + norm) / weight * n_rows
+            self.loss_sum = self.loss_sum + ((value + norm) / weight * n_rows, n_rows)
             self.n_updates += 1
             decay = objective.n_decayed, objective.alpha, 1.0 / weight
             transform = self.training.transform

@@ -7,14 +7,14 @@ travels, and neither the number of ranks nor where chunks begin changes a batch.
 """
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from daskdml.kernels.permuting import permute
+from daskdml.utils.batches import MICRO_ROWS
 from daskdml.utils.random import row_hash
 
-MICRO_ROWS = 256  # of a micro-batch, about: products of matrices of 128 rows take 2 % longer a row, of 64 rows 8 %
 SLICES = 16  # of a unit
 # Up to so many bytes rows are put in a random order first, wherever they lie; above, batches are drawn from where rows
 # are, some thousand that follow each other at a time.
@@ -84,6 +84,26 @@ class Schedule:
         if held_out > 0:
             n_held = max(n_held, 1)
         return cls(n_samples, n_micro, rows, seed, is_shuffled, is_mixed and is_shuffled, n_held)
+
+    @property
+    def cut(self):
+        """What depends on how many ranks a batch is to have work for: see `Schedule.of`."""
+        return self.n_micro, self.micro_rows, self.n_held
+
+    def cut_as(self, cut):
+        """Return the schedule of the same rows that is cut otherwise; as it is for an empty ``cut``."""
+        return replace(self, **dict(zip(("n_micro", "micro_rows", "n_held"), cut)))
+
+    def idle_ranks(self, n_ranks, n_batches):
+        """Say why some ranks have nothing to do in a step of so many batches, in a list; an empty one if all have."""
+        n_parts = self.n_micro * n_batches
+        if n_parts >= n_ranks:
+            return []
+        return [
+            f"A step has work for {n_parts} of {n_ranks} workers, the others wait: a batch is dealt to them by some "
+            f"{MICRO_ROWS} rows. A batch_size of {MICRO_ROWS * n_ranks} or more, AllReduce(accumulate=) and LocalSGD() "
+            "give work to all; batches as small as these are faster in one process, runtime='threads'."
+        ]
 
     @property
     def n_strata(self):

@@ -83,7 +83,30 @@ def finish(training, total):
     weight, (mean, square, error) = total[0], total[1:].reshape(3, -1)
     if not weight > 0:
         return float("nan")
+    return float(np.where(np.isfinite(error), r2(weight, mean, square, error), np.nan).mean())
+
+
+def r2(weight, mean, square, error):
+    """Return R² of sums over rows, each times its weight; where all targets are equal 1 or, if they are missed, 0.
+
+    Parameters
+    ----------
+    weight : float or ndarray of shape (k,)
+        Above 0.
+    mean, square : ndarray of shape (k,)
+        Of targets, which may be moved by any number, and of their squares.
+    error : ndarray of shape (k,)
+        Of squared errors.
+
+    Returns
+    -------
+    ndarray of shape (k,)
+
+    Examples
+    --------
+    >>> r2(2.0, np.array([0.0, 4.0]), np.array([2.0, 8.0]), np.array([0.5, 0.0]))
+    array([0.75, 1.  ])
+    """
     spread = square - mean**2 / weight
     with np.errstate(divide="ignore", invalid="ignore"):
-        scores = np.where(spread > 0, 1.0 - error / spread, np.where(error > 0, 0.0, 1.0))
-    return float(np.where(np.isfinite(error), scores, np.nan).mean())
+        return np.where(spread > 0, 1.0 - error / spread, np.where(error > 0, 0.0, 1.0))

@@ -4,6 +4,7 @@ How many streams there are, and how many rows lie between two averages, follows 
 alone: the answer is the same for any number of ranks. Few rows are one stream, which is scikit-learn's algorithm.
 """
 
+import bisect
 import functools
 import time
 from typing import Any, NamedTuple
@@ -15,12 +16,13 @@ from daskdml.kernels.sequential import DenseRows, SparseRows, State
 from daskdml.training.account import Account
 from daskdml.training.replica import Replica
 from daskdml.training.schedule import SLICES, Schedule
+from daskdml.training.scoring import r2
+from daskdml.training.training import SMALLEST_RATE
 from daskdml.utils.portable import portable
 
 ROWS = 4096  # between two averages, at least
 MOST_STREAMS = 64
 STEP_NUMBERS = 1e8  # numbers of X that are read in a superstep: some hundredths of a second
-SMALLEST_RATE = 1e-6
 
 
 def streams_of(n_samples, n_features, is_sparse):
@@ -118,7 +120,7 @@ class SequentialTraining(NamedTuple):
     scores: bool = False
     center: float = 0.0
 
-    is_sharded = False
+    is_sharded = depends_on_ranks = False
 
     def results(self, state):
         """Return no names: all of the result is in the state."""
@@ -239,9 +241,7 @@ class SequentialTraining(NamedTuple):
             )
         if self.labels is not None:
             return total[:, 0] / total[:, 1]
-        weight, mean, square, error = total.T
-        spread = square - mean**2 / weight
-        return np.where(spread > 0, 1.0 - error / np.where(spread > 0, spread, 1.0), np.where(error > 0, 0.0, 1.0))
+        return r2(*total.T)
 
 
 def flat(state):
@@ -312,10 +312,8 @@ class Streams(Replica):
             return self._one_by_one(comm)
         fold = self.gradients(batch, batch + 1)
         comm.worked(functools.partial(self.n_rows, batch, batch + 1))
-        started = time.perf_counter()
         comm.check()
         total = fold.result() if comm.size == 1 else comm.allreduce_blocks(fold, n_blocks=fold.n_blocks, like=self.like)
-        self.charge("exchange", started)
         k, n_streams = self._n_models, fold.n_blocks
         theta = total[: k * self._length].reshape(k, -1)
         before = self.models
@@ -350,7 +348,7 @@ class Streams(Replica):
                 sequential.settle(model)
 
     def _rows_of_slice(self, i):
-        return 0 if i is None else int(self._row_edges[i + 1] - self._row_edges[i])
+        return 0 if i is None else self._row_edges[i + 1] - self._row_edges[i]
 
     def _micro_batch(self, i):
         """Return what a stream makes of its slice; a batch of one stream is not rounded by weights."""
@@ -362,7 +360,7 @@ class Streams(Replica):
         out, k = self.spare(), self._n_models
         n_rows = self._row_edges[i + 1] - self._row_edges[i]
         number = self._numbers[i]
-        batch = np.searchsorted(self._edges, number, side="right") - 1
+        batch = bisect.bisect_right(self._edges, number) - 1
         is_single = self._edges[batch + 1] - self._edges[batch] == 1
         if self.training.schedule.n_micro > 1:
             for model in models:

@@ -143,14 +143,14 @@ class ShardedReplica(Replica):
         schedule, grid, row_bytes = self.training.schedule, self.grid, 4 * self.training.objective.sizes[0]
         batch_bytes = max(schedule.n_micro * schedule.micro_rows * step * row_bytes, 1)
         end = min(begin + step * max(WINDOW_BYTES // batch_bytes, 1), stop)
-        batches, micro, units, places = schedule.slices(self._age, begin, end)
+        batches, _, units, places = schedule.slices(self._age, begin, end)
         sizes, owner = schedule.slice_sizes(units, places), self._owner[units]
         group, self._updates = np.empty(len(units), np.int64), {}
         edges = np.searchsorted(batches, np.arange(begin, end + 1))
         for first in range(begin, end, step):
             a, b = edges[first - begin], edges[min(first + step, end) - begin]
-            # As in `Replica.gradients`: of several batches those of one stratum stand side by side.
-            place = np.argsort(np.argsort(micro[a:b], kind="stable"))
+            # As in `Replica.gradients`, so that most rows are where they are needed.
+            place = np.argsort(np.argsort(units[a:b], kind="stable"))
             group[a:b] = place * grid.n_groups // (b - a)
             self._updates[first] = a + np.argsort(place)
         own, here = owner == comm.rank, None
@@ -300,7 +300,7 @@ class ShardedReplica(Replica):
         if comm.size > 1:
             norms = comm.allreduce(norms)
         for (value, weight, n_rows), norm in zip(self._sums, norms.sum(axis=1).tolist()):
-            self.loss_sum += (value + norm) / weight * n_rows
+            self.loss_sum = self.loss_sum + ((value + norm) / weight * n_rows, n_rows)
         self._norms, self._sums = [], []
 
     # The end of an epoch ----------------------------------------------------------------------------------------------

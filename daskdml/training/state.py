@@ -26,7 +26,7 @@ class EpochTrace(NamedTuple):
 
 @portable
 class TrainingState(NamedTuple):
-    """A training between two batches, the same on every rank.
+    """A training between two batches, the same on every rank but for what is said to be of one.
 
     Attributes
     ----------
@@ -38,8 +38,9 @@ class TrainingState(NamedTuple):
         Epochs of this fit that are over, and batches of the next one.
     age, n_updates, n_seen : int
         Epochs, updates and rows of all fits that went on from each other.
-    loss_sum : float
-        Of the epoch so far: mean loss times rows, with the penalty.
+    loss_sum : ndarray of shape (2,)
+        Of the epoch so far: mean losses of batches times their rows, with the penalty, and these rows. Batches whose
+        weights are all zero are not among them.
     losses, scores : tuple of float
         By epochs, of all fits.
     best_loss, best_score : float
@@ -49,7 +50,7 @@ class TrainingState(NamedTuple):
     stopped_because : str
         Empty while it goes on.
     seconds : dict
-        Of one rank: "compute", "encode", "wait", "score".
+        Of one rank: "compute", "update", "encode", "transfer", "wait", "score", "save".
     trace : tuple of EpochTrace
         After each epoch of this fit.
     n_rounds, bytes_sent, bytes_received : int
@@ -64,6 +65,8 @@ class TrainingState(NamedTuple):
         Bytes that it sent and received for "rows", "steps", "scores" and "saving": pairs.
     n_steps : int
         Supersteps of this fit, those that a death had done again counted once.
+    cut : tuple of int
+        How batches are cut, see `Schedule.cut`: for the ranks that there were in the beginning, where that matters.
     """
 
     theta: Any
@@ -74,7 +77,7 @@ class TrainingState(NamedTuple):
     age: int = 0
     n_updates: int = 0
     n_seen: int = 0
-    loss_sum: float = 0.0
+    loss_sum: Any = np.zeros(2)
     losses: tuple = ()
     scores: tuple = ()
     best_loss: float = np.inf
@@ -92,3 +95,4 @@ class TrainingState(NamedTuple):
     shared: Any = None
     moved: Any = None
     n_steps: int = 0
+    cut: tuple = ()

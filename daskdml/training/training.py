@@ -1,5 +1,6 @@
 """Training by batches: what happens in a step, and at the end of an epoch."""
 
+import time
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,6 +54,8 @@ class Training(NamedTuple):
         Seconds at least between two versions of shards in a folder of the user's.
     is_on_device : bool
         Whether rows are arrays of cupy.
+    is_incremental : bool
+        Whether this is a call of ``partial_fit``: what grows with epochs goes on from call to call.
     """
 
     objective: Any
@@ -73,6 +76,7 @@ class Training(NamedTuple):
     begin: Any = None
     save_every: float = 0.0
     is_on_device: bool = False
+    is_incremental: bool = False
 
     def replica(self, blocks, n_threads, each):
         """Return what a rank holds."""
@@ -94,9 +98,14 @@ class Training(NamedTuple):
         """Tell whether the training is over."""
         return bool(state.stopped_because) or state.epoch >= self.max_epochs
 
+    @property
+    def depends_on_ranks(self):
+        """Whether batches are cut for the ranks that there are in the beginning."""
+        return self.strategy.spreads
+
     def epoch_of(self, state):
         """Return how many epochs were before: of calls of partial_fit, an epoch each, all of them."""
-        return state.age if self.max_epochs == 1 else state.epoch
+        return state.age if self.is_incremental else state.epoch
 
     def n_merged(self, epoch):
         """Return the batches of one step in an epoch, beside what the strategy accumulates."""
@@ -119,7 +128,7 @@ class Training(NamedTuple):
         strategy = strategy_at(self.strategy, (state.shared or {}).get("level", 0), self.objective.n_decayed)
         if replica.meet(comm):
             state = replica.restore(state, comm)
-            if strategy.remembers and comm.generation > 1:
+            if strategy.remembers and state.n_steps and state.n_ranks > 1:  # of one rank nobody remembers anything
                 state = state._replace(n_lost=state.n_lost + 1)
             if strategy.is_local and comm.size > 1 and not (state.epoch or state.batch):
                 state = state._replace(shared={**(state.shared or {}), "drift": drift(self, replica, comm)})
@@ -129,31 +138,34 @@ class Training(NamedTuple):
         replica.open(state, first, stop)
         strategy.advance(replica, comm, first, stop)
         state = replica.close(state, stop)
-        if not np.isfinite(state.loss_sum) and not (strategy.guard and state.epoch):
+        is_watched = strategy.guard and comm.size > 1  # one rank leaves nothing out
+        if not np.isfinite(state.loss_sum).all() and not (is_watched and state.epoch):
             return state._replace(stopped_because="not finite")
         replica.account.assign("steps")
         if stop == self.schedule.n_batches:
-            state = self._end_epoch(state, replica, comm)
+            state = self._end_epoch(state, replica, comm, is_watched)
             replica.account.assign("scores")
         state = replica.account.close(state, replica.take_seconds())
         replica.save(state, comm, self.is_done(state))
         return state
 
-    def _end_epoch(self, state, replica, comm):
-        n = self.schedule.n_trained
-        loss = state.loss_sum / n
+    def _end_epoch(self, state, replica, comm, is_watched):
+        losses, n_rows = state.loss_sum.tolist()
+        loss = losses / n_rows if n_rows else 0.0
         state = state._replace(
-            epoch=state.epoch + 1, batch=0, age=state.age + 1, n_seen=state.n_seen + n, loss_sum=0.0,
-            losses=(*state.losses, loss),
+            epoch=state.epoch + 1, batch=0, age=state.age + 1, n_seen=state.n_seen + self.schedule.n_trained,
+            loss_sum=np.zeros(2), losses=(*state.losses, loss),
         )  # fmt: skip
-        if self.strategy.guard:
+        if is_watched:
             state, goes_on = watch(self, state, replica)
             if goes_on:  # what was not scored has no score
                 return state._replace(scores=(*state.scores, np.nan)) if self.scores else state
         if not replica.is_finite(comm):
             return state._replace(stopped_because="not finite")
         if self.scores:
+            started = time.perf_counter()
             found = replica.score(comm)
+            replica.charge("score", started)
             state = state._replace(scores=(*state.scores, found))
             if np.isnan(found):
                 return state._replace(stopped_because="no score")

@@ -23,7 +23,9 @@ class Fold:
     ----------
     n_blocks : int
     combine : callable, default operator.add
-        ``combine(left, right)``, associative up to rounding. It must not change its arguments.
+        ``combine(left, right)``, associative up to rounding. A value belongs to the fold from `add` on: ``combine`` may
+        write its result into either argument, if that is writeable. What is read-only others may be reading, and must
+        stay as it is.
 
     Notes
     -----

@@ -202,6 +202,37 @@ def test_control_of_codecs_differs_by_the_perturbation_alone():
     assert len(set(sent)) == 1
 
 
+def test_time_passes_on_simulated_workers_as_their_rows_do(capsys):
+    """Scores are those of one process, seconds are those of rows where messages take none."""
+    from benchmarks.engine import networks_scaling
+    from benchmarks.estimators.networks import make_rows
+
+    data, way = make_rows(2048, n_test=300), networks_scaling.Way("batches of 1,024", 1024, 0.1)
+    scores, _ = networks_scaling._fitted(way, data, networks_scaling.EPOCHS)
+    one, four = (networks_scaling._simulated(data, way, size, 1e-3, 0.0, 1e12, scores) for size in (1, 4))
+    assert one.scores == four.scores == scores and len(one.seconds) == networks_scaling.EPOCHS
+    assert networks_scaling._epoch(one.seconds) == pytest.approx(2.048, rel=0.1)
+    assert networks_scaling._epoch(four.seconds) == pytest.approx(2.048 / 4, rel=0.15)
+
+
+def test_strategies_of_the_codecs_table_are_all_measured(capsys):
+    """Each has a payload and bytes at the transport; what leaves out most sends least."""
+    from benchmarks.estimators import codecs
+
+    problem = codecs.problems()[0]._replace(n_epochs=1)
+    X, y, X_test, y_test, _ = problem.rows(seed=0)
+    gains = {name: codecs._payload_gain(problem, "sgd", name, X, y) for name in codecs.STRATEGIES}
+    assert gains["dense"] == gains["dense, other batches"] == 1 and gains["FP16"] == pytest.approx(2, rel=0.02)
+    assert gains["rows, significance 3"] > gains["rows, significance 1"] > 1
+    # A thousand bytes of 640 numbers, the places of which take two bytes each.
+    assert 2560 / 1000 <= gains["max. 1,000 bytes a round"] < 2560 / 990
+    sent = {
+        name: codecs._try(problem, "sgd", name, 0, X, y, X_test, y_test).bytes_sent
+        for name in ("dense", "rows, significance 3", "TopK(0.01)")
+    }
+    assert sent["dense"] > 2 * max(sent["rows, significance 3"], sent["TopK(0.01)"])
+
+
 def test_page_follows_the_csvs(tmp_path):
     from benchmarks.pages import PAGE, is_stale, write_tables
     from benchmarks.report import Sheet

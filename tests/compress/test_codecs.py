@@ -11,7 +11,6 @@ ALL = [Identity(), FP16(), QSGD(), QSGD(bits=4), QSGD(bits=2, bucket=7), OneBit(
 ALL.append(SignificantRows())
 LOSSY = ALL[1:]
 LINEAR = [codec for codec in LOSSY if codec.reduce_kind == "linear"]
-FED_BACK = [codec for codec in LOSSY if codec.reduce_kind != "sum"]
 
 
 class TestIdentity(CodecContract):
@@ -48,6 +47,16 @@ class TestQSGD4(CodecContract):
         return np.repeat(buckets, 5)[: flat.size].reshape(x.shape) + np.max(flat, initial=0.0) * 1e-38
 
 
+class TestQSGD2(CodecContract):
+    def make(self):
+        return QSGD(bits=2, bucket=7)
+
+    def bound(self, x):
+        flat = np.abs(x).reshape(-1)
+        buckets = [flat[i : i + 7].max() * 1.0001 for i in range(0, flat.size, 7)]
+        return np.repeat(buckets, 7)[: flat.size].reshape(x.shape) + np.max(flat, initial=0.0) * 1e-38
+
+
 class TestOneBit(CodecContract):
     def make(self):
         return OneBit()
@@ -62,7 +71,12 @@ class TestSignificantRows(CodecContract):
         return SignificantRows(threshold=1.0)
 
     def bound(self, x):
-        return np.abs(x)
+        """Rows of the mean row's norm are exact; those that are as long to rounding may be either."""
+        if not x.any():
+            return np.zeros_like(x)
+        squares = np.square(x / np.max(np.abs(x))).reshape(len(x), -1).sum(axis=1)
+        is_sent = squares > 1.000001 * squares.mean()
+        return np.where(is_sent.reshape(-1, *[1] * (x.ndim - 1)), 0.0, np.abs(x))
 
 
 class TestTopK(CodecContract):
@@ -80,7 +94,17 @@ class TestRandomK(CodecContract):
         return RandomK(ratio=0.3)
 
     def bound(self, x):
-        return np.abs(x)
+        return np.abs(x)  # which are sent is drawn
+
+    @pytest.mark.parametrize("n", [1, 2, 3, 10, 11, 253])
+    @pytest.mark.parametrize("ratio", [0.01, 0.3, 0.5, 1.0])
+    def test_one_number_of_each_part_arrives_and_no_other(self, n, ratio):
+        x, state, k = np.arange(1.0, n + 1), RandomK(ratio).start(5), int(np.ceil(ratio * n))
+        for _ in range(20):
+            packet, state = RandomK(ratio).encode(x, state)
+            found = RandomK(ratio).decode(packet)
+            assert (found[found != 0] == x[found != 0]).all()
+            assert [np.count_nonzero(found[n * i // k : n * (i + 1) // k]) for i in range(k)] == [1] * k
 
 
 class TestPowerSGD(CodecContract):
@@ -104,33 +128,6 @@ class TestErrorFeedback(CodecContract):
 def gradients(n, shape=(23, 11), seed=0):
     rng = np.random.default_rng(seed)
     return [(rng.normal(size=shape) * 10.0 ** rng.integers(-2, 2, shape[1])).astype(np.float32) for _ in range(n)]
-
-
-@pytest.mark.parametrize("codec", FED_BACK, ids=str)
-def test_with_feedback_nothing_is_lost(codec):
-    """What was decoded and the residual add up to what was encoded."""
-    codec, state, sent, given = ErrorFeedback(codec), None, 0.0, 0.0
-    for x in gradients(40):
-        packet, state = codec.encode(x, state)
-        sent, given = sent + codec.decode(packet).astype(np.float64), given + x.astype(np.float64)
-    np.testing.assert_allclose(sent + state.residual, given, rtol=1e-5, atol=1e-4)
-    assert np.abs(state.residual).max() < 25 * np.abs(gradients(1)[0]).max()
-
-
-@pytest.mark.parametrize("codec", [c for c in ALL if c.unbiased], ids=str)
-def test_unbiased_codecs_are_right_in_the_mean(codec):
-    x, state, draws = gradients(1)[0], codec.start(seed=3), []
-    for _ in range(1000):
-        packet, state = codec.encode(x, state)
-        draws.append(codec.decode(packet).astype(np.float64))
-    error, steps = np.std(draws, axis=0) / np.sqrt(1000), np.zeros(x.size)
-    if isinstance(codec, QSGD):
-        buckets = [np.abs(x.reshape(-1)[i : i + codec.bucket]).max() for i in range(0, x.size, codec.bucket)]
-        steps = np.repeat(buckets, codec.bucket)[: x.size] / (2 ** (codec.bits - 1) - 1)
-        assert error.max() > 0
-    # What is drawn a few times in a thousand, or never, is not normal: ten draws more or less are allowed for.
-    slack = 0.01 * steps.reshape(x.shape) + 1e-6 * np.abs(x)
-    assert (np.abs(np.mean(draws, axis=0) - x) <= 5 * error + slack).all()
 
 
 @pytest.mark.parametrize("codec", LOSSY, ids=str)
@@ -196,15 +193,12 @@ def test_far_apart_places():
 
 
 def test_random_places_come_round():
-    """Of k parts of the array one number each, and in the end all of them."""
+    """In the end all of them."""
     codec, x = RandomK(0.25), np.arange(1.0, 11.0)
     state, seen = codec.start(7), np.zeros(10)
     for _ in range(60):
         packet, state = codec.encode(x, state)
-        found = codec.decode(packet)
-        assert [np.count_nonzero(part) for part in (found[:3], found[3:6], found[6:])] == [1, 1, 1]
-        assert (found[found != 0] == x[found != 0]).all()
-        seen += found != 0
+        seen += codec.decode(packet) != 0
     assert (seen > 0).all()
 
 
@@ -335,3 +329,43 @@ def test_a_residual_of_another_shape_is_refused():
     _, state = codec.encode(np.ones((4, 3)))
     with pytest.raises(ValueError, match=r"\(4, 3\) before, \(3,\) now"):
         codec.encode(np.ones(3), state)
+
+
+class SendsNothing(TopK):
+    def _encode(self, x, state):
+        return (np.empty(0, np.uint16), np.empty(0, x.dtype)), state
+
+
+class OnlySaysItIsUnbiased(TopK):
+    unbiased = True
+
+
+class OpensDifferently(TopK):
+    """Another array on every second time that a packet is opened."""
+
+    times = 0
+
+    def decode(self, packet):
+        self.times += 1
+        return super().decode(packet) * (1 + 1e-3 * (self.times % 2))
+
+
+@pytest.mark.parametrize(
+    "codec, caught_by",
+    [
+        (SendsNothing(0.3), "test_a_biased_codec_leaves_out_less_than_there_is"),
+        (SendsNothing(0.3), "test_with_feedback_nothing_is_lost"),
+        (OnlySaysItIsUnbiased(0.3), "test_unbiased_codecs_are_right_in_the_mean"),
+        (OpensDifferently(0.3), "test_with_feedback_nothing_is_lost"),
+    ],
+)
+def test_the_contract_catches_planted_faults(codec, caught_by):
+    class Planted(CodecContract):
+        def make(self):
+            return codec
+
+        def bound(self, x):
+            return np.abs(x)
+
+    with pytest.raises(AssertionError):
+        getattr(Planted(), caught_by)()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from daskdml.compress import FP16, QSGD, ErrorFeedback, Identity, OneBit, PowerSGD, RandomK, TopK
+from daskdml.compress import FP16, QSGD, ErrorFeedback, Identity, OneBit, PowerSGD, RandomK, SignificantRows, TopK
 from daskdml.runtime.spmd import Program
 from daskdml.runtime.spmd.threads import run_threads
 from daskdml.testing import SimulatedCluster
@@ -123,3 +123,98 @@ def test_codes_that_cannot_be_added_up_on_their_way(codec):
 
     with pytest.raises(ValueError, match="cannot be added up on its way; use allreduce_codes"):
         SimulatedCluster(2, rows_per_block=1).run(Wrong(codec), np.zeros((2, 1)))
+
+
+def sizes_below(n_ranks):
+    """Ranks of the subtree of each rank, itself among them: rank r reports to (r - 1) // 2."""
+    sizes = [1] * n_ranks
+    for rank in range(n_ranks - 1, 0, -1):
+        sizes[(rank - 1) // 2] += sizes[rank]
+    return sizes
+
+
+def most_packets(n_ranks, topology):
+    """Packets that the rank sends which sends most."""
+    if topology == "central":
+        return (n_ranks - 1) ** 2
+    if topology in ("ring", "doubling", None):
+        return n_ranks - 1
+    below, sent = sizes_below(n_ranks), [0] * n_ranks
+    for rank in range(1, n_ranks):
+        sent[rank] += below[rank]
+        sent[(rank - 1) // 2] += n_ranks - below[rank]
+    return max(sent)
+
+
+@pytest.mark.parametrize("n_ranks", range(1, 10))
+def test_packets_of_all_take_the_way_that_is_asked_for(n_ranks):
+    """The same bits by every way, and other bytes of the rank that sends most: a packet has 24 numbers and places."""
+    for codec in (ErrorFeedback(TopK(0.05)), QSGD(), OneBit(), SignificantRows()):
+        found = {
+            topology: SimulatedCluster(n_ranks, rows_per_block=1).run(
+                AddUp(codec, n_steps=2, topology=topology), np.zeros((n_ranks, 1))
+            )
+            for topology in (None, "central", "tree", "doubling", "ring")
+        }  # fmt: skip
+        for topology, states in found.items():
+            for (total, most, _), (expected, _, _) in zip(states, found["ring"], strict=True):
+                assert total.tobytes() == expected.tobytes()
+                if codec.name == "top_k":
+                    assert most == most_packets(n_ranks, topology) * 24 * 6
+
+
+def test_ways_that_there_are_not():
+    class Wrong(AddUp):
+        def step(self, state, local, comm):
+            if self.codec is None:
+                return comm.allreduce_blocks({comm.rank: np.ones(3)}, topology=self.topology)
+            return comm.allreduce_codes(array_of(0, 0), self.codec, topology=self.topology)
+
+    for codec, topology, names in (
+        (TopK(), "star", "central, tree, doubling, ring"),
+        (FP16(), "doubling", "central, tree, ring with a lossy codec"),
+        (None, "doubling", "central, tree, ring"),
+    ):
+        with pytest.raises(ValueError, match=f"must be one of {names}, got '{topology}'"):
+            SimulatedCluster(2, rows_per_block=1).run(Wrong(codec, topology=topology), np.zeros((2, 1)))
+
+
+class SumOfBlocks(Program):
+    """Add up one array per block along the tree over blocks; the state has the sum and the bytes of each rank."""
+
+    def __init__(self, length, topology):
+        self.length, self.topology = length, topology
+
+    def init(self, meta):
+        return None
+
+    def step(self, state, local, comm):
+        before, n_blocks = comm.bytes_sent, 11
+        own = {b: array_of(b, 0, (self.length,)) for b in range(n_blocks) if b * comm.size // n_blocks == comm.rank}
+        total = comm.allreduce_blocks(own, n_blocks, np.empty(self.length, np.float32), topology=self.topology)
+        sent = comm.allgather(np.array([comm.bytes_sent - before]))
+        same = comm.allgather(np.frombuffer(total.tobytes(), np.uint8))
+        assert all((one == same[0]).all() for one in same)
+        return total, [int(one[0]) for one in sent]
+
+    def done(self, state):
+        return state is not None
+
+
+@pytest.mark.parametrize("length", [1000, 70_000])
+@pytest.mark.parametrize("n_ranks", range(1, 10))
+def test_exact_sums_take_the_way_that_is_asked_for(n_ranks, length):
+    """To the bits of the tree over blocks; 70,000 numbers are cut into slices unless somebody says otherwise."""
+    found = {
+        topology: SimulatedCluster(n_ranks, rows_per_block=1).run(SumOfBlocks(length, topology), np.zeros((n_ranks, 1)))
+        for topology in (None, "central", "tree", "ring")
+    }
+    expected = SimulatedCluster(1, rows_per_block=1).run(SumOfBlocks(length, None), np.zeros((1, 1)))[0]
+    sent = {topology: one[1] for topology, one in found.items()}
+    assert all(total.tobytes() == expected.tobytes() for total, _ in found.values())
+    assert sent[None] == sent["ring" if length * 8 >= 1 << 18 else "tree"]
+    assert sent["central"][0] == (n_ranks - 1) * length * 4
+    assert sent["tree"][0] == min(n_ranks - 1, 2) * length * 4
+    if n_ranks > 3:
+        assert sent["central"][0] > sent["tree"][0]
+        assert max(sent["ring"]) < max(max(sent["tree"]), max(sent["central"]))

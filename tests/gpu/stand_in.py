@@ -14,7 +14,7 @@ import numpy as np
 
 FUNCTIONS = (
     "abs add arange ascontiguousarray concatenate dot empty empty_like equal exp greater greater_equal isfinite isinf "
-    "isnan less less_equal log log1p matmul maximum multiply not_equal ones ones_like sqrt subtract take tanh "
+    "isnan less less_equal log log1p matmul maximum minimum multiply not_equal ones ones_like sqrt subtract take tanh "
     "tensordot true_divide where zeros"
 )
 OPERATORS = "add sub mul truediv matmul pow and or lt le gt ge eq ne"

@@ -6,6 +6,8 @@ import pytest
 from daskdml.kernels import descent
 from daskdml.kernels.device import device_module, module_of, on_host
 from daskdml.kernels.layers import ACTIVATIONS, activate, back_through, product
+from daskdml.kernels.margins import apply_margins
+from daskdml.kernels.sequential import LOSSES
 
 RTOL = {"float32": 2e-6, "float64": 1e-14}
 dtypes = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -63,6 +65,47 @@ def test_adam(cupy, dtype, n_decayed):
         descent.adam(there[0], cupy.asarray(gradient), *there[1:], *step)
     for found, expected in zip(there, (theta, first, second)):
         assert_equal(found, expected)
+
+
+@dtypes
+@pytest.mark.parametrize("n_decayed", [0, 20, 37])
+@pytest.mark.parametrize("threshold", [0.0, 0.2])
+@pytest.mark.parametrize("share", [None, 0.25])
+def test_plain(cupy, dtype, n_decayed, threshold, share):
+    theta, *gradients = draw(dtype, *[37] * 6)
+    theta[[2, 30]] = np.nan, np.inf
+    average = np.zeros(0 if share is None else 37, dtype)
+    there = cupy.asarray(theta), cupy.asarray(average)
+    for gradient in gradients:
+        factors = np.array([0.9, threshold, 1 / 64, 0.3, 0.03])  # as solvers give them: of NumPy
+        step = n_decayed, *factors, share or 0.0
+        with np.errstate(invalid="ignore"):
+            descent.plain(theta, gradient, average, *step)
+            descent.plain(there[0], cupy.asarray(gradient), there[1], *step)
+    finite = np.isfinite(theta)
+    assert not finite[[2, 30]].any() and (theta == 0).any() == (threshold > 0 and n_decayed > 0)
+    for found, expected in zip(there[: 1 if share is None else 2], (theta, average)):
+        np.testing.assert_array_equal(np.isnan(on_host(found)), np.isnan(expected))
+        assert_equal(found[finite], expected[finite])
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("labels", [(), (1,), (2, 0, 1)], ids=str)
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_margins(cupy, loss, labels, is_weighted):
+    """Also at the corners of the losses, where targets are missed by far, and where slopes are cut."""
+    raw, weight = draw("float64", (70, max(len(labels), 1)), 70)
+    y, weight = np.arange(70) % 3.0, np.abs(weight) if is_weighted else None
+    raw[:14] = np.array([0, 1, -1, 2, -2, 0.3, -0.3, 1.3, 0.7, 36.0, -40.0, 800.0, -800.0, 1e14])[:, None]
+    labels, factors = np.array(labels, np.int64), np.random.default_rng(1).uniform(0.5, 3, (raw.shape[1], 2))
+    gradient = np.empty_like(raw)
+    value = apply_margins(raw, y, weight, loss, 0.3, labels, factors, gradient)
+    there = cupy.empty(raw.shape)
+    rows = [None if part is None else cupy.asarray(part) for part in (raw, y, weight)]
+    found = apply_margins(*rows, loss, 0.3, labels, factors, there)
+    assert float(found) == pytest.approx(value, rel=1e-13) and not cupy.fetched
+    assert_equal(there, gradient)
+    np.testing.assert_allclose(on_host(there), gradient, rtol=1e-13)
 
 
 @dtypes

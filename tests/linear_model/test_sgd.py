@@ -1,5 +1,7 @@
 """Descent row by row against scikit-learn's, and the same bits from any number of ranks."""
 
+import copy
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from sklearn import linear_model as theirs
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from daskdml import config_context
-from daskdml.linear_model import SGDClassifier, SGDRegressor, _sgd
+from daskdml.linear_model import SGDClassifier, SGDRegressor
 from daskdml.testing import SimulatedCluster
 from daskdml.training import sequential
 
@@ -194,9 +196,7 @@ def test_an_average_of_streams_by_its_definition(monkeypatch, params):
         for k in range(0, len(slices), 3):
             n_before, made = now.t - 1, []
             for a, b in slices[k : k + 3]:
-                one = now if is_first else _sgd._copy(now, settings)
-                if not is_first:
-                    one.q[:], one.u = now.q, now.u
+                one = now if is_first else copy.deepcopy(now)
                 descend(DenseRows.of(X[a:b]), y[a:b].astype(float), None, one, settings)
                 made.append((one, b - a))
             if is_first:
@@ -204,7 +204,7 @@ def test_an_average_of_streams_by_its_definition(monkeypatch, params):
                 is_first = False
                 continue
             total = sum(n for _, n in made)
-            new = _sgd._copy(now, settings)
+            new = copy.deepcopy(now)
             for one, _ in made:
                 settle(one)
             for name in ("coef", "q", "intercept", "u"):
@@ -229,7 +229,7 @@ def test_coefficients_of_the_users_are_gone_on_from(cancer):
     """As scikit-learn's partial_fit does."""
     X, y = cancer
     for kind in (SGDClassifier, SGDRegressor):
-        ours, known = (getattr(room, kind.__name__)(**STEADY) for room in (_sgd, theirs))
+        ours, known = kind(**STEADY), getattr(theirs, kind.__name__)(**STEADY)
         for model in (ours, known):
             args = {"classes": [0, 1]} if kind is SGDClassifier else {}
             model.partial_fit(X, y, **args)

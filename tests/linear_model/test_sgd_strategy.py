@@ -174,6 +174,68 @@ def test_a_strategy_may_come_and_go_between_calls(some):
     assert np.abs(model.coef_).max() > 0.5 * np.abs(expected.coef_).max()
 
 
+DECREASING = {"shuffle": False, "alpha": 0.01, "eta0": 0.1, "power_t": 0.5}
+
+
+def steps_of(n_rows, X, y, w, t):
+    """Return coefficients with the intercept behind them after each step from step t on, of squared loss, in order."""
+    found, X = [], np.column_stack([X, np.ones(len(y))])
+    for first in range(0, len(y), n_rows):
+        rows, eta = slice(first, first + n_rows), DECREASING["eta0"] / t ** DECREASING["power_t"]
+        decay, t = np.append(np.full(X.shape[1] - 1, DECREASING["alpha"]), 0.0), t + 1
+        w = (1 - eta * decay) * w - eta * X[rows].T @ (X[rows] @ w - y[rows]) / len(y[rows])
+        found.append(w)
+    return found
+
+
+def flat(model):
+    return np.append(model.coef_, model.intercept_)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_rows_count_as_the_steps_they_would_have_been(diabetes, accumulate):
+    """200 rows are four steps of 50 rows, and those again 200 rows: rates go on from there."""
+    X, y = diabetes
+    model = SGDRegressor(**DECREASING).partial_fit(X, y)
+    start, batches = flat(model), {"strategy": AllReduce(accumulate=accumulate), "batch_size": 50 // accumulate}
+    model.set_params(**batches).partial_fit(X, y)
+    assert model.t_ == 1 + 4 + 4
+    expected = steps_of(50, X, y, start, 5)[-1]
+    np.testing.assert_allclose(flat(model), expected, rtol=1e-9)
+    model.set_params(strategy=None, batch_size="auto").partial_fit(X, y)
+    assert model.t_ == 601
+    np.testing.assert_allclose(flat(model), steps_of(1, X, y, expected, 401)[-1], rtol=1e-9)
+    # And again: 600 rows, whichever way they came.
+    assert model.set_params(strategy=AllReduce(), batch_size=200).partial_fit(X, y).t_ == 1 + 3 + 1
+
+
+def test_an_average_outlives_the_way_it_was_begun_in(diabetes):
+    """Steps go on from where they were, not from the mean of where they have been."""
+    X, y = diabetes
+    model = SGDRegressor(**DECREASING, average=True)
+    rows = steps_of(1, X, y, np.zeros(11), 1)
+    mean = flat(model.partial_fit(X, y))
+    np.testing.assert_allclose(mean, np.mean(rows, axis=0), rtol=1e-9)
+    assert np.abs(mean - rows[-1]).max() > 0.01
+    batches = steps_of(50, X, y, rows[-1], 5)
+    mean = (4 * mean + np.sum(batches, axis=0)) / 8
+    np.testing.assert_allclose(flat(model.set_params(strategy=AllReduce(), batch_size=50).partial_fit(X, y)), mean,
+                               rtol=1e-9)  # fmt: skip
+    mean = (400 * mean + np.sum(steps_of(1, X, y, batches[-1], 401), axis=0)) / 600
+    np.testing.assert_allclose(flat(model.set_params(strategy=None, batch_size="auto").partial_fit(X, y)), mean,
+                               rtol=1e-9)  # fmt: skip
+
+
+@pytest.mark.parametrize("params", [{}, {"strategy": AllReduce(), "batch_size": 10}], ids=["rows", "batches"])
+def test_an_average_that_begins_late_begins_with_what_there_is(some, params):
+    model = SGDClassifier(**IN_ORDER, **params).partial_fit(*some, classes=[0, 1])
+    size = np.abs(model.coef_).max()
+    for changed in ({"average": 1}, {"average": 1000}, {"average": 10}):
+        assert np.abs(model.set_params(**changed).partial_fit(*some).coef_).max() > 0.5 * size
+    model.coef_ = 100 * np.ones((1, 30))  # a mean of what the user gives, and not of what was before
+    assert model.partial_fit(*some).coef_.min() > 50
+
+
 # Larger batches -------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """Models cut into shards: the answers of models that are not, whichever ranks hold them, and whoever dies."""
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -361,6 +362,20 @@ def test_a_batch_that_has_work_for_one_group_alone_is_warned_of():
     X, y = digits(100)
     with pytest.warns(UserWarning, match="has work for one group"):
         model(strategy=Hybrid(2), max_iter=1).fit(X, y)
+
+
+def test_how_many_rows_of_an_automatic_batch_there_are_at_most_is_said():
+    """Networks have 200, SGD's estimators a fiftieth of few rows: both are known after the data only."""
+    for kind in (MLPClassifier, SGDClassifier):
+        with pytest.warns(UserWarning, match="batch_size='auto': a step of at most 200 rows has work for one group"):
+            Hybrid(2).check(kind())
+        with pytest.warns(UserWarning, match="batch_size=256: a step of 256 rows has work for one group"):
+            Hybrid(2).check(kind(batch_size=256))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            Hybrid(2).check(kind(batch_size=300))
+            Hybrid(2, accumulate=2).check(kind())
+            ModelParallel().check(kind())
 
 
 def test_strategies_are_estimators():

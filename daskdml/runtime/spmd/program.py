@@ -103,6 +103,14 @@ class Program:
         """
         raise NotImplementedError
 
+    def resume(self, state):
+        """Prepare to go on from a state that an earlier process has saved, before any rank is told of this program.
+
+        Parameters
+        ----------
+        state : object
+        """
+
     def fingerprint(self):
         """Return what tells this program from another one of its class: its attributes, unless you say otherwise.
 
@@ -288,11 +296,7 @@ class Comm:
                 f"{type(compression).__name__} cannot be added up on its way; use allreduce_codes, which returns the "
                 "codec's next state beside the sum."
             )
-        if topology not in collectives.TOPOLOGIES or (collectives.TOPOLOGIES[topology].needs_exact and not exact):
-            fit = [name for name, kind in collectives.TOPOLOGIES.items() if exact or not kind.needs_exact]
-            raise ValueError(
-                f"topology must be one of {', '.join(fit)}{'' if exact else ' with a lossy codec'}, got {topology!r}."
-            )
+        _checked(topology, exact)
         what = f"allreduce of {x.dtype} {x.shape}, {operation}, {topology}"
         options = {"topology": topology, "operation": operation, "empty": self._recycled.empty}
         started = self._start(what, collectives.allreduce, x, endpoint=endpoint, members=members, **options)
@@ -311,12 +315,13 @@ class Comm:
         state : object, optional
             What ``codec.start(seed)`` or the last call returned on this rank; None for the first array.
         topology : str, optional
-            See `allreduce`; "gather" has none to choose.
+            See `allreduce`. Of "gather" it says which way packets go, not what their sum is; left to the library it is
+            "ring".
 
         Returns
         -------
         total : ndarray
-            The same bits on every rank.
+            The same bits on every rank; see the notes of `PowerSGD` for processors of different types.
         state : object
         """
         if state is None:
@@ -325,8 +330,10 @@ class Comm:
             return self.allreduce(x, topology=topology, compression=codec), state
         if codec.reduce_kind == "gather":
             endpoint, x = Endpoint(codec, state), self._numbers(x, "sum", True)
-            what = f"allreduce_codes of {x.dtype} {x.shape}, {codec.name}"
-            arrays = self._call(what, collectives.allgather, x, endpoint=endpoint)
+            topology = topology or self._topology
+            topology = "ring" if topology == "auto" else _checked(topology)
+            what = f"allreduce_codes of {x.dtype} {x.shape}, {codec.name}, {topology}"
+            arrays = self._call(what, collectives.allgather, x, endpoint=endpoint, topology=topology)
             return functools.reduce(np.add, arrays), endpoint.state
         rounds, total = codec.rounds(x, state), None
         while True:
@@ -342,7 +349,7 @@ class Comm:
         """What ranks of this run keep on this worker from group to group; see `daskdml.runtime.shelf`."""
         return self._transport.shelf
 
-    def allreduce_blocks(self, values, n_blocks=None, like=None, members=None):
+    def allreduce_blocks(self, values, n_blocks=None, like=None, members=None, topology=None):
         """Return the sum of one vector per block, folded along the tree over block numbers: bits of the blocks alone.
 
         Parameters
@@ -355,6 +362,9 @@ class Comm:
             An array of the shape and dtype, for ranks that may have none.
         members : sequence of int, optional
             Ranks, this one among them, that combine theirs alone, while the others do so in groups of their own.
+        topology : {"central", "tree", "ring"}, optional
+            Which way they go, whatever it is to the same bits: to rank 0 at once, up a tree of ranks, or each slice to
+            the rank that folds it and from there around. None takes the last one for long arrays, and else the tree.
         """
         members = range(self.size) if members is None else members
         nodes = getattr(values, "nodes", values)
@@ -371,7 +381,13 @@ class Comm:
             flat, values.nodes = values, flat
         what = f"allreduce_blocks of {first.dtype} {first.shape}"
         n_blocks = self.meta.n_blocks if n_blocks is None else n_blocks
-        total = self._call(what, allreduce_blocks, flat, n_blocks, first.size, members=members)
+        ways = {
+            None: {}, "central": {"sliced": False, "fan_in": max(len(members) - 1, 1)}, "tree": {"sliced": False},
+            "ring": {"sliced": True},
+        }  # fmt: skip
+        if topology not in ways:
+            raise ValueError(f"topology of sums over blocks must be one of central, tree, ring, got {topology!r}.")
+        total = self._call(what, allreduce_blocks, flat, n_blocks, first.size, members=members, **ways[topology])
         return total.reshape(first.shape)
 
     def allreduce_values(self, own, combine):
@@ -572,6 +588,16 @@ class Started:
         self.advance(may_wait=True)
         self._comm._started = None
         return self._value
+
+
+def _checked(topology, exact=True):
+    """Return the name of a topology; refuse what is none, or needs packets that hold what was sent."""
+    fit = [name for name, kind in collectives.TOPOLOGIES.items() if exact or not kind.needs_exact]
+    if topology not in fit:
+        raise ValueError(
+            f"topology must be one of {', '.join(fit)}{'' if exact else ' with a lossy codec'}, got {topology!r}."
+        )
+    return topology
 
 
 def _refuse_none(values):
