@@ -98,6 +98,13 @@ def test_plain_steps_by_their_formulas(average):
             np.testing.assert_allclose(transform.learnt(theta, moments, t), expected, rtol=1e-12, atol=1e-14)
 
 
+def test_a_penalty_shrinks_to_zero_and_not_beyond():
+    """Rates of which the first are large would turn coefficients around otherwise: scikit-learn's stop at zero too."""
+    theta = np.array([3.0, -2.0, 1.0])
+    Plain("constant", l2=4.0).step(theta, np.zeros(3), [], 0.5, 1, (2, 0.0, 1.0), None)
+    assert theta.tolist() == [0.0, 0.0, 1.0]
+
+
 @transforms
 def test_transforms_travel(transform):
     assert unpack(pack(transform)) == transform

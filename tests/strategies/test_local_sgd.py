@@ -24,3 +24,21 @@ def test_a_thousand_averages_do_not_stretch_parameters():
         found.append(np.concatenate([part.ravel() for part in model.coefs_]).astype(np.float64))
     single, double = found
     assert abs(single @ double / (double @ double) - 1) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_ranks_weigh_as_much_as_the_rows_they_have_seen():
+    """A batch of 100 rows in two micro-batches, of which a rank may have both, is averaged by rows."""
+    X, y = load_digits(return_X_y=True)
+    params = {
+        "hidden_layer_sizes": (8,), "solver": "sgd", "learning_rate_init": 0.1, "momentum": 0.0, "alpha": 0.0,
+        "dtype": "float64", "max_iter": 1, "random_state": 0, "shuffle": False, "batch_size": 90,
+    }  # fmt: skip
+    # 90 rows in order: the first rank has 60 of them, the second 30.
+    model = MLPClassifier(strategy=LocalSGD(1), **params)
+    cluster = SimulatedCluster(2, rows_per_block=30)
+    cluster.fit(model, X[:90] / 16, y[:90])
+    exact = MLPClassifier(**params).fit(X[:90] / 16, y[:90])
+    # One step each from the same start: the mean by rows of steps along means is the step along the mean of all.
+    for ours, theirs in zip(model.coefs_, exact.coefs_):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)

@@ -435,3 +435,44 @@ def test_calls_of_partial_fit_go_on_with_averages():
             model.partial_fit(X, y, classes=np.unique(y))
         fitted.append(model)
     np.testing.assert_allclose(fitted[1].coef_, fitted[0].coef_, rtol=1e-9, atol=1e-12)
+
+
+def test_groups_share_the_micro_batches_of_a_batch():
+    """Two groups take about half of the seconds of one, where rows take long."""
+    X, y = np.tile(digits()[0], (3, 1)), np.tile(digits()[1], 3)
+    taken = []
+    for strategy in (Hybrid(4), Hybrid(2), Hybrid(1)):
+        cluster = SimulatedCluster(4, rows_per_block=64, seconds_per_row=1e-2)
+        on(cluster, model(strategy=strategy, batch_size=1024), X, y)
+        taken.append(cluster.report.seconds)
+    # The rows of a rank are those of its group, divided by the ranks that hold the model between them.
+    assert taken[0] == pytest.approx(taken[1], rel=0.3) and taken[2] == pytest.approx(taken[1], rel=0.3)
+
+
+@pytest.mark.parametrize("strategy", [ModelParallel(), Hybrid(2)], ids=str)
+def test_scores_are_those_of_averages(strategy):
+    X, y = digits()
+    found = []
+    for one in (AllReduce(), strategy):
+        linear = SGDClassifier("log_loss", average=True, early_stopping=True, strategy=one, batch_size=32, max_iter=6,
+                               learning_rate="constant", eta0=1.0, random_state=0, n_iter_no_change=10)  # fmt: skip
+        on(SimulatedCluster(4, rows_per_block=64), linear, X, y)
+        found.append([record.score for record in linear.fit_report_.records])
+    np.testing.assert_allclose(found[1], found[0], rtol=1e-12)
+    assert len(set(found[0])) > 1
+
+
+@pytest.mark.parametrize("strategy", [ModelParallel(), Hybrid(2)], ids=str)
+def test_the_best_epoch_outlives_a_death(strategy):
+    """One that comes long after it: nothing is better until the end."""
+    X, y = digits()
+    params = {"early_stopping": True, "n_iter_no_change": 50, "max_iter": 16, "learning_rate_init": 0.2}
+    alone = model(solver="sgd", strategy=strategy, **params).fit(X, y)
+    best = int(np.argmax(alone.validation_scores_))
+    assert best < 12
+    whole = SimulatedCluster(4, **SLOW)
+    on(whole, model(solver="sgd", strategy=strategy, **params), X, y)
+    cluster = SimulatedCluster(4, kills=[(0.9 * whole.report.seconds, 2)], **SLOW)
+    found = on(cluster, model(solver="sgd", strategy=strategy, **params), X, y)
+    assert cluster.report.generations == 2
+    assert_same_bits(found, alone)

@@ -10,6 +10,7 @@ from daskdml.linear_model import SGDClassifier
 from daskdml.neural_network import MLPClassifier
 from daskdml.strategies import AllReduce, LocalSGD
 from daskdml.testing import SimulatedCluster
+from daskdml.training.replica import Replica
 
 pytestmark = pytest.mark.filterwarnings("ignore:MLPClassifier", "ignore:SGDClassifier")
 SLOW = {"save_every": 1, "rows_per_block": 32, "seed": 2, "seconds_per_row": 1e-4}
@@ -49,11 +50,18 @@ def gone_on(model, size, folder):
 
 @pytest.mark.parametrize("make", [network, linear], ids=["network", "linear"])
 @pytest.mark.parametrize("strategy", [LocalSGD(4), AllReduce(compression=TopK(0.1))], ids=str)
-def test_a_fit_goes_on_with_other_workers(strategy, make, tmp_path):
+def test_a_fit_goes_on_with_other_workers(strategy, make, tmp_path, monkeypatch):
     """Where batches are cut for the ranks that there are, they stay cut for those that there were."""
     broken_off(make(strategy), 8, tmp_path)
-    model = make(strategy)
-    assert gone_on(model, 3, tmp_path) < 0.95
+    model, cuts, begin = make(strategy), [], Replica.open
+
+    def noted(self, *rest):
+        cuts.append(self.training.schedule.n_micro)
+        begin(self, *rest)
+
+    monkeypatch.setattr(Replica, "open", noted)
+    share = gone_on(model, 3, tmp_path)
+    assert share < 0.95 and cuts[0] == 8 and cuts[-1] == 4  # of the one that goes on, and of a whole one
     assert model.n_iter_ == 20 and model.score(*digits()) > 0.9
 
 
