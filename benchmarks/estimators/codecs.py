@@ -290,13 +290,13 @@ def _payload_gain(problem, solver, name, X, y):
     """Return how many times fewer bytes than a gradient of the coefficients a rank makes of one, at the start.
 
     Without what its way to other ranks multiplies them by. Of local steps: of a gradient for every step, and of
-    parameters and moments for all of them.
+    parameters and moments for all of them; groups send a gradient for every step as well.
     """
     strategy = STRATEGIES[name]
     network = _network(problem.hidden, X)
     if isinstance(strategy, LocalSGD):
         n_arrays = {"sgd": 2, "adam": 3}[solver]
-        return strategy.steps / n_arrays
+        return 1 / (n_arrays / strategy.steps + (strategy.groups is not None))
     codec = None if strategy is None else strategy.codec(network.n_decayed)
     if codec is None:
         return 1.0

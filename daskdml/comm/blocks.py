@@ -22,7 +22,7 @@ def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None, fan_in=t
         Of all ranks.
     length : int
     sliced : bool, optional
-        Whether each rank folds one slice of the vector; None decides by its size.
+        Whether each rank folds one slice of the vector; None decides by its size and that of the group.
     fan_in : int, default 2
         Ranks that report to one rank, where vectors are not sliced.
 
@@ -45,13 +45,18 @@ def allreduce_blocks(rank, size, values, n_blocks, length, sliced=None, fan_in=t
     -----
     A rank first folds what it holds: a contiguous range of blocks is left as at most ``2 log2(n_blocks)`` nodes.
     Whole, a rank sends its and its children's nodes up a tree of ranks; sliced, it sends ``(size - 1) / size`` of its
-    nodes, and one reduced slice around the ring.
+    nodes, and one reduced slice around the ring. Two ranks give each other all that they have, and both fold it.
     """
     fold = values
     if not isinstance(values, Fold):
         fold = Fold(n_blocks)
         for block, value in values.items():
             fold.add(block, value)
+    if sliced is None and size == 2:
+        # One message time instead of two: 0.75 instead of 0.9 ms for 400 kB, 0.14 instead of 0.4 for a few numbers.
+        yield from _send(1 - rank, fold, slice(None), length)
+        _merge(fold, (yield from _receive(1 - rank)))
+        return fold.result()
     if sliced or (sliced is None and is_sliced(size, length * 8)):
         return (yield from by_slices(rank, size, fold, length))
     for child in tree.children(rank, size, fan_in):
@@ -71,8 +76,8 @@ def is_sliced(size, n_bytes):
 
 def bytes_sent(size, n_bytes, branches):
     """Return the bytes that a rank sends at most for a value of ``n_bytes``, with ``branches`` nodes left on each."""
-    if size == 1:
-        return 0.0
+    if size <= 2:
+        return float(branches * n_bytes * (size - 1))
     if is_sliced(size, n_bytes):
         return (branches + 1) * n_bytes * (size - 1) / size
     return max(branches * n_bytes + len(tree.children(1, size)) * n_bytes, len(tree.children(0, size)) * n_bytes)
@@ -80,6 +85,8 @@ def bytes_sent(size, n_bytes, branches):
 
 def seconds(size, n_bytes, branches, latency, bandwidth):
     """Predict the seconds of adding up a value of ``n_bytes``, with ``branches`` nodes left on each rank."""
+    if size == 2:
+        return latency + branches * n_bytes / bandwidth
     if is_sliced(size, n_bytes):
         return 3 * (size - 1) * latency + bytes_sent(size, n_bytes, branches) / bandwidth
     messages = tree.depth(size) * min(tree.FAN_IN, size - 1)

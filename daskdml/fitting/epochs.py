@@ -71,7 +71,7 @@ class Follower:
         self._n_shown = len(state.trace)
 
 
-def report_training(estimator, fit, state, strategy, schedule):
+def report_training(estimator, fit, state, training):
     """Write down how a training by batches went: its epochs, how ranks communicated, and what is to be warned of.
 
     Parameters
@@ -81,17 +81,19 @@ def report_training(estimator, fit, state, strategy, schedule):
     fit : Fit
     state : daskdml.training TrainingState
         At the end.
-    strategy : see `daskdml.strategies`
-    schedule : daskdml.training.Schedule
+    training : daskdml.training.Training
     """
+    strategy, schedule = training.strategy, training.schedule.cut_as(state.cut)
     if state.n_ranks > 1:
         fit.report.where += f", {strategy.manner(state.n_ranks)}"
     report_epochs(fit, state, schedule.n_trained, {"updates": state.n_updates}, state.scores)
     fit.report.counts["memories lost"] = state.n_lost
     shared = state.shared or {}
     fit.report.notes = list(shared.get("notes", ()))
-    if not strategy.spreads and not strategy.is_sharded:  # else each rank has a part of every batch, or of the model
-        fit.report.notes += schedule.idle_ranks(state.n_ranks, strategy.batches_per_update)
+    if not strategy.is_sharded:  # else each rank has a part of the model
+        own = 1 if strategy.is_local else strategy.batches_per_update
+        n_batches = own * training.n_merged(training.epoch_of(state) - 1)
+        fit.report.notes += schedule.idle_ranks(state.n_ranks, n_batches, strategy.spreads)
     labels, features = shared.get("drift", (0.0, 0.0))
     if labels > MOST_DRIFT or features > MOST_DRIFT:
         text = (

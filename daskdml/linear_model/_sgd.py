@@ -173,7 +173,7 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         center = 0.0 if labels is not None else float(summary.total / summary.weight)
         training = way.training(schedule, 1 if is_incremental else int(self.max_iter), tol, center)
         kept = getattr(self, "_kept", None) if goes_on and is_incremental else None
-        t = 1.0 if kept is None else self.t_ if kept.way is type(way) else way.t_after(kept.n_rows, schedule)
+        t = 1.0 if kept is None else self.t_ if kept.way is type(way) else way.t_after(kept.n_rows)
         state = self._begin(way, training, given, goes_on, kept, t)
         follow = Follower(fit, schedule.n_trained) if self.verbose else None
         state = train(run, training, state, fit.what, (seed,), follow)
@@ -233,7 +233,7 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         if self.strategy is None:
             report_epochs(fit, state, n_trained, {"streams": training.schedule.n_micro})
         else:
-            report_training(self, fit, state, self.strategy, training.schedule)
+            report_training(self, fit, state, training)
         has_converged = bool(state.stopped_because) or is_incremental or self.tol is None
         fit.close(converged=has_converged, stopped_because=state.stopped_because or "max_iter", n_iter=found.n_iter_)
         if not has_converged:
@@ -294,7 +294,7 @@ class ByRows:
             bool(model.early_stopping), center,
         )  # fmt: skip
 
-    def t_after(self, n_rows, schedule):
+    def t_after(self, n_rows):
         """Return one more than the steps that so many rows are."""
         return 1.0 + n_rows
 
@@ -363,6 +363,7 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     class_weight : dict, "balanced" or None, default None
     warm_start : bool, default False
     average : bool or int, default False
+        Of the parameters after each step, or from so many rows on.
     strategy : see `daskdml.strategies`, or None, default None
         How workers that train by batches communicate. None takes a step a row.
     batch_size : int or "auto", default "auto"
@@ -376,7 +377,7 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     n_iter_ : int
     t_ : float
         One more than the rows of all epochs, with a strategy than the steps. Where a strategy is given or taken away
-        between calls of ``partial_fit``, the rows so far count as the steps that they would have been.
+        between calls of ``partial_fit``, the rows so far count as the steps that they would have been, about.
     n_features_in_, feature_names_in_, fit_report_ : as everywhere
 
     Notes

@@ -31,9 +31,14 @@ class ByBatches:
         self.objective = LinearBatches(run.n_features, loss, labels, factors, l2, l1)
         start = optimal_init(model._settings(1.0, 1.0)) if model.learning_rate == "optimal" else 0.0
         intercept_rate = SPARSE_INTERCEPT_RATE if run.layout == "csr" else 1.0
+        n, is_auto = run.n_samples, model.batch_size == "auto"
+        self.batch_size = min(AUTO_BATCH, max(n // AUTO_STEPS, 1)) if is_auto else min(int(model.batch_size), n)
+        self.step_rows = self.batch_size * getattr(model.strategy, "accumulate", 1)
+        # scikit-learn counts rows, where a step is a row: averages begin with the step that has so many behind it.
+        average = -(-int(model.average) // self.step_rows)
         self.transform = Plain(
             model.learning_rate, float(model.power_t), alpha, start, l2, l1,
-            intercept_rate if model.fit_intercept else 0.0, int(model.average),
+            intercept_rate if model.fit_intercept else 0.0, average,
         )  # fmt: skip
 
     @staticmethod
@@ -54,15 +59,14 @@ class ByBatches:
     def schedule(self, seed, is_mixed, held_out):
         """Return which rows form which batch."""
         n, model = self.run.n_samples, self.model
-        batch_size = min(AUTO_BATCH, max(n // AUTO_STEPS, 1)) if model.batch_size == "auto" else int(model.batch_size)
-        if batch_size > n:
+        if model.batch_size != "auto" and model.batch_size > n:
             warnings.warn(
-                f"batch_size={batch_size} is larger than the number of rows, {n}; a batch is all rows.", stacklevel=5
-            )
-            batch_size = n
+                f"batch_size={model.batch_size} is larger than the number of rows, {n}; a batch is all rows.",
+                stacklevel=5,
+            )  # fmt: skip
         return Schedule.of(
-            n, batch_size, seed, is_shuffled=bool(model.shuffle), is_mixed=is_mixed, held_out=held_out,
-            least=min(self.run.n_ranks, batch_size) if model.strategy.spreads else 1,
+            n, self.batch_size, seed, is_shuffled=bool(model.shuffle), is_mixed=is_mixed, held_out=held_out,
+            least=min(self.run.n_ranks, self.batch_size) if model.strategy.spreads else 1,
         )  # fmt: skip
 
     def training(self, schedule, max_epochs, tol, center):
@@ -78,10 +82,9 @@ class ByBatches:
             is_on_device=self.run.layout == "device",
         )  # fmt: skip
 
-    def t_after(self, n_rows, schedule):
-        """Return one more than the steps that so many rows are: as many as this schedule takes for them."""
-        n_batches = n_rows / (schedule.n_micro * schedule.micro_rows)
-        return 1.0 + round(n_batches / getattr(self.model.strategy, "accumulate", 1))
+    def t_after(self, n_rows):
+        """Return one more than the steps that so many rows are, about."""
+        return 1.0 + round(n_rows / self.step_rows)
 
     def begin(self, training, coef, intercept, t, age, average=None):
         """Return the state to begin with.

@@ -131,7 +131,7 @@ class TrainedNetwork(Planned, BaseEstimator):
                 f"learning_rate_scaling={self.learning_rate_scaling!r} is for steps of several batches, and here each "
                 "is one: the rate stays as it is. AllReduce(accumulate=k) or batch_growth make steps of more; or "
                 "multiply learning_rate_init.",
-                stacklevel=5,
+                stacklevel=4,
             )  # fmt: skip
         if is_incremental:
             warn_of_forgetting(strategy)
@@ -232,7 +232,7 @@ class TrainedNetwork(Planned, BaseEstimator):
                 "The score of the validation rows is not a number: their weights are all 0, or X_val holds NaN. Use "
                 "another random_state, or give other rows."
             )
-        self._note(found, fit, network, state, is_incremental, schedule)
+        self._note(found, fit, training, state, is_incremental)
         return found
 
     def _rates(self):
@@ -277,7 +277,7 @@ class TrainedNetwork(Planned, BaseEstimator):
             return fresh
         kept = self._state._replace(
             theta=theta, epoch=0, batch=0, stopped_because="", seconds=None, trace=(), shared=None, n_rounds=0,
-            bytes_sent=0, bytes_received=0, moved=None, n_lost=0, n_steps=0, cut=(),
+            bytes_sent=0, bytes_received=0, moved=None, n_lost=0, n_steps=0, n_ranks=1, cut=(),
         )  # fmt: skip
         if not scores:
             kept = kept._replace(scores=(), best_score=-np.inf)
@@ -287,9 +287,9 @@ class TrainedNetwork(Planned, BaseEstimator):
             return kept
         return kept._replace(moments=zeros, rate=fresh.rate, n_updates=0)
 
-    def _note(self, found, fit, network, state, is_incremental, schedule):
+    def _note(self, found, fit, training, state, is_incremental):
         """Write down what was found, and how the fit ended."""
-        n_iter, name = state.epoch, type(self).__name__
+        n_iter, name, network = state.epoch, type(self).__name__, training.objective
         theta = state.theta
         if self.early_stopping and state.best_theta is not None:
             theta = state.best_theta
@@ -302,7 +302,7 @@ class TrainedNetwork(Planned, BaseEstimator):
             n_layers_=len(network.sizes), n_outputs_=network.sizes[-1], out_activation_=self._out_activation(network),
             _network=network, _state=state._replace(theta=None, best_theta=None, shared=None),
         )  # fmt: skip
-        report_training(self, fit, state, AllReduce() if self.strategy is None else self.strategy, schedule)
+        report_training(self, fit, state, training)
         has_converged = bool(state.stopped_because) or is_incremental
         fit.close(
             converged=has_converged, stopped_because=state.stopped_because or "max_iter", n_iter=n_iter

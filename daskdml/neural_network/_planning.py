@@ -118,8 +118,7 @@ def _sums_of(strategy, network, theta, n_moments):
             sums.append(codec.encode(layer, codec.start())[0].nbytes)
         else:
             sums += _sums_of_codes(codec.rounds(layer, codec.start()))
-    sums[-1] += theta.nbytes - network.n_decayed * theta.itemsize  # intercepts, which are sent as they are
-    return sums
+    return [*sums, theta.nbytes - network.n_decayed * theta.itemsize]  # intercepts are sent as they are
 
 
 def _sums_of_codes(rounds):

@@ -69,9 +69,9 @@ class LocalSGD(BaseEstimator):
     Parameters and moments are averaged: ``2 (P - 1) / P`` times their bytes every ``steps`` batches, instead of a
     gradient in each. The answer depends on the number of ranks. Rows that lie sorted make ranks learn different things:
     labels and features are compared between ranks first, and a difference is warned of. With Adam's moments averaged
-    the log loss was 0.02 to 0.07 higher after as many epochs, though accuracy no lower (means of three seeds of
-    ``python -m benchmarks codecs --full``): use ``solver="sgd"``. S. U. Stich, "Local SGD converges fast and
-    communicates little", 2019.
+    the log loss was 0.02 to 0.07 higher after as many epochs, though accuracy lower by no more than 0.1 points (means
+    of three seeds of ``python -m benchmarks codecs --full``): use ``solver="sgd"``. S. U. Stich, "Local SGD converges
+    fast and communicates little", 2019.
 
     Examples
     --------
@@ -145,8 +145,8 @@ class LocalSGD(BaseEstimator):
         if getattr(estimator, "solver", "sgd") == "adam" and self.steps > 1:
             warnings.warn(
                 "LocalSGD with solver='adam' averages moments that belong to different gradients: after as many "
-                "epochs the log loss was 0.02 to 0.07 higher, though accuracy no lower (means of three seeds of "
-                "`python -m benchmarks codecs --full`); use solver='sgd'.",
+                "epochs the log loss was 0.02 to 0.07 higher, though accuracy lower by no more than 0.1 points (means "
+                "of three seeds of `python -m benchmarks codecs --full`); use solver='sgd'.",
                 stacklevel=5,
             )  # fmt: skip
 

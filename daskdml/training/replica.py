@@ -242,7 +242,7 @@ class Replica:
 
     def _give_back(self, array):
         """Keep an array for another gradient; no more than may be needed, for sums of all ranks are given back too."""
-        if self._spare.qsize() < 2 * self.n_threads + 8:
+        if array.flags.writeable and self._spare.qsize() < 2 * self.n_threads + 8:
             self._spare.put(array)
 
     def update(self, total, first, stop):

@@ -94,16 +94,31 @@ class Schedule:
         """Return the schedule of the same rows that is cut otherwise; as it is for an empty ``cut``."""
         return replace(self, **dict(zip(("n_micro", "micro_rows", "n_held"), cut)))
 
-    def idle_ranks(self, n_ranks, n_batches):
-        """Say why some ranks have nothing to do in a step of so many batches, in a list; an empty one if all have."""
-        n_parts = self.n_micro * n_batches
+    def idle_ranks(self, n_ranks, n_batches, spreads):
+        """Say why some ranks have nothing to do in a step of so many batches, in a list; an empty one if all have.
+
+        Parameters
+        ----------
+        n_ranks, n_batches : int
+        spreads : bool
+            Whether batches are cut for the ranks that there were in the beginning.
+        """
+        n_parts = self.n_micro * min(n_batches, self.n_batches)
+        if not self.is_shuffled:
+            n_parts = min(-(-n_parts // SLICES), self.n_units)  # rows of a batch follow each other, on one rank
         if n_parts >= n_ranks:
             return []
-        return [
-            f"A step has work for {n_parts} of {n_ranks} workers, the others wait: a batch is dealt to them by some "
-            f"{MICRO_ROWS} rows. A batch_size of {MICRO_ROWS * n_ranks} or more, AllReduce(accumulate=) and LocalSGD() "
-            "give work to all; batches as small as these are faster in one process, runtime='threads'."
-        ]
+        if not self.is_shuffled:
+            why = "its rows follow each other, on one of them. shuffle=True gives work to all."
+        elif spreads:
+            why = f"batches are cut for the {self.n_micro} that there were in the beginning. A new fit uses all."
+        else:
+            why = (
+                f"a batch is dealt to them by some {MICRO_ROWS} rows. A batch_size that is a multiple of "
+                f"{MICRO_ROWS * n_ranks}, AllReduce(accumulate=) and LocalSGD() give work to all; batches as small as "
+                "these are faster in one process, runtime='threads'."
+            )
+        return [f"A step has work for {n_parts} of {n_ranks} workers, the others wait: {why}"]
 
     @property
     def n_strata(self):

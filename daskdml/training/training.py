@@ -138,7 +138,8 @@ class Training(NamedTuple):
         replica.open(state, first, stop)
         strategy.advance(replica, comm, first, stop)
         state = replica.close(state, stop)
-        is_watched = strategy.guard and comm.size > 1  # one rank leaves nothing out
+        # One rank leaves nothing out, and a strategy that cannot be loosened neither.
+        is_watched = strategy.guard and comm.size > 1 and bool(strategy.loosened(self.objective.n_decayed))
         if not np.isfinite(state.loss_sum).all() and not (is_watched and state.epoch):
             return state._replace(stopped_because="not finite")
         replica.account.assign("steps")
@@ -163,9 +164,9 @@ class Training(NamedTuple):
         if not replica.is_finite(comm):
             return state._replace(stopped_because="not finite")
         if self.scores:
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), sum(comm.seconds.values())
             found = replica.score(comm)
-            replica.charge("score", started)
+            replica.charge("score", started + sum(comm.seconds.values()) - spent)
             state = state._replace(scores=(*state.scores, found))
             if np.isnan(found):
                 return state._replace(stopped_because="no score")

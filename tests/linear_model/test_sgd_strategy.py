@@ -291,7 +291,8 @@ def test_batches_by_their_definition(some, batch_size, params):
             b -= eta * g.mean() * params.get("fit_intercept", True)
             found.append((w, b))
         losses.append(total / len(y))
-    begin = max(int(params.get("average", 0)), 1) if params.get("average") else len(found)
+    # From the step on that has as many rows behind it.
+    begin = -(-int(params.get("average", 0)) // batch_size) or len(found)
     np.testing.assert_allclose(np.ravel(model.coef_), np.mean([w for w, _ in found[begin - 1 :]], axis=0), rtol=1e-9,
                                atol=1e-12)  # fmt: skip
     np.testing.assert_allclose(model.intercept_, np.mean([b for _, b in found[begin - 1 :]]), rtol=1e-9, atol=1e-12)
@@ -300,6 +301,17 @@ def test_batches_by_their_definition(some, batch_size, params):
         assert (model.coef_ == 0).any()
     if params["loss"] == "hinge":
         np.testing.assert_allclose([record.value for record in model.fit_report_.records], losses, rtol=1e-9)
+
+
+def test_an_average_from_some_row_on_is_not_begun_anew_by_a_strategy(diabetes):
+    """Steps that go nowhere leave half of the mean to the point where rows had come to, and half to their mean."""
+    X, y = diabetes[0][:200], diabetes[1][:200]
+    params = {"learning_rate": "constant", "eta0": 0.01, "random_state": 0}
+    point = SGDRegressor(**params).partial_fit(X, y).coef_
+    model = SGDRegressor(**params, average=10).partial_fit(X, y)
+    mean = model.coef_.copy()
+    model.set_params(strategy=AllReduce(), batch_size=50, eta0=1e-300).partial_fit(X, y)
+    np.testing.assert_allclose(model.coef_, (mean + point) / 2, rtol=1e-12)
 
 
 @schedules
@@ -432,7 +444,7 @@ def test_strategies_learn_and_survive_deaths(cancer, strategy):
 
 def test_less_travels_with_a_codec(cancer):
     X = np.tile(cancer[0], 20)
-    params = {"learning_rate": "constant", "eta0": 0.05, "max_iter": 20, "tol": None, "batch_size": 64}
+    params = {"learning_rate": "constant", "eta0": 0.05, "max_iter": 120, "tol": None, "batch_size": 64}
     sent, scores = [], []
     for strategy in (AllReduce(), AllReduce(compression=TopK(0.02)), LocalSGD(8)):
         cluster = SimulatedCluster(2, rows_per_block=64)

@@ -436,7 +436,7 @@ def test_local_training_on_sorted_rows_warns(digits, monkeypatch):
 
 
 def test_the_guard_loosens_what_hurts(digits):
-    """Top 0.2 % at a rate that is too large for it: the guard goes back, and sends more from then on."""
+    """Top 0.2 % at a rate that is too large for it: the guard sends more from then on."""
     models = []
     for has_guard in (False, True):
         strategy = AllReduce(compression=TopK(0.002), guard=has_guard)

@@ -31,7 +31,23 @@ def on(size, estimator, **given):
 ], ids=str)  # fmt: skip
 def test_ranks_that_wait_in_every_step_are_told_of(strategy, batch_size, says):
     notes = on(4, model(solver="sgd", strategy=strategy, batch_size=batch_size)).fit_report_.notes
-    assert [says in note and "batch_size of 1024" in note for note in notes] == ([True] if says else [])
+    assert [says in note and "multiple of 1024" in note for note in notes] == ([True] if says else [])
+
+
+@pytest.mark.parametrize("strategy", [None, LocalSGD(4)], ids=str)
+def test_rows_in_their_order_are_one_rank_at_a_time(strategy):
+    """A batch of rows that follow each other is on one worker, or two."""
+    (note,) = on(4, model(solver="sgd", strategy=strategy, shuffle=False, batch_size=512)).fit_report_.notes
+    assert "work for 1 of 4 workers" in note and "shuffle=True" in note
+
+
+def test_a_step_that_grows_is_judged_as_it_was_in_the_end():
+    assert on(4, model(solver="sgd", batch_growth=2.0, max_iter=4)).fit_report_.notes == []
+    (note,) = on(4, model(solver="sgd", batch_growth=2.0, max_iter=2)).fit_report_.notes
+    assert "work for 2 of 4 workers" in note
+    # An epoch has three batches, each of one part: a step cannot have sixteen.
+    (note,) = on(4, model(solver="sgd", strategy=AllReduce(accumulate=16), batch_size=601)).fit_report_.notes
+    assert "work for 3 of 4 workers" in note
 
 
 def test_one_process_waits_for_nobody():
@@ -58,7 +74,8 @@ def test_a_fitted_model_keeps_one_copy_of_its_parameters():
 ], ids=str)  # fmt: skip
 def test_scaling_that_has_nothing_to_scale_warns(params, warns, recwarn):
     model(solver="sgd", learning_rate_scaling="linear", **params).fit(*digits())
-    assert any("the rate stays as it is" in str(warning.message) for warning in recwarn) == warns
+    found = [warning.filename for warning in recwarn if "the rate stays as it is" in str(warning.message)]
+    assert found == ([__file__] if warns else [])
 
 
 def test_warm_up_begins_anew_in_each_fit():
@@ -78,7 +95,7 @@ def test_warm_up_begins_anew_in_each_fit():
     assert np.abs(calls.coefs_[0] - before).max() > 0.3 * found[0.0]
 
 
-def test_phases_add_up_and_bytes_have_directions():
+def test_phases_have_names_and_bytes_directions():
     X, y = digits()
     found = on(2, model(batch_size=512), X_val=X[:500], y_val=y[:500])
     report = found.fit_report_

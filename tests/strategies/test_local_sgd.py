@@ -27,18 +27,19 @@ def test_a_thousand_averages_do_not_stretch_parameters():
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_ranks_weigh_as_much_as_the_rows_they_have_seen():
-    """A batch of 100 rows in two micro-batches, of which a rank may have both, is averaged by rows."""
+def test_ranks_weigh_as_much_as_the_rows_they_have_seen(monkeypatch):
+    """One step each from the same start: the mean by rows of steps along means is the step along the mean of all."""
     X, y = load_digits(return_X_y=True)
     params = {
         "hidden_layer_sizes": (8,), "solver": "sgd", "learning_rate_init": 0.1, "momentum": 0.0, "alpha": 0.0,
-        "dtype": "float64", "max_iter": 1, "random_state": 0, "shuffle": False, "batch_size": 90,
+        "dtype": "float64", "max_iter": 1, "random_state": 0, "batch_size": 100,
     }  # fmt: skip
-    # 90 rows in order: the first rank has 60 of them, the second 30.
+    counts, average = [], LocalSGD._average
+    monkeypatch.setattr(LocalSGD, "_average", lambda *args: counts.append(args[3]) or average(*args))
     model = MLPClassifier(strategy=LocalSGD(1), **params)
-    cluster = SimulatedCluster(2, rows_per_block=30)
-    cluster.fit(model, X[:90] / 16, y[:90])
-    exact = MLPClassifier(**params).fit(X[:90] / 16, y[:90])
-    # One step each from the same start: the mean by rows of steps along means is the step along the mean of all.
+    # A hundred rows are four micro-batches, not three: one rank has two of them.
+    SimulatedCluster(3, rows_per_block=20).fit(model, X[:100] / 16, y[:100])
+    assert sorted(counts) == [25, 25, 50]
+    exact = MLPClassifier(**params).fit(X[:100] / 16, y[:100])
     for ours, theirs in zip(model.coefs_, exact.coefs_):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-14)

@@ -438,7 +438,7 @@ def test_calls_of_partial_fit_go_on_with_averages():
 
 
 def test_groups_share_the_micro_batches_of_a_batch():
-    """Two groups take about half of the seconds of one, where rows take long."""
+    """Ranks take the same seconds however many hold the model between them, where rows take long."""
     X, y = np.tile(digits()[0], (3, 1)), np.tile(digits()[1], 3)
     taken = []
     for strategy in (Hybrid(4), Hybrid(2), Hybrid(1)):

@@ -82,3 +82,22 @@ def test_an_exact_fit_goes_on_with_other_workers_to_the_same_bits(tmp_path):
     gone_on(model, 2, tmp_path)
     whole.fit(*digits())
     assert all((a == b).all() for a, b in zip(model.coefs_, whole.coefs_)) and model.loss_curve_ == whole.loss_curve_
+
+
+def test_a_warm_start_goes_on_with_other_workers(tmp_path):
+    """Where it begins is the same, whoever computed that."""
+    found = []
+    for size, at in ((4, 0.8), (2, None)):
+        model = network(AllReduce()).set_params(warm_start=True, max_iter=3)
+        SimulatedCluster(4 if at else 2, **SLOW).fit(model, *digits())
+        model.set_params(max_iter=20)
+        if at:
+            broken_off(model, size, tmp_path, at)
+        else:
+            with config_context(checkpoint=str(tmp_path), resume=True):
+                cluster = SimulatedCluster(size, **SLOW).fit(model, *digits())
+            assert not list(tmp_path.iterdir())
+            found.append(cluster)
+    whole = network(AllReduce()).set_params(warm_start=True, max_iter=3).fit(*digits())
+    whole.set_params(max_iter=20).fit(*digits())
+    assert whole.loss_curve_ == found[0].loss_curve_
