@@ -26,7 +26,7 @@ def run(rows=None, full=False):
     rows : int, optional
         Instead of the size that the limits are about.
     full : bool, default False
-        Five rounds of six epochs, and smaller batches too; else two rounds of three.
+        Eleven rounds of eight epochs, and five with smaller batches too; else two rounds of three.
 
     Returns
     -------
@@ -34,14 +34,14 @@ def run(rows=None, full=False):
     """
     sheet = Sheet("networks_cluster", at_size=rows is None)
     X, y, *_ = make_rows(rows or ROWS, n_test=1)
-    n_epochs, n_rounds = (6, 5) if full else (3, 2)
+    n_epochs, n_rounds = (8, 11) if full else (3, 2)
     with cluster_of(1, X, y) as one, cluster_of(2, X, y) as two:
         clusters = {1: one, 2: two}
         for n, (client, parts) in clusters.items():
             _fit(client, parts, BATCH, 1)  # imports, kernels, connections
             print(f"  {n} workers, BLAS threads of each: {sorted(client.run(_blas_threads).values())}", flush=True)
         for batch in (BATCH, *OTHER_BATCHES) if full else (BATCH,):
-            _compare(sheet, clusters, len(X), batch, n_epochs, n_rounds)
+            _compare(sheet, clusters, len(X), batch, n_epochs, n_rounds if batch == BATCH else 5)
     return sheet
 
 
