@@ -1,10 +1,11 @@
-"""Bytes of one all-reduce of a layer's gradient through each codec, beside a ring without compression."""
+"""Bytes of one all-reduce of a layer's gradient through each codec, and of whole steps, beside a ring without one."""
 
 import numpy as np
 
 from benchmarks.report import Sheet
 from daskdml.compress import FP16, QSGD, Identity, OneBit, PowerSGD, RandomK, SignificantRows, TopK
 from daskdml.runtime.spmd import Program
+from daskdml.strategies import AllReduce
 
 SHAPE = 784, 128
 RANKS = (2, 8, 64)
@@ -106,4 +107,38 @@ def run(rows=None, full=False):
                       quality=("payload's gain", gain), note=note)  # fmt: skip
             sheet.add(work, f"daskdml, {codec}", "times fewer bytes than an exact ring", ring / sent,
                       quality=("payload's gain", gain))  # fmt: skip
+        _steps(sheet, n_ranks)
     return sheet
+
+
+def _steps(sheet, n_ranks):
+    """Add the rows of whole networks: all that a step of a fit sends, intercepts and the sum of losses too."""
+    n_params = SHAPE[0] * SHAPE[1] + SHAPE[1] * 10 + SHAPE[1] + 10
+    work = f"a step of {SHAPE[0]}-{SHAPE[1]}(relu)-10, {n_ranks} simulated ranks"
+    for codec, least in ((FP16(), 1.95), (PowerSGD(2), 40.0)):
+        for topology in ("ring", "auto"):
+            sent = step_bytes(AllReduce(topology, compression=codec), n_ranks)
+            must = (">=", least) if topology == "ring" else None
+            sheet.add(work, f"daskdml, {codec}, topology={topology!r}", "times fewer bytes than an exact ring",
+                      ring_bytes(n_ranks, (n_params,)) / sent, must=must, note=f"{sent:,.0f} bytes")  # fmt: skip
+
+
+def step_bytes(strategy, n_ranks):
+    """Return the bytes of the rank that sends most in a step of a fit: the difference of six steps and two."""
+    import warnings
+
+    from daskdml.neural_network import MLPClassifier
+    from daskdml.testing import SimulatedCluster
+
+    n, sent = max(4 * n_ranks, 64), []
+    X, y = np.random.default_rng(0).standard_normal((n, SHAPE[0]), dtype=np.float32), np.arange(n) % 10
+    for n_steps in (2, 6):
+        cluster = SimulatedCluster(n_ranks, rows_per_block=n // n_ranks)
+        model = MLPClassifier(
+            SHAPE[1:], solver="sgd", batch_size=n, max_iter=n_steps, tol=0.0, n_iter_no_change=9, random_state=0,
+            strategy=strategy,
+        )  # fmt: skip
+        with warnings.catch_warnings(action="ignore"):
+            cluster.fit(model, X, y)
+        sent.append(cluster.report.bytes_sent)
+    return max(n_bytes - sent[0].get(rank, 0) for rank, n_bytes in sent[1].items()) / 4

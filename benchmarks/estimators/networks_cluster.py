@@ -18,8 +18,8 @@ CHUNKS = 12
 def run(rows=None, full=False):
     """Batches of 4,096: two processes 1.6x the samples a second of one, and the same bits of all coefficients.
 
-    Clusters take turns, each alone: an idle one beside costs time of two cores. An epoch's seconds are the difference of
-    the fit report's records; the first epoch, in which rows find their places, is left out.
+    Clusters take turns, each alone: an idle one beside costs time of two cores. An epoch's seconds are the difference
+    of the fit report's records; the first epoch, in which rows find their places, is left out.
 
     Parameters
     ----------
@@ -57,10 +57,11 @@ def _compare(sheet, n_rows, batch, n_epochs, found):
         whole, models = zip(*fits)
         rates[n] = [n_rows / np.median(seconds_of_epochs(model)) for model in models]
         first = models[-1].fit_report_.records[0].seconds
-        note = f"each of {len(fits)} fits the median of {n_epochs - 1} epochs; the first epoch of the last {first:.2f} s"
+        note = f"each of {len(fits)} fits the median of {n_epochs - 1} epochs; the first one of the last {first:.2f} s"
         who = f"daskdml, {n} process{'es' * (n > 1)}"
         sheet.add(work, who, "samples a second", rates[n], quality=("loss", models[-1].loss_), note=note)
-        sheet.add(work, who, "seconds of a whole fit", list(whole), note=f"{n_epochs} epochs, all that the caller waits")
+        note = f"{n_epochs} epochs, all that the caller waits"
+        sheet.add(work, who, "seconds of a whole fit", list(whole), note=note)
     pairs = [b / a for a, b in zip(rates[1], rates[2])]
     must = (">=", LEAST) if batch == BATCH else None
     sheet.add(work, "daskdml, 2 processes against 1", "times the samples a second", pairs, must=must)
