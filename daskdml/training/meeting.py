@@ -29,9 +29,9 @@ def meet(pieces, schedule, comm, hold=HeldRows):
         By their numbers in the order that strata are cut from; of one rank by their own.
     units : ndarray of int64
     """
+    pieces = _joined(pieces)
     if comm.size == 1:
         return hold(pieces), np.arange(schedule.n_units)
-    pieces = _joined(pieces)
     own = np.array([(piece.start, piece.start + piece.X.shape[0]) for piece in pieces], np.int64).reshape(-1, 2)
     if schedule.is_mixed:
         return _deal(pieces, own, schedule, comm, hold)

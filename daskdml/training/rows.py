@@ -90,7 +90,8 @@ class HeldRows:
             All of them held here.
         """
         rows = rows.astype(np.int64, copy=False)
-        piece = np.searchsorted(self._starts, rows, side="right") - 1
+        # Of one piece, as most often, there is nothing to look up.
+        piece = 0 if len(self.pieces) == 1 else np.searchsorted(self._starts, rows, side="right") - 1
         at = rows - self._starts[piece]
         place = self._first[piece] + at
         weight = None if self.weight is None else self.weight[place]

@@ -223,17 +223,17 @@ class Schedule:
         trained = self._n_trained(stop - first)
         begin, counts = places * self.micro_rows, self.slice_sizes(units, places)
         edges = np.concatenate([[0], np.cumsum(counts)])
-        of_slice = np.repeat(np.arange(len(units)), counts)
-        at = begin[of_slice] + np.arange(edges[-1]) - edges[of_slice]
+        of_rows = functools.partial(np.repeat, repeats=counts)
+        at = np.arange(edges[-1]) + of_rows(begin - edges[:-1])
         if self.is_shuffled:
             distinct, inverse = np.unique(units, return_inverse=True)
             keys = self._keys(DEAL_STREAM, epoch, distinct)[inverse]
             dealt = np.empty(len(at), np.int64)
-            permute(at, trained[of_slice], keys[of_slice], dealt)
+            permute(at, of_rows(trained), of_rows(keys), dealt)
             at = dealt
         if self.n_held:
-            at = self._by_holding(at, (stop - first)[of_slice], units[of_slice])
-        return first[of_slice] + at, edges
+            at = self._by_holding(at, of_rows(stop - first), of_rows(units))
+        return of_rows(first) + at, edges
 
     def slice_sizes(self, units, places):
         """Return how many rows some slices have."""
