@@ -61,8 +61,8 @@ class Sheet:
     name : str
     at_size : bool, default True
         The data have the size that the limits are about.
-    picture : callable of the CSV's path, optional
-        Draws the SVG beside it; `draw` if not given.
+    picture : callable of a list of Row, optional
+        Returns a figure of them, or None; `draw` if not given.
     """
 
     def __init__(self, name, at_size=True, picture=None):
@@ -106,7 +106,10 @@ class Sheet:
             writer = csv.writer(file)
             writer.writerow(Row._fields)
             writer.writerows([_written(value) for value in row] for row in self.rows)
-        self._draw(path)
+        _, rows = read(path)
+        figure = self._draw(rows)
+        if figure is not None:
+            figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
         return path
 
     def show(self):
@@ -174,14 +177,13 @@ def read(path):
     return machine, rows
 
 
-def draw(path):
-    """Draw the seconds of a CSV (or what it has most of, where it has none) as bars, into an SVG beside it."""
+def draw(rows):
+    """Return the seconds of rows (or what they have most of, where they have none) as bars; None for no numbers."""
     from matplotlib.figure import Figure
 
-    _, rows = read(path)
     kinds = [row.what for row in rows if not math.isnan(row.value)]
     if not kinds:
-        return
+        return None
     what = "seconds" if "seconds" in kinds else max(kinds, key=kinds.count)
     rows = [row for row in rows if row.what == what and row.value > 0 and not row.who.endswith(TRIED)]
     figure = Figure(figsize=(9, 1.0 + 0.34 * len(rows)), layout="constrained")
@@ -199,4 +201,4 @@ def draw(path):
     axes.margins(x=0.25)
     axes.set_xlabel(f"{what}: median, lowest to highest")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    return figure

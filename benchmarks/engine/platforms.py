@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.estimators.networks import CLASSES, FEATURES, HIDDEN, ROWS, make_rows
 from benchmarks.estimators.networks_cluster import cluster_of
-from benchmarks.report import Sheet, read
+from benchmarks.report import Sheet
 from benchmarks.timing import ratios
 from benchmarks.wire import totals, watch
 
@@ -344,17 +344,10 @@ def _loss(network, theta, X, y):
     return float(np.mean(np.log(np.exp(raw).sum(axis=1)) - raw[np.arange(len(y)), y]))
 
 
-def draw(path):
-    """Draw a step's milliseconds, cut into computing, packing and sending, and the rest; CPU use beside it.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The CSV; the picture stands beside it.
-    """
+def draw(rows):
+    """Return a picture of a step's milliseconds, cut into computing, messages and the rest, with CPU use beside it."""
     from matplotlib.figure import Figure
 
-    _, rows = read(path)
     values = {(row.work, row.who, row.what): row.value for row in rows}
     bars = list(dict.fromkeys((row.work, row.who) for row in rows if row.what == "ms of a step"))
     figure = Figure(figsize=(10, 1.2 + 0.4 * len(bars)), layout="constrained")
@@ -378,4 +371,4 @@ def draw(path):
     right.set_xlabel(use)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    return figure

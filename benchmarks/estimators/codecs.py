@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.estimators.codec_bytes import ring_bytes
 from benchmarks.estimators.networks import HIDDEN, ROWS, make_rows, score
-from benchmarks.report import Sheet, read
+from benchmarks.report import Sheet
 from benchmarks.timing import threads
 from daskdml.compress import FP16, QSGD, Identity, OneBit, PowerSGD, RandomK, TopK
 from daskdml.strategies import AllReduce, LocalSGD
@@ -306,17 +306,10 @@ def _payload_gain(problem, solver, name, X, y):
     return 4 * network.n_decayed / sum(codec.encode(layer, codec.start(0))[0].nbytes for layer in layers)
 
 
-def draw(path):
-    """Draw what is lost against what is saved: of each strategy points beyond dense's, and times fewer bytes.
-
-    Parameters
-    ----------
-    path : pathlib.Path
-        The CSV; the picture stands beside it.
-    """
+def draw(rows):
+    """Return a picture of what each strategy loses, points beyond dense's, against the bytes that it saves."""
     from matplotlib.figure import Figure
 
-    _, rows = read(path)
     works = list(dict.fromkeys(row.work for row in rows))
     n_columns = min(2, len(works))
     figure = Figure(figsize=(6 * n_columns, 3.6 * math.ceil(len(works) / n_columns)), layout="constrained")
@@ -339,4 +332,4 @@ def draw(path):
         axes.set_xlabel("times fewer bytes than a ring (rank that sends most)", fontsize=8)
         axes.set_ylabel("points beyond dense's: median, range of seeds", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    return figure

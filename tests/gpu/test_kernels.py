@@ -13,14 +13,6 @@ cupy = pytest.importorskip("cupy")
 pytestmark = pytest.mark.gpu
 
 
-@pytest.fixture(autouse=True)
-def device():
-    try:
-        cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        pytest.skip(f"no CUDA device: {error}")
-
-
 def rows(dtype, n=70_000, p=17):
     rng = np.random.default_rng(0)
     return rng.normal(1, 2, (n, p)).astype(dtype), rng

@@ -18,14 +18,6 @@ pytestmark = [
 PARAMS = {"hidden_layer_sizes": (64, 16), "max_iter": 4, "random_state": 0, "batch_size": 300}
 
 
-@pytest.fixture(autouse=True)
-def device():
-    try:
-        cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        pytest.skip(f"no CUDA device: {error}")
-
-
 def same(there, here, tolerance):
     for found, expected in zip(there.coefs_ + there.intercepts_, here.coefs_ + here.intercepts_, strict=True):
         assert type(found) is np.ndarray

@@ -19,14 +19,6 @@ pytestmark = [
 PARAMS = {"max_iter": 4, "tol": None, "random_state": 0, "batch_size": 40, "alpha": 0.01, "eta0": 0.05}
 
 
-@pytest.fixture(autouse=True)
-def device():
-    try:
-        cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        pytest.skip(f"no CUDA device: {error}")
-
-
 @pytest.fixture(scope="module")
 def cancer():
     X, y = load_breast_cancer(return_X_y=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 from sklearn import linear_model as theirs
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.datasets import load_diabetes
 
 from daskdml import config_context
 from daskdml.linear_model import SGDClassifier, SGDRegressor
@@ -15,19 +15,6 @@ from daskdml.testing import SimulatedCluster
 from daskdml.training import sequential
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-
-
-@pytest.fixture(scope="module")
-def cancer():
-    X, y = load_breast_cancer(return_X_y=True)
-    return (X - X.mean(axis=0)) / X.std(axis=0) / 3, y
-
-
-@pytest.fixture(scope="module")
-def iris():
-    X, y = load_iris(return_X_y=True)
-    turn = np.random.default_rng(0).permutation(len(X))
-    return ((X - X.mean(axis=0)) / X.std(axis=0))[turn], np.array(["ash", "birch", "cedar"])[y[turn]]
 
 
 def same(ours, known, rtol=1e-9):

@@ -3,7 +3,6 @@
 import dask.array as da
 import numpy as np
 import pytest
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
 
 from daskdml.compress import FP16, TopK
 from daskdml.kernels.sequential import LOSSES
@@ -17,24 +16,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:AllReduce|TopK|LocalSGD|SGDClassifier"),
 ]
 TOLERANCE = 1e-9
-
-
-@pytest.fixture(scope="module")
-def cancer():
-    X, y = load_breast_cancer(return_X_y=True)
-    return (X - X.mean(axis=0)) / X.std(axis=0) / 3, y
-
-
-@pytest.fixture(scope="module")
-def iris():
-    X, y = load_iris(return_X_y=True)
-    return (X - X.mean(axis=0)) / X.std(axis=0), np.array(["ash", "birch", "cedar"])[y]
-
-
-@pytest.fixture(scope="module")
-def diabetes():
-    X, y = load_diabetes(return_X_y=True)
-    return X * 10, y / 100
 
 
 def make(kind=SGDClassifier, **params):

@@ -9,7 +9,7 @@ import pytest
 from scipy import sparse
 from sklearn import linear_model as theirs
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_diabetes, load_iris
+from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
@@ -30,27 +30,8 @@ schedules = pytest.mark.parametrize("schedule", SCHEDULES)
 
 
 @pytest.fixture(scope="module")
-def cancer():
-    X, y = load_breast_cancer(return_X_y=True)
-    return (X - X.mean(axis=0)) / X.std(axis=0) / 3, y
-
-
-@pytest.fixture(scope="module")
 def some(cancer):
     return cancer[0][:150], cancer[1][:150]
-
-
-@pytest.fixture(scope="module")
-def iris():
-    X, y = load_iris(return_X_y=True)
-    turn = np.random.default_rng(0).permutation(len(X))
-    return ((X - X.mean(axis=0)) / X.std(axis=0))[turn], np.array(["ash", "birch", "cedar"])[y[turn]]
-
-
-@pytest.fixture(scope="module")
-def diabetes():
-    X, y = load_diabetes(return_X_y=True)
-    return X[:200] * 10, y[:200] / 100
 
 
 def same(ours, known, rtol=1e-9):
