@@ -55,6 +55,17 @@ def cupy(monkeypatch):
     return stand_in.module
 
 
+@pytest.fixture
+def spread_sums():
+    """`AllReduce` whose batches are cut for the ranks, as those of `LocalSGD` are, though it sums exactly."""
+    from daskdml.strategies import AllReduce
+
+    class SpreadSums(AllReduce):
+        spreads = True
+
+    return SpreadSums
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--slow-share", type=float, default=1.0, help="fraction of the tests marked slow to run, in [0, 1]; default all"

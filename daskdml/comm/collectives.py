@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from daskdml.comm import central, doubling, ring, tree
+from daskdml.comm import central, doubling, halving, ring, tree
 from daskdml.comm.moves import Seal
 
-TOPOLOGIES = {"central": central, "tree": tree, "doubling": doubling, "ring": ring}
+TOPOLOGIES = {"central": central, "tree": tree, "doubling": doubling, "ring": ring, "halving": halving}
 OPERATIONS = {"sum": np.add, "max": np.maximum, "min": np.minimum}
 
 
-def choose_topology(size, n_bytes, latency, bandwidth, exact=True):
+def choose_topology(size, n_bytes, latency, bandwidth, exact=True, saves_bytes=False):
     """Return the name of the topology with the shortest predicted all-reduce.
 
     ``seconds = messages * latency + bytes / bandwidth``, counted along the longest chain of messages that wait for
@@ -27,22 +27,23 @@ def choose_topology(size, n_bytes, latency, bandwidth, exact=True):
         Bytes per second of a long one.
     exact : bool, default True
         Whether packets hold what was sent, which recursive doubling needs.
+    saves_bytes : bool, default False
+        Whether only those topologies are looked at of which the rank that sends most sends as little as of any.
 
     Returns
     -------
-    {"central", "tree", "doubling", "ring"}
+    {"central", "tree", "doubling", "ring", "halving"}
 
     Examples
     --------
     >>> choose_topology(16, 400, 1e-3, 3e8), choose_topology(16, 80_000_000, 1e-3, 3e8)
-    ('doubling', 'ring')
+    ('doubling', 'halving')
     """
-    predicted = {
-        name: topology.seconds(size, n_bytes, latency, bandwidth)
-        for name, topology in TOPOLOGIES.items()
-        if exact or not topology.needs_exact
-    }
-    return min(predicted, key=predicted.get)
+    fit = {name: topology for name, topology in TOPOLOGIES.items() if exact or not topology.needs_exact}
+    if saves_bytes:
+        most = {name: max(topology.bytes_sent(r, size, n_bytes) for r in range(size)) for name, topology in fit.items()}
+        fit = {name: fit[name] for name in fit if most[name] <= 1.01 * min(most.values())}
+    return min(fit, key=lambda name: fit[name].seconds(size, n_bytes, latency, bandwidth))
 
 
 def allreduce(rank, size, x, *, topology="tree", operation="sum", empty=np.empty):
@@ -53,7 +54,7 @@ def allreduce(rank, size, x, *, topology="tree", operation="sum", empty=np.empty
     rank, size : int
     x : ndarray
         The same shape and dtype on every rank.
-    topology : {"central", "tree", "doubling", "ring"}, default "tree"
+    topology : {"central", "tree", "doubling", "ring", "halving"}, default "tree"
         See `choose_topology`.
     operation : {"sum", "max", "min"}, default "sum"
     empty : callable of (shape, dtype), default np.empty

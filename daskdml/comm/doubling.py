@@ -1,6 +1,6 @@
 """All-reduce by recursive doubling: the fewest message times, for values that are sent exactly."""
 
-from daskdml.comm.moves import Open, Pass, Recv, Seal, Send, open_all
+from daskdml.comm.moves import Bundle, Open, Pass, Recv, Seal, Send, open_all
 
 # Every rank combines for itself. That gives equal bits only if what was sent is what was held.
 needs_exact = True
@@ -55,15 +55,12 @@ def allgather(rank, size, x):
 
     A rank has the packets of the 1, 2, 4, ... ranks from itself on, and hands them to the rank that is as many before
     it. J. Bruck et al., "Efficient algorithms for all-to-all communications in multiport message-passing systems",
-    1997. It sends ``size - 1`` packets.
+    1997. It sends ``size - 1`` packets in ``log2(size)`` messages.
     """
     held, step = [(yield Seal(x))], 1
     while step < size:
-        n = min(step, size - step)
-        for packet in held[:n]:
-            yield Pass((rank - step) % size, packet)
-        for _ in range(n):
-            held.append((yield Recv((rank + step) % size)))
+        yield Pass((rank - step) % size, Bundle(tuple(held[: size - step])))
+        held += (yield Recv((rank + step) % size)).packets
         step *= 2
     return (yield from open_all([held[(k - rank) % size] for k in range(size)]))
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskdml.utils.portable import portable
+
 
 class Send(NamedTuple):
     """Encode a value and send it; answers None. ``exact`` values (indices) are sent as they are, whatever the codec."""
@@ -44,6 +46,18 @@ class Open(NamedTuple):
     """Decode a packet; answers the value."""
 
     packet: Any
+
+
+@portable
+class Bundle(NamedTuple):
+    """Several packets in one message."""
+
+    packets: tuple
+
+    @property
+    def nbytes(self):
+        """Bytes of the packets."""
+        return sum(packet.nbytes for packet in self.packets)
 
 
 def open_all(packets):

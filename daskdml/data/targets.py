@@ -310,7 +310,10 @@ _CONTINUOUS = (
 
 
 def _bad_text(y):
-    return f"y must hold numbers for a regression, got values of type {y.dtype}; convert them with y.astype(float)."
+    return (
+        "y must hold numbers for a regression, or 0 and 1 for labels of several columns, got values of type "
+        f"{y.dtype}; convert them with y.astype(float)."
+    )
 
 
 def _bad_labels(y, index, start):

@@ -91,15 +91,18 @@ def report_training(estimator, fit, state, training):
     shared = state.shared or {}
     fit.report.notes = list(shared.get("notes", ()))
     if not strategy.is_sharded:  # else each rank has a part of the model
-        own = 1 if strategy.is_local else strategy.batches_per_update
-        n_batches = own * training.n_merged(training.epoch_of(state) - 1)
+        n_batches = training.n_merged(training.epoch_of(state) - 1)
         fit.report.notes += schedule.idle_ranks(state.n_ranks, n_batches, strategy.spreads)
-    labels, features = shared.get("drift", (0.0, 0.0))
-    if labels > MOST_DRIFT or features > MOST_DRIFT:
-        text = (
-            f"{type(estimator).__name__}: workers train on rows of their own, which differ: their shares of the labels "
-            f"by up to {labels:.2f}, means of features by up to {features:.2f} standard deviations. Bring rows "
-            "into a random order with shuffle='rows', or use strategy=AllReduce()."
-        )
-        fit.report.notes.append(text)
-        warnings.warn(text, stacklevel=6)
+    for who, what in (
+        ("ranks differ", "workers train on rows of their own"),
+        ("batches differ", "batches are of rows that lie near each other"),
+    ):
+        labels, features = shared.get(who, (0.0, 0.0))
+        if labels > MOST_DRIFT or features > MOST_DRIFT:
+            text = (
+                f"{type(estimator).__name__}: {what}, which differ: their shares of the labels by up to {labels:.2f}, "
+                f"means of features by up to {features:.2f} standard deviations. Bring rows into a random order with "
+                "shuffle='rows'."
+            )
+            fit.report.notes.append(text)
+            warnings.warn(text, stacklevel=6)

@@ -215,6 +215,8 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
             raise ValueError(
                 f"Provided intercept_init does not match dataset: its shape is {intercept.shape}, not {(k,)}."
             )
+        if not (np.isfinite(coef).all() and np.isfinite(intercept).all()):
+            raise ValueError("coef_init and intercept_init must be finite, and hold NaN or infinity.")
         return way.begin(training, coef.reshape(k, p), intercept, t, age)
 
     def _is_untouched(self, kept):

@@ -32,8 +32,8 @@ class ByBatches:
         start = optimal_init(model._settings(1.0, 1.0)) if model.learning_rate == "optimal" else 0.0
         intercept_rate = SPARSE_INTERCEPT_RATE if run.layout == "csr" else 1.0
         n, is_auto = run.n_samples, model.batch_size == "auto"
-        self.batch_size = min(AUTO_BATCH, max(n // AUTO_STEPS, 1)) if is_auto else min(int(model.batch_size), n)
-        self.step_rows = self.batch_size * getattr(model.strategy, "accumulate", 1)
+        batch_size = min(AUTO_BATCH, max(n // AUTO_STEPS, 1)) if is_auto else int(model.batch_size)
+        self.step_rows = min(batch_size * model.strategy.accumulate, n)
         # scikit-learn counts rows, where a step is a row: averages begin with the step that has so many behind it.
         average = -(-int(model.average) // self.step_rows)
         self.transform = Plain(
@@ -65,8 +65,8 @@ class ByBatches:
                 stacklevel=5,
             )  # fmt: skip
         return Schedule.of(
-            n, self.batch_size, seed, is_shuffled=bool(model.shuffle), is_mixed=is_mixed, held_out=held_out,
-            least=min(self.run.n_ranks, self.batch_size) if model.strategy.spreads else 1,
+            n, self.step_rows, seed, is_shuffled=bool(model.shuffle), is_mixed=is_mixed, held_out=held_out,
+            least=min(self.run.n_ranks, self.step_rows) if model.strategy.spreads else 1,
         )  # fmt: skip
 
     def training(self, schedule, max_epochs, tol, center):

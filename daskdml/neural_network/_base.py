@@ -102,7 +102,7 @@ class TrainedNetwork(Planned, BaseEstimator):
     def _check_params(self, is_incremental, has_given):
         check_params(self, {**CONSTRAINTS, **self._constraints})
         if any(not isinstance(size, _INT) or size <= 0 for size in self._hidden_sizes):
-            raise ValueError(f"hidden_layer_sizes must be > 0, got {list(self._hidden_sizes)}.")
+            raise ValueError(f"hidden_layer_sizes must be > 0, each an int, got {list(self._hidden_sizes)}.")
         if is_incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         if self.early_stopping and self.solver != "lbfgs" and not self.validation_fraction and not has_given:
@@ -125,12 +125,17 @@ class TrainedNetwork(Planned, BaseEstimator):
         what = [name for name, is_given in idle.items() if is_given]
         if self.solver == "lbfgs" and what:
             raise ValueError(f"solver='lbfgs' looks at all rows in each step and has no use for {' and '.join(what)}.")
-        steps_of_one = strategy.is_local or strategy.batches_per_update == 1
-        if self.learning_rate_scaling and steps_of_one and self.batch_growth == 1:
+        if self.learning_rate_scaling and strategy.accumulate == 1 and self.batch_growth == 1:
             warnings.warn(
                 f"learning_rate_scaling={self.learning_rate_scaling!r} is for steps of several batches, and here each "
                 "is one: the rate stays as it is. AllReduce(accumulate=k) or batch_growth make steps of more; or "
                 "multiply learning_rate_init.",
+                stacklevel=4,
+            )  # fmt: skip
+        elif self.learning_rate_scaling == "linear" and self.solver == "adam":
+            warnings.warn(
+                "learning_rate_scaling='linear' is for solver='sgd', whose steps are as long as gradients; those of "
+                "'adam' are not, and want 'sqrt'.",
                 stacklevel=4,
             )  # fmt: skip
         if is_incremental:
@@ -153,10 +158,10 @@ class TrainedNetwork(Planned, BaseEstimator):
             if self.solver == "lbfgs":
                 return plan.finish(self, expect_lbfgs(plan, network, theta, int(self.max_iter)))
             n = plan.sample.n_samples
-            schedule = self._schedule(plan.sample.run, n, 0, AllReduce(), None)
+            schedule = self._schedule(plan.sample.run, n, 0, AllReduce(accumulate=strategy.accumulate), None)
             training = Training(
                 network, schedule, self._transform(), strategy, int(self.max_iter), float(self.tol),
-                self.n_iter_no_change, self._rates(), growth=float(self.batch_growth),
+                self.n_iter_no_change, self._rates(strategy, n), growth=float(self.batch_growth),
             )  # fmt: skip
             return plan.finish(self, expect_training(plan, training, theta))
 
@@ -217,7 +222,7 @@ class TrainedNetwork(Planned, BaseEstimator):
             given = given_rows(self, fit.features, kind, given, getattr(found, "classes_", None), n_outputs)
         training = Training(
             network, schedule, transform, strategy, 1 if is_incremental else int(self.max_iter), float(self.tol),
-            self.n_iter_no_change, self._rates(),
+            self.n_iter_no_change, self._rates(strategy, n),
             kind=kind, scores=scores,
             is_judged_by_score=bool(self.early_stopping), given=given, center=center,
             growth=float(self.batch_growth), is_on_device=run.layout == "device", is_incremental=is_incremental,
@@ -235,19 +240,23 @@ class TrainedNetwork(Planned, BaseEstimator):
         self._note(found, fit, training, state, is_incremental)
         return found
 
-    def _rates(self):
-        kind = self.learning_rate if self.solver == "sgd" else "constant"
+    def _rates(self, strategy, n):
+        kind, batch_size = self.learning_rate if self.solver == "sgd" else "constant", self._batch_size(n)
         return Rates(
-            float(self.learning_rate_init), kind, float(self.power_t), self.learning_rate_scaling, float(self.warm_up)
+            float(self.learning_rate_init), kind, float(self.power_t), self.learning_rate_scaling, float(self.warm_up),
+            min(strategy.accumulate * batch_size, n) / batch_size,
         )  # fmt: skip
 
+    def _batch_size(self, n):
+        return min(AUTO_BATCH if self.batch_size == "auto" else int(self.batch_size), n)
+
     def _schedule(self, run, n, seed, strategy, given):
-        batch_size = min(AUTO_BATCH, n) if self.batch_size == "auto" else int(self.batch_size)
-        if batch_size > n:
+        if self.batch_size != "auto" and self.batch_size > n:
             warnings.warn(
-                f"batch_size={batch_size} is larger than the number of rows, {n}; a batch is all rows.", stacklevel=5
-            )
-            batch_size = n
+                f"batch_size={self.batch_size} is larger than the number of rows, {n}; a batch is all rows.",
+                stacklevel=5,
+            )  # fmt: skip
+        batch_size = min(strategy.accumulate * self._batch_size(n), n)
         is_mixed = bool(self.shuffle) and (self.shuffle == "rows" or is_mixable(n, run.n_features, self.dtype))
         held_out = self.validation_fraction if self.early_stopping and given is None else 0.0
         schedule = Schedule.of(

@@ -83,9 +83,8 @@ def expect_training(plan, training, theta):
     sample, fn = plan.sample, GradientOfBatches(network, theta, schedule.micro_rows)
     fn(sample.run.map(_itself)[0])  # loads kernels
     row_seconds = _seconds_per_row(sample.run, fn)
-    own = 1 if strategy.is_local else strategy.batches_per_update  # batches of a step
     sums = _sums_of(strategy, network, theta, transform.n_moments)
-    n_steps, n_exchanges = _per_epoch(training, own), _per_epoch(training, strategy.batches_per_update)
+    n_steps, n_exchanges = _per_epoch(training, 1), _per_epoch(training, strategy.batches_per_update)
     n_micro = schedule.n_micro * -(-schedule.n_batches / n_steps)
     step_seconds = _seconds_per_step(network, theta, transform)
     return Expected(

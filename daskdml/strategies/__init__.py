@@ -7,8 +7,10 @@ in ``replica.shared``, a dict that is replaced, which outlives deaths. It has
 * ``check(estimator)``, which refuses parameters, and combinations that cannot be right, and warns of risky ones;
 * ``is_local``, whether ranks learn from their own rows for a while; ``spreads``, whether each is to have a part of
   every batch, small as it may be; ``remembers``, whether a rank knows what others do not, which its death loses;
-  ``batches_per_update``; ``is_sharded``, whether ranks hold parts of the model (`daskdml.training.sharded`), else
-  ``sends_gradients``, whether those of a rank travel: they are brought to the host then, wherever they are;
+  ``accumulate``, batches of which gradients are added up in one step, which makes them one batch of the schedule;
+  ``batches_per_update``, those between two sums at least; ``is_sharded``, whether ranks hold parts of the model
+  (`daskdml.training.sharded`), else ``sends_gradients``, whether those of a rank travel: they are brought to the host
+  then, wherever they are;
 * ``manner(n_ranks)``, a few words for the report;
 * ``advance(replica, comm, first, stop)``: train on batches ``first`` to ``stop - 1``; all ranks have the same
   ``replica.theta`` and moments before and after it, which ``replica.packed()`` and ``unpack`` bring to the host and

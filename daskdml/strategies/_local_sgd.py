@@ -47,7 +47,7 @@ class LocalSGD(BaseEstimator):
     """Let every rank take steps along its own gradients, and average parameters every few steps.
 
         theta_r <- step(theta_r, gradient of rank r's rows of the batch)      ``steps`` times
-        theta <- sum_r n_r theta_r / sum_r n_r                                n_r rows since the last time
+        theta <- sum_r n_r theta_r / sum_r n_r                            n_r: weight of its rows since then
 
     Parameters
     ----------
@@ -87,6 +87,7 @@ class LocalSGD(BaseEstimator):
 
     is_local = spreads = True
     is_sharded = remembers = False
+    accumulate = 1
 
     def __init__(self, steps=8, *, outer=None, mixing="allreduce", groups=None, guard=False):
         self.steps = steps
@@ -170,7 +171,7 @@ class LocalSGD(BaseEstimator):
         for begin in range(first, stop, self.steps * merged):
             end = min(begin + self.steps * merged, stop)
             before = replica.packed() if self.outer is not None else None
-            loss_sum, n_updates, n_rows = replica.loss_sum, replica.n_updates, 0.0
+            loss_sum, n_updates, weight = replica.loss_sum, replica.n_updates, 0.0
             for batch in range(begin, end, merged):
                 last = min(batch + merged, end)
                 own = replica.sum_of(replica.gradients(batch, last))
@@ -178,8 +179,8 @@ class LocalSGD(BaseEstimator):
                 comm.check()
                 if group is not None:
                     own = comm.allreduce(own, members=group)
-                n_rows += float(own[-1]) / (1 if group is None else len(group))
-                replica.update(own, batch, last)
+                weight += float(own[-2]) / (1 if group is None else len(group))
+                replica.update(own, batch, last, is_own=comm.size > 1)
             own_loss = replica.loss_sum - loss_sum
             if group is not None:  # all of a group have counted the same rows
                 own_loss = own_loss / len(group)
@@ -189,7 +190,7 @@ class LocalSGD(BaseEstimator):
                 replica.own_loss = replica.own_loss + own_loss
             else:
                 own_loss, replica.own_loss = own_loss + replica.own_loss, 0.0
-                self._average(replica, comm, n_rows, own_loss)
+                self._average(replica, comm, weight, own_loss)
             if before is not None:
                 self._step_outside(replica, before)
 
@@ -202,14 +203,14 @@ class LocalSGD(BaseEstimator):
         mine = next(k for k in range(n_groups) if edges[k] <= comm.rank < edges[k + 1])
         return range(edges[mine], edges[mine + 1])
 
-    def _average(self, replica, comm, n_rows, own_loss):
+    def _average(self, replica, comm, weight, own_loss):
         """Let all ranks have the mean of parameters and moments, and the sum of losses."""
         if comm.size == 1:
             replica.loss_sum = replica.loss_sum + own_loss
             return
-        counts = comm.allreduce(np.array([n_rows, *own_loss]))
+        counts = comm.allreduce(np.array([weight, *own_loss]))
         replica.loss_sum = replica.loss_sum + counts[1:]
-        share = n_rows / counts[0] if counts[0] > 0 else 1 / comm.size
+        share = weight / counts[0] if counts[0] > 0 else 1 / comm.size
         # In float64: shares of float32 add up to 1 and a bit, which all parameters would be multiplied by each time.
         packed = replica.packed()
         np.multiply(packed, np.float64(share), out=packed, casting="same_kind")

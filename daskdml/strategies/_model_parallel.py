@@ -55,6 +55,7 @@ class Hybrid(BaseEstimator):
     }
 
     is_sharded = True
+    batches_per_update = 1
     is_local = spreads = remembers = guard = False
 
     def __init__(self, ranks_per_model=2, *, n_shards="auto", accumulate=1):
@@ -81,11 +82,6 @@ class Hybrid(BaseEstimator):
                 f"for one group of ranks, the others wait; give each group some {MICRO_ROWS} rows of a batch.",
                 stacklevel=5,
             )  # fmt: skip
-
-    @property
-    def batches_per_update(self):
-        """Batches of one step."""
-        return self.accumulate
 
     def loosened(self, n_numbers):
         """Return a strategy that leaves out less: None, for nothing is left out.
@@ -139,7 +135,7 @@ class Hybrid(BaseEstimator):
         first, stop : int
             Batches ``first`` to ``stop - 1`` of the epoch.
         """
-        step = self.accumulate * replica.n_merged
+        step = replica.n_merged
         for begin in range(first, stop, step):
             replica.step_along(comm, begin, min(begin + step, stop), stop, step)
         replica.settle(comm)

@@ -101,8 +101,8 @@ class DeviceReplica(Replica):
         extras = objective.scikit_learn_loss(value, y, weight), objective.weight_of(y, weight), stop - first
         out[objective.n_params :] = self.xp.asarray(extras, dtype=out.dtype)
 
-    def update(self, total, first, stop):
-        super().update(self.xp.asarray(total), first, stop)
+    def update(self, total, first, stop, is_own=False):
+        super().update(self.xp.asarray(total), first, stop, is_own)
 
     def _give_back(self, array):
         """Keep nothing: the arrays that gradients are computed in are always the same."""

@@ -1,4 +1,4 @@
-"""How much the rows of ranks differ: those that train on their own rows learn different things from sorted ones."""
+"""How much the rows of ranks, or of batches, differ: those that are of sorted rows teach different things."""
 
 import numpy as np
 
@@ -7,6 +7,7 @@ from daskdml.utils.random import row_hash
 
 ROWS = 4096  # of a rank that are looked at; of wide ones as many as have so many bytes, but not too few to tell
 BYTES, LEAST = 1 << 27, 256
+BATCHES = 4, 16  # that are looked at, at least and at most; as many as have `ROWS` rows
 STREAM = 45
 
 
@@ -27,19 +28,9 @@ def drift(training, replica, comm):
         deviations; and the largest distance of a feature's mean in standard deviations. Both less what chance makes of
         as many rows.
     """
-    classes = training.kind == "classes"
-    k = max(training.objective.sizes[-1], 2) if classes else training.objective.sizes[-1]
+    classes, k = _targets(training)
     rows = _looked_at(training, replica)
-    labels, features = np.zeros(k), _Moments(training.objective.sizes[0])
-    values = _Moments(0 if classes else k)
-    if len(rows):
-        found = replica.select(rows)
-        y = np.asarray(found.y, np.float64)
-        features.add(on_host(found.X()))
-        if classes:
-            labels += np.bincount(y.astype(np.intp), minlength=k)
-        else:
-            values.add(y.reshape(len(rows), -1) - training.center)
+    labels, features, values = _sums(training, replica, rows)
     parts = np.array([float(len(rows))]), labels, features.sums.ravel(), values.sums.ravel()
     edges = np.cumsum([len(part) for part in parts])[:-1]
     total, of_labels, of_features, of_values = np.split(comm.allreduce(np.concatenate(parts)), edges)
@@ -57,6 +48,75 @@ def drift(training, replica, comm):
             away[0] = values.distance(*n, of_values, of_value_ends, comm.size)
     away = comm.allreduce(np.maximum(away, 0.0), "max")
     return float(away[0]), float(away[1])
+
+
+def drift_of_batches(training, replica, comm):
+    """Return how far labels and features of batches are from those of all, in the mean of some of the first epoch.
+
+    Parameters
+    ----------
+    training : Training
+    replica : Replica
+        Of which units are together.
+    comm : Comm
+
+    Returns
+    -------
+    labels, features : float
+        As of `drift`, of batches instead of ranks; 0 where there are too few batches to tell.
+    """
+    schedule, (classes, k) = training.schedule, _targets(training)
+    n_batches, p = schedule.n_batches, training.objective.sizes[0]
+    least, most = BATCHES
+    n = int(np.clip(ROWS // (schedule.n_micro * schedule.micro_rows), least, most))
+    if n_batches < 2 * n:
+        return 0.0, 0.0
+    found, ends = [], np.full((2, p), -np.inf)
+    for batch in np.arange(n) * n_batches // n:
+        _, _, units, places = schedule.slices(0, batch, batch + 1)
+        own = replica.owns(units)
+        rows, _ = schedule.rows_of(0, units[own], places[own])
+        labels, features, values = _sums(training, replica, rows)
+        np.maximum(ends, features.ends, out=ends)
+        found.append(np.concatenate([[float(len(rows))], labels, features.sums.ravel(), values.sums.ravel()]))
+    found, ends = comm.allreduce(np.array(found)), comm.allreduce(ends, "max")
+    sizes, total = found[:, 0], found.sum(axis=0)
+    means, mean = found[:, 1:] / sizes[:, None], total[1:] / total[0]
+    of_labels = 0.0
+    if classes:
+        of_labels = (0.5 * np.abs(means[:, :k] - mean[:k]).sum(axis=1) - 0.5 * np.sqrt(k / sizes)).mean()
+    else:
+        first, squares = mean[2 * p : 2 * p + k], mean[2 * p + k :]
+        deviation = np.sqrt(np.maximum(squares - first**2, 0.0))
+        scale = np.where(deviation > 0, deviation, 1.0)
+        away = np.abs(means[:, 2 * p : 2 * p + k] - first) / scale - 1.0 / np.sqrt(sizes)[:, None]
+        of_labels = away.mean(axis=0).max(initial=0.0)
+    first = 1 + (k if classes else 0)
+    at = slice(first, first + 2 * p)
+    of_features = max(_Moments.of(row[at]).distance(row[0], total[0], total[at], ends, n) for row in found)
+    return float(max(of_labels, 0.0)), float(max(of_features, 0.0))
+
+
+def _targets(training):
+    """Return whether y are classes, and how many columns of them there are, or of y."""
+    classes, k = training.kind == "classes", training.objective.sizes[-1]
+    return classes, max(k, 2) if classes else k
+
+
+def _sums(training, replica, rows):
+    """Return counts of classes, and the moments of features and of values, of some rows of a rank."""
+    classes, k = _targets(training)
+    labels, features = np.zeros(k if classes else 0), _Moments(training.objective.sizes[0])
+    values = _Moments(0 if classes else k)
+    if len(rows):
+        found = replica.select(rows)
+        y = np.asarray(found.y, np.float64)
+        features.add(on_host(found.X()))
+        if classes:
+            labels += np.bincount(y.astype(np.intp), minlength=k)
+        else:
+            values.add(y.reshape(len(rows), -1) - training.center)
+    return labels, features, values
 
 
 def _looked_at(training, replica):
@@ -78,6 +138,13 @@ class _Moments:
 
     def __init__(self, n_columns):
         self.sums, self.ends = np.zeros((2, n_columns)), np.full((2, n_columns), -np.inf)
+
+    @classmethod
+    def of(cls, sums):
+        """Return moments of sums behind each other."""
+        moments = cls(len(sums) // 2)
+        moments.sums[:] = sums.reshape(2, -1)
+        return moments
 
     def add(self, X):
         if hasattr(X, "indptr"):

@@ -39,13 +39,15 @@ class Replica:
         Of losses that no other rank knows of yet.
     account : Account or None
         Of its supersteps.
+    row_weight : float
+        That a row has in the mean, of all ranks; see `weigh`.
     """
 
     def __init__(self, training, blocks, n_threads, each):
         self.training, self.each, self.n_threads = training, each, n_threads
         self.rows, self.memory, self.shared, self.own_loss = None, {}, {}, 0.0
         self._pieces = pieces_of(blocks)
-        self.theta, self.moments, self.account = None, None, None
+        self.theta, self.moments, self.account, self.row_weight = None, None, None, 1.0
         self._spare, self._work = queue.SimpleQueue(), queue.SimpleQueue()
         self._seconds = {}
 
@@ -59,6 +61,17 @@ class Replica:
             self._owns = np.zeros(schedule.n_units, bool)
             self._owns[self.units] = True
         return is_now
+
+    def weigh(self, comm):
+        """Learn what rows of all ranks weigh: penalties count as much as losses of a batch of all, not of own rows."""
+        y, weight = self.rows.y, self.rows.weight
+        own = [float(self.training.objective.weight_of(y, weight)), len(y)] if y is not None else [0.0, 0.0]
+        total, n_rows = comm.allreduce(np.array(own))
+        self.row_weight = total / n_rows
+
+    def owns(self, units):
+        """Tell which units this rank has."""
+        return self._owns[units]
 
     def hold(self, pieces):
         """Return what rows of pieces can be taken from."""
@@ -123,7 +136,8 @@ class Replica:
         self._first = first
         schedule = self.training.schedule
         batches, _, units, places = schedule.slices(age, first, stop)
-        own, edges = self._owns[units], np.searchsorted(batches, np.arange(first, stop + 1))
+        self._batch_rows = np.bincount(batches - first, schedule.slice_sizes(units, places), stop - first)
+        own, edges = self.owns(units), np.searchsorted(batches, np.arange(first, stop + 1))
         self._numbers, self._slice_units = np.flatnonzero(own), units  # of own slices among all; of all
         rows, row_edges = schedule.rows_of(age, units[own], places[own])
         # Of batches among all slices and among own ones, of own slices among rows: lists, for each step looks there.
@@ -245,30 +259,40 @@ class Replica:
         if array.flags.writeable and self._spare.qsize() < 2 * self.n_threads + 8:
             self._spare.put(array)
 
-    def update(self, total, first, stop):
+    def update(self, total, first, stop, is_own=False):
         """Step along a gradient.
 
         Parameters
         ----------
         total : ndarray of shape (n_params + EXTRAS,)
-            Summed over some batches, at all ranks or at this one.
+            Summed over some batches.
         first, stop : int
             These batches.
+        is_own : bool, default False
+            Whether only some ranks' rows are in it: it stands for that of all then, whose mean it is an estimate of.
         """
         started, objective = time.perf_counter(), self.training.objective
         d = objective.n_params
         value, weight, n_rows = total[d:].astype(np.float64).tolist()
         if weight > 0:
-            norm = objective.penalty(self.theta[: objective.n_decayed], weight)
-            self.loss_sum = self.loss_sum + ((value + norm) / weight * n_rows, n_rows)
+            batch_weight = self._weight_of(first, stop) if is_own else weight
+            norm = objective.penalty(self.theta[: objective.n_decayed], batch_weight)
+            counted = weight if is_own else n_rows
+            self.loss_sum = self.loss_sum + ((value / weight + norm / batch_weight) * counted, counted)
             self.n_updates += 1
-            decay = objective.n_decayed, objective.alpha, 1.0 / weight
+            if is_own:
+                total[:d] *= batch_weight / weight
+            decay = objective.n_decayed, objective.alpha, 1.0 / batch_weight
             transform = self.training.transform
             progress = self._epoch + first / self.training.schedule.n_batches
             rate = self.rate * self.training.rates.factor(stop - first, progress)
             transform.step(self.theta, total[:d], self.moments, rate, self.n_updates, decay, self.each)
         self._give_back(total)
         self.charge("update", started)
+
+    def _weight_of(self, first, stop):
+        """Return what some batches weigh at all ranks: their rows, times what a row weighs."""
+        return self.row_weight * float(self._batch_rows[first - self._first : stop - self._first].sum())
 
     def charge(self, phase, started):
         """Add the seconds since ``started`` to a phase."""

@@ -7,7 +7,7 @@ import numpy as np
 
 from daskdml.training.account import Account
 from daskdml.training.device import DeviceReplica
-from daskdml.training.drift import drift
+from daskdml.training.drift import drift, drift_of_batches
 from daskdml.training.guard import strategy_at, watch
 from daskdml.training.parts import result_name
 from daskdml.training.replica import Replica
@@ -130,8 +130,10 @@ class Training(NamedTuple):
             state = replica.restore(state, comm)
             if strategy.remembers and state.n_steps and state.n_ranks > 1:  # of one rank nobody remembers anything
                 state = state._replace(n_lost=state.n_lost + 1)
-            if strategy.is_local and comm.size > 1 and not (state.epoch or state.batch):
-                state = state._replace(shared={**(state.shared or {}), "drift": drift(self, replica, comm)})
+            if strategy.is_local and comm.size > 1:
+                replica.weigh(comm)
+            if not (state.epoch or state.batch):
+                state = state._replace(shared={**(state.shared or {}), **self._drift(strategy, replica, comm)})
         replica.account.assign("rows")
         first = state.batch
         stop = min(first + self._batches_per_step(state, strategy), self.schedule.n_batches)
@@ -149,6 +151,16 @@ class Training(NamedTuple):
         state = replica.account.close(state, replica.take_seconds())
         replica.save(state, comm, self.is_done(state))
         return state
+
+    def _drift(self, strategy, replica, comm):
+        """Look whether rows lie so that ranks, or batches, would learn different things; by the names of what does."""
+        found = {}
+        if strategy.is_local and comm.size > 1:
+            found["ranks differ"] = drift(self, replica, comm)
+        # Rows in a random order need no look, and rows that the user wants in their own order are to be so.
+        if self.schedule.is_shuffled and not self.schedule.is_mixed and not self.is_sharded:
+            found["batches differ"] = drift_of_batches(self, replica, comm)
+        return found
 
     def _end_epoch(self, state, replica, comm, is_watched):
         losses, n_rows = state.loss_sum.tolist()
@@ -199,6 +211,8 @@ class Rates(NamedTuple):
         What a step of several batches makes of the rate.
     warm_up : float
         Epochs in which the rate goes up to that: from what it is for one batch, without scaling from zero.
+    n_accumulated : float
+        Batches, as the user has them, that one of the schedule is made of.
     """
 
     first: float
@@ -206,16 +220,18 @@ class Rates(NamedTuple):
     power: float = 0.5
     scaling: Any = None
     warm_up: float = 0.0
+    n_accumulated: float = 1.0
 
     def after_epoch(self, state):
         """Return the rate after an epoch."""
         return self.first / (state.n_seen + 1) ** self.power if self.kind == "invscaling" else state.rate
 
     def factor(self, n_batches, progress):
-        """Return the factor of the rate for a step of so many batches, after so many epochs."""
+        """Return the factor of the rate for a step of so many batches of the schedule, after so many epochs."""
         if self.scaling is None and not self.warm_up:
             return 1.0
-        factor = {"linear": float(n_batches), "sqrt": float(np.sqrt(n_batches)), None: 1.0}[self.scaling]
+        n = float(n_batches * self.n_accumulated)
+        factor = {"linear": n, "sqrt": float(np.sqrt(n)), None: 1.0}[self.scaling]
         if progress < self.warm_up:
             begin = 0.0 if self.scaling is None else 1.0
             # The first step must be one, though nothing is over yet.

@@ -67,6 +67,6 @@ def test_ranks_of_a_group_sum_alone():
         def done(self, state):
             return state is not None
 
-    for topology in ("central", "tree", "ring", "doubling"):
+    for topology in ("central", "tree", "ring", "doubling", "halving"):
         found = SimulatedCluster(5, rows_per_block=1).run(Groups(topology), np.zeros((5, 1)))
         assert [set(part.tolist()) for part in found] == [{11001.0}, {110.0}, {110.0}, {11001.0}, {11001.0}]

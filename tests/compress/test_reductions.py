@@ -137,7 +137,7 @@ def most_packets(n_ranks, topology):
     """Packets that the rank sends which sends most."""
     if topology == "central":
         return (n_ranks - 1) ** 2
-    if topology in ("ring", "doubling", None):
+    if topology in ("ring", "doubling", "halving", None):
         return n_ranks - 1
     below, sent = sizes_below(n_ranks), [0] * n_ranks
     for rank in range(1, n_ranks):
@@ -154,7 +154,7 @@ def test_packets_of_all_take_the_way_that_is_asked_for(n_ranks):
             topology: SimulatedCluster(n_ranks, rows_per_block=1).run(
                 AddUp(codec, n_steps=2, topology=topology), np.zeros((n_ranks, 1))
             )
-            for topology in (None, "central", "tree", "doubling", "ring")
+            for topology in (None, "central", "tree", "doubling", "ring", "halving")
         }  # fmt: skip
         for topology, states in found.items():
             for (total, most, _), (expected, _, _) in zip(states, found["ring"], strict=True):
@@ -171,8 +171,8 @@ def test_ways_that_there_are_not():
             return comm.allreduce_codes(array_of(0, 0), self.codec, topology=self.topology)
 
     for codec, topology, names in (
-        (TopK(), "star", "central, tree, doubling, ring"),
-        (FP16(), "doubling", "central, tree, ring with a lossy codec"),
+        (TopK(), "star", "central, tree, doubling, ring, halving"),
+        (FP16(), "doubling", "central, tree, ring, halving with a lossy codec"),
         (None, "doubling", "central, tree, ring"),
     ):
         with pytest.raises(ValueError, match=f"must be one of {names}, got '{topology}'"):

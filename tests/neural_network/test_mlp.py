@@ -14,7 +14,7 @@ from sklearn.model_selection import GridSearchCV
 from daskdml import config_context
 from daskdml.compress import Identity, TopK
 from daskdml.neural_network import MLPClassifier, MLPRegressor
-from daskdml.strategies import AllReduce, LocalSGD, OuterStep
+from daskdml.strategies import AllReduce, LocalSGD, ModelParallel, OuterStep
 from daskdml.testing import SimulatedCluster
 from daskdml.training import training
 
@@ -253,16 +253,18 @@ def test_a_batch_of_all_rows_is_the_gradient_of_repeated_rows(digits):
     same(weighted, MLPClassifier(batch_size=len(rows), **params).fit(X[rows], y[rows]))
 
 
-@pytest.mark.parametrize("accumulate", [2, 4])
-def test_accumulated_batches_are_one(digits, accumulate):
-    """K batches of b rows are a batch of K b rows: the gradient of all rows, whatever order they come in."""
+@pytest.mark.parametrize("shuffle", [True, False, "rows"])
+@pytest.mark.parametrize("accumulate, batch_size", [(2, 800), (4, 32), (16, 64), (3, 1000), (4, 4000)])
+@pytest.mark.parametrize("strategy", [AllReduce, ModelParallel])
+def test_accumulated_batches_are_one(digits, strategy, accumulate, batch_size, shuffle):
+    """K batches of b rows are the batch of K b rows, to the bit."""
     X, y = digits[0][:1600], digits[1][:1600]
-    params = {"hidden_layer_sizes": (16,), "random_state": 0, "max_iter": 6, "dtype": "float64"}
-    whole = MLPClassifier(batch_size=1600, **params).fit(X, y)
-    strategy = AllReduce(accumulate=accumulate)
-    pieces = MLPClassifier(batch_size=1600 // accumulate, strategy=strategy, **params).fit(X, y)
-    same(pieces, whole, 1e-9)
-    assert pieces._state.n_updates == whole._state.n_updates == 6
+    params = {"hidden_layer_sizes": (16,), "random_state": 0, "max_iter": 3, "shuffle": shuffle}
+    whole = MLPClassifier(batch_size=min(accumulate * batch_size, 1600), strategy=strategy(), **params).fit(X, y)
+    own = strategy(accumulate=accumulate)
+    pieces = MLPClassifier(batch_size=min(batch_size, 1600), strategy=own, **params).fit(X, y)
+    same(pieces, whole, 0)
+    assert pieces._state.n_updates == whole._state.n_updates == 3 * -(-1600 // min(accumulate * batch_size, 1600))
 
 
 def test_scaled_rates_and_growing_batches(digits):
@@ -286,19 +288,35 @@ def test_scaled_rates_and_growing_batches(digits):
 # Strategies -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_ranks", [1, 2, 4])
-def test_an_average_after_each_step_is_a_step_along_the_mean(digits, n_ranks):
-    """Without momentum, of ranks that each have as many rows of a batch: the same as adding up gradients first."""
+WEIGHTS = {
+    "none": lambda y: None, "two": lambda y: np.full(len(y), 2.0), "one class": lambda y: np.where(y == 3, 50.0, 1.0),
+    "few rows": lambda y: (np.arange(len(y)) % 20 == 0) * 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("weights", WEIGHTS)
+@pytest.mark.parametrize("alpha", [0.0, 0.5])
+@pytest.mark.parametrize("n_ranks", [1, 2, 8])
+def test_an_average_after_each_step_is_a_step_along_the_mean(digits, spread_sums, n_ranks, alpha, weights):
+    """Without momentum: the same as adding up gradients first.
+
+    What a batch weighs at all ranks a rank only knows if all rows weigh the same, which penalties are divided by.
+    """
+    if alpha and weights not in ("none", "two"):
+        return
     X, y = digits[0][:1792], digits[1][:1792]
     params = {"hidden_layer_sizes": (16,), "random_state": 0, "max_iter": 3, "dtype": "float64", "solver": "sgd",
-              "momentum": 0.0, "batch_size": 64, "alpha": 0.0, "learning_rate_init": 0.1}  # fmt: skip
+              "momentum": 0.0, "batch_size": 64, "alpha": alpha, "learning_rate_init": 0.1}  # fmt: skip
     for groups in (None, 2):
         models = [
-            SimulatedCluster(n_ranks, rows_per_block=64).fit(MLPClassifier(strategy=strategy, **params), X, y)
-            for strategy in (LocalSGD(steps=1, groups=groups), AllReduce(compression=Identity()))
+            SimulatedCluster(n_ranks, rows_per_block=64).fit(
+                MLPClassifier(strategy=strategy, **params), X, y, sample_weight=WEIGHTS[weights](y)
+            )
+            for strategy in (LocalSGD(steps=1, groups=groups), spread_sums(compression=Identity()))
         ]  # fmt: skip
         same(*models, 1e-9)
-        assert models[0].loss_ == pytest.approx(models[1].loss_, rel=1e-9)
+        if weights in ("none", "two"):  # else scikit-learn's mean is over rows of batches, and not over weights
+            assert models[0].loss_ == pytest.approx(models[1].loss_, rel=1e-9)
 
 
 def test_an_outer_step_by_its_formula(digits):

@@ -45,9 +45,9 @@ def test_a_step_that_grows_is_judged_as_it_was_in_the_end():
     assert on(4, model(solver="sgd", batch_growth=2.0, max_iter=4)).fit_report_.notes == []
     (note,) = on(4, model(solver="sgd", batch_growth=2.0, max_iter=2)).fit_report_.notes
     assert "work for 2 of 4 workers" in note
-    # An epoch has three batches, each of one part: a step cannot have sixteen.
-    (note,) = on(4, model(solver="sgd", strategy=AllReduce(accumulate=16), batch_size=601)).fit_report_.notes
-    assert "work for 3 of 4 workers" in note
+    # A step of 500 rows is of two micro-batches, however it is put together.
+    (note,) = on(4, model(solver="sgd", strategy=AllReduce(accumulate=2), batch_size=250)).fit_report_.notes
+    assert "work for 2 of 4 workers" in note
 
 
 def test_one_process_waits_for_nobody():

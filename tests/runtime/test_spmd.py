@@ -117,9 +117,9 @@ class Calls(Program):
         for x in rounded:
             np.testing.assert_allclose(x, everyone.sum() + 0.1 * comm.size, rtol=2e-3)
             assert len({other.tobytes() for other in comm.allgather(x)}) == 1
-        with pytest.raises(ValueError, match="central, tree, ring with a lossy codec, got 'doubling'"):
+        with pytest.raises(ValueError, match="central, tree, ring, halving with a lossy codec, got 'doubling'"):
             comm.allreduce(rank, topology="doubling", compression=FP16())
-        with pytest.raises(ValueError, match="one of central, tree, doubling, ring, got 'star'"):
+        with pytest.raises(ValueError, match="one of central, tree, doubling, ring, halving, got 'star'"):
             comm.allreduce(rank, topology="star")
         after = (comm.rank + 1) % comm.size
         comm.send(after, rank)
@@ -153,7 +153,7 @@ class Careless(Program):
 
     def step(self, state, local, comm):
         total, size = 0.0, comm.size
-        for topology in ("central", "tree", "doubling", "ring"):
+        for topology in ("central", "tree", "doubling", "ring", "halving"):
             x = np.full(5, 1.0 + comm.rank)
             found = comm.allreduce(x, topology=topology)
             x[:] = np.nan
@@ -187,7 +187,7 @@ class Careless(Program):
 def test_what_was_sent_and_what_came_may_be_changed_at_once(rows, size):
     blocks = Partitioned.from_any(*rows).chunks[0].blocks(0, 0, ROWS_PER_BLOCK)
     triangle = size * (size + 1) / 2
-    expected = size * (4 * triangle + 2 + size * triangle)
+    expected = size * (5 * triangle + 2 + size * triangle)
     for _ in range(5):
         assert run_threads(Careless(), blocks, Meta(N, P, len(blocks)), size).state[1] == expected
     assert virtual(size).run(Careless(), *rows)[1] == expected

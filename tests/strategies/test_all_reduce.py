@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from daskdml.compress import FP16, QSGD, ErrorFeedback, OneBit, PowerSGD, RandomK, TopK
+from daskdml.compress import FP16, QSGD, ErrorFeedback, Identity, OneBit, PowerSGD, RandomK, TopK
 from daskdml.neural_network import MLPClassifier
 from daskdml.strategies import AllReduce, LocalSGD
 from daskdml.testing import SimulatedCluster
@@ -94,7 +94,9 @@ def test_packets_of_all_have_the_same_bits_by_every_way(strategy):
     for topology in TOPOLOGIES:
         found[topology], _, sent[topology] = fit(AllReduce(topology, **strategy), 6)
         np.testing.assert_array_equal(found[topology], found["auto"])
-    assert sent["auto"] == sent["ring"] < sent["tree"] < sent["central"]
+    # Which packets a rank passes on is another matter, and some are longer.
+    assert sent["auto"] == pytest.approx(sent["ring"], rel=0.05)
+    assert sent["ring"] < sent["tree"] < sent["central"]
 
 
 def test_added_codes_take_the_way_that_is_asked_for():
@@ -106,13 +108,13 @@ def test_added_codes_take_the_way_that_is_asked_for():
     assert sent["ring"] < sent["tree"] < sent["central"]
 
 
-def measured(what, *, problem, solver, strategy):
+def measured(what, *, problem, solver, strategy, epochs=""):
     """Return the values of some problems of the benchmark that warnings quote."""
     rows = csv.DictReader(line for line in MEASURED.read_text().splitlines() if not line.startswith("#"))
     return [
         (float(row["value"]), row["note"]) for row in rows
-        if row["work"].startswith(problem) and f", {solver}, " in row["work"] and "half of" not in row["work"]
-        and row["who"] == strategy and row["what"] == what
+        if row["work"].startswith(problem) and f", {solver}, " in row["work"]
+        and ("half of" in row["work"]) == (epochs == "half") and row["who"] == strategy and row["what"] == what
     ]  # fmt: skip
 
 
@@ -123,14 +125,16 @@ def warned(strategy, **params):
     return text
 
 
-def lost(problem, solver, strategy):
-    found = measured("points beyond dense's, mean of the seeds", problem=problem, solver=solver, strategy=strategy)
+def lost(problem, solver, strategy, epochs=""):
+    what = "points beyond dense's, mean of the seeds"
+    found = measured(what, problem=problem, solver=solver, strategy=strategy, epochs=epochs)
     return [-points for points, _ in found]
 
 
 def test_what_is_said_of_adam_was_measured():
     said = set()
-    for one in ({"compression": TopK()}, {"compression": PowerSGD()}, {"significance": 1.0}):
+    lossy = TopK(), PowerSGD(), OneBit(), QSGD(4)
+    for one in (*({"compression": codec} for codec in lossy), {"significance": 1.0}):
         said.add(warned(AllReduce(**one), solver="adam").split(" in front", 1)[1])
     (text,) = said
     for name, words in (("TopK(0.01)", "TopK(0.01)"), ("RandomK(0.01)", "RandomK(0.01) cost"),
@@ -143,8 +147,19 @@ def test_what_is_said_of_adam_was_measured():
         assert max(lost("digits", "adam", name)) < 0.05
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for codec in (FP16(), QSGD(), OneBit()):
+        for codec in (FP16(), QSGD(), Identity()):
             AllReduce(compression=codec).check(MLPClassifier(solver="adam"))
+
+
+def test_what_is_said_of_rows_that_wait_was_measured():
+    text = warned(AllReduce(significance=3.0), solver="sgd")
+    most = max(lost("digits", "sgd", "rows, significance 3"))
+    half = lost("digits", "sgd", "rows, significance 3", "half")
+    assert f"up to {most:.1f} points after 40 epochs" in text and f"{min(half):.1f} to {max(half):.1f} after 20" in text
+    assert max(lost("digits", "sgd", "rows, significance 1")) < 0.3
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AllReduce(significance=1.0).check(MLPClassifier(solver="sgd"))
 
 
 def test_what_is_said_of_momentum_and_feedback_was_measured():

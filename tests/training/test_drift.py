@@ -1,13 +1,18 @@
 """How much rows of ranks differ: what is sorted or shifted is seen, what chance makes is not."""
 
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.base import clone
 
 from daskdml.fitting.epochs import MOST_DRIFT
+from daskdml.linear_model import SGDClassifier, SGDRegressor
+from daskdml.neural_network import MLPClassifier, MLPRegressor
 from daskdml.runtime.spmd import Program
+from daskdml.strategies import AllReduce
 from daskdml.testing import SimulatedCluster
 from daskdml.training.drift import drift
 from daskdml.training.rows import HeldRows, Piece
@@ -159,3 +164,46 @@ def test_of_wide_rows_fewer_are_looked_at(monkeypatch):
     monkeypatch.setattr(HeldRows, "select", noting)
     assert max(found(rows(0, 2, 1000))) <= MOST_DRIFT
     assert seen == [300, 300]
+
+
+def sorted_rows(kind, n=6000):
+    """Rows in the order of their targets, and rows in a random order."""
+    random = np.random.default_rng(0)
+    y = np.sort(random.integers(0, 5, n)) if kind is MLPClassifier or kind is SGDClassifier else np.linspace(-1, 1, n)
+    X = np.column_stack([y + random.normal(size=n), random.normal(size=(n, 4))]).astype(np.float32)
+    mixed = random.permutation(n)
+    return (X, y), (X[mixed], y[mixed])
+
+
+@pytest.mark.parametrize("size", [1, 4])
+@pytest.mark.parametrize("kind", [MLPClassifier, MLPRegressor, SGDClassifier, SGDRegressor])
+def test_batches_of_sorted_rows_are_told_of(kind, size, monkeypatch):
+    """Above a gigabyte rows stay where they are: batches are of rows that lie together then, whatever the strategy."""
+    is_network = kind.__name__.startswith("MLP")
+    monkeypatch.setattr(
+        f"daskdml.{'neural_network._base' if is_network else 'linear_model._sgd'}.is_mixable", lambda *given: False
+    )
+    in_order, mixed = sorted_rows(kind)
+    model = kind(batch_size=50, max_iter=1, random_state=0, strategy=AllReduce())
+
+    def says(rows, **params):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fitted = SimulatedCluster(size, rows_per_block=64).fit(clone(model).set_params(**params), *rows)
+        said = [str(one.message) for one in caught if "rows that lie near each other" in str(one.message)]
+        assert said == [note for note in fitted.fit_report_.notes if "near each other" in note]
+        return said
+
+    (text,) = says(in_order)
+    assert "shuffle='rows'" in text and "shares of the labels by up to 0." in text
+    assert not says(mixed) and not says(in_order, shuffle=False) and not says(in_order, shuffle="rows")
+
+
+def test_batches_of_rows_in_a_random_order_are_alike(monkeypatch):
+    """For many columns, batches and classes: what chance makes of few rows is no difference."""
+    monkeypatch.setattr("daskdml.neural_network._base.is_mixable", lambda *given: False)
+    for seed in range(10):
+        random = np.random.default_rng(seed)
+        X, y = random.normal(size=(8000, 100)) * (random.random((8000, 100)) < 0.05), random.integers(0, 40, 8000)
+        model = MLPClassifier((2,), batch_size=[8, 64, 256][seed % 3], max_iter=1, random_state=seed).fit(X, y)
+        assert model.fit_report_.notes == []

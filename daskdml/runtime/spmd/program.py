@@ -18,6 +18,7 @@ from daskdml.utils.memory import Recycled
 
 # Of a message between two processes of one machine through the workers' own connections; measured ones replace them.
 LATENCY, BANDWIDTH = 5e-4, 3e8
+FEWEST = "fewest"  # bytes of the rank that sends most: as good as a topology's name
 
 
 class Unwind(BaseException):
@@ -274,8 +275,9 @@ class Comm:
         x : ndarray
             Of the same shape and dtype on every rank.
         operation : {"sum", "max", "min"}, default "sum"
-        topology : {"central", "tree", "doubling", "ring"}, optional
-            Instead of the one that is predicted to be the fastest for this many bytes.
+        topology : {"central", "tree", "doubling", "ring", "halving", "fewest"}, optional
+            Instead of the one that is predicted to be the fastest for this many bytes. "fewest" is the fastest of those
+            of which the rank that sends most sends the fewest bytes, which is taken with ``compression``.
         compression : codec of daskdml.compress, optional
             Makes what is sent, such as ``FP16()``. All ranks still get the same bits.
         wait : bool, default True
@@ -289,8 +291,11 @@ class Comm:
         members = range(self.size) if members is None else members
         x, endpoint = self._numbers(x, operation, copies), Endpoint(compression)
         topology, exact = topology or self._topology, compression is None or compression.exact
-        if topology == "auto":
-            topology = collectives.choose_topology(len(members), x.nbytes, self.latency, self.bandwidth, exact)
+        if topology == "auto" and compression is not None:
+            topology = FEWEST
+        if topology in ("auto", FEWEST):
+            links = len(members), x.nbytes, self.latency, self.bandwidth
+            topology = collectives.choose_topology(*links, exact, saves_bytes=topology == FEWEST)
         if compression is not None and compression.reduce_kind != "sum":
             raise ValueError(
                 f"{type(compression).__name__} cannot be added up on its way; use allreduce_codes, which returns the "
@@ -316,7 +321,7 @@ class Comm:
             What ``codec.start(seed)`` or the last call returned on this rank; None for the first array.
         topology : str, optional
             See `allreduce`. Of "gather" it says which way packets go, not what their sum is; left to the library it is
-            "ring".
+            "doubling".
 
         Returns
         -------
@@ -331,7 +336,7 @@ class Comm:
         if codec.reduce_kind == "gather":
             endpoint, x = Endpoint(codec, state), self._numbers(x, "sum", True)
             topology = topology or self._topology
-            topology = "ring" if topology == "auto" else _checked(topology)
+            topology = "doubling" if topology == "auto" else _checked(topology)
             what = f"allreduce_codes of {x.dtype} {x.shape}, {codec.name}, {topology}"
             arrays = self._call(what, collectives.allgather, x, endpoint=endpoint, topology=topology)
             return functools.reduce(np.add, arrays), endpoint.state
@@ -342,7 +347,7 @@ class Comm:
             except StopIteration as end:
                 total, _, state = end.value
                 return total, state
-            total = self.allreduce(part, topology=topology)
+            total = self.allreduce(part, topology=topology or (FEWEST if self._topology == "auto" else self._topology))
 
     @property
     def shelf(self):
