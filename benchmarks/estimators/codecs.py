@@ -28,11 +28,20 @@ BELOW = 0.5, 5.0  # points that dense ends below the ceiling of the generator: t
 # What others are held against has their batches, of which every rank has a part; a fit without a strategy has others,
 # and so says how much the draw of batches does.
 DENSE, OTHER, CONTROL = "dense", "dense, other batches", f"dense, start times 1 + {PERTURBATION:g}"
+
+
+
+class OnEveryRank(AllReduce):
+    """Sums of batches of which every rank has a part, as of codecs that leave something out."""
+
+    spreads = True
+
+
 STRATEGIES = {
-    DENSE: AllReduce(compression=Identity()),
-    CONTROL: AllReduce(compression=Identity()),
+    DENSE: OnEveryRank(compression=Identity()),
+    CONTROL: OnEveryRank(compression=Identity()),
     OTHER: None,
-    "FP16": AllReduce(compression=FP16()),
+    "FP16": OnEveryRank(compression=FP16()),
     "QSGD(8)": AllReduce(compression=QSGD(8)),
     "OneBit": AllReduce(compression=OneBit()),
     "TopK(0.01)": AllReduce(compression=TopK(0.01)),
