@@ -1,0 +1,181 @@
+"""What a worker that trains keeps of a parameter server: its clock, what is not acknowledged, and what it has read."""
+
+from collections import deque
+from typing import Any, NamedTuple
+
+from daskdml.comm.parameter_server.messages import CONTROL, AskDirectory, Operation, Pull, Push
+
+
+class HasLeft(RuntimeError):
+    """The nodes hold this client to be gone: what it pushes is refused."""
+
+
+class Held(NamedTuple):
+    """Values of a shard as they were read.
+
+    Attributes
+    ----------
+    epoch, version : int
+    clock : float
+        That every client had completed then.
+    value : object
+    """
+
+    epoch: int
+    version: int
+    clock: float
+    value: Any
+
+
+class Client:
+    """One client of a parameter server.
+
+    Parameters
+    ----------
+    name : str
+        A client that has left never comes back under its name.
+    directory : Directory
+    clock : int, default 0
+        Clocks completed.
+    staleness : int or None, default None
+        Clocks that it may be ahead of the slowest one, as the nodes know it.
+    tells_all : bool, default True
+        Whether every shard is told of every clock: those that wait for the slowest client need to know.
+
+    Attributes
+    ----------
+    held : dict of int to Held
+        What was read last of each shard.
+    stalenesses : dict of int to int
+        How often so many operations of others had come between a pull and the push that was computed from it.
+
+    Notes
+    -----
+    Calls return messages as a list of (to, message). Pushes of one client to one shard are applied in their order, and
+    each once; what is not acknowledged is kept, and sent again to whoever is the head by then.
+    """
+
+    def __init__(self, name, directory, clock=0, staleness=None, tells_all=True):
+        self.name, self.directory, self.clock = name, directory, clock
+        self.staleness, self.tells_all = staleness, tells_all
+        self.held, self.stalenesses = {}, {}
+        self._sequences = dict.fromkeys(directory.chains, 0)
+        self._unacknowledged = {shard: deque() for shard in directory.chains}
+        self._asked, self._request = {}, 0
+
+    @property
+    def n_unacknowledged(self):
+        """Pushes that some replica may not have yet, of the shard that has most."""
+        return max(map(len, self._unacknowledged.values()), default=0)
+
+    @property
+    def is_answered(self):
+        """Whether all that was asked for has come."""
+        return not self._asked
+
+    def push(self, updates):
+        """Complete a clock with updates of some shards.
+
+        Parameters
+        ----------
+        updates : dict of int to object
+            For the stores of the shards; they are not to be changed any more.
+        """
+        self.clock += 1
+        return self._tell(self.directory.chains if self.tells_all else updates, updates)
+
+    def announce(self):
+        """Tell all shards at which clock this client begins: to some it entered at an earlier one."""
+        return self._tell(self.directory.chains, {})
+
+    def _tell(self, shards, updates):
+        for shard in shards:
+            self._sequences[shard] += 1
+            operation = Operation("push", self.name, self._sequences[shard], self.clock, updates.get(shard))
+            seen = self.held[shard].version if shard in self.held else 0
+            self._unacknowledged[shard].append((operation, seen))
+        return [self._push(shard, self._unacknowledged[shard][-1][0]) for shard in shards]
+
+    def pull(self, wanted):
+        """Ask for what it does not hold freshly enough; `held` has it when `is_answered`.
+
+        Parameters
+        ----------
+        wanted : dict of int to object
+            What to read of each shard; None, all of it, is kept and asked for again only when it has changed.
+        """
+        self._request += 1
+        for shard, what in wanted.items():
+            if what is not None or not self.is_fresh(shard):
+                self._asked[shard] = what
+        return self._pulls(wanted)
+
+    def is_fresh(self, shard):
+        """Tell whether what was read of a shard misses nothing that the consistency promises at this clock."""
+        if self.staleness is None or shard not in self.held:
+            return False
+        return self.held[shard].clock >= self.clock - self.staleness
+
+    def on(self, message):
+        """Take in a message; return those that follow from it.
+
+        Raises
+        ------
+        HasLeft
+            If the nodes take this client's pushes no more.
+        """
+        return getattr(self, f"_on_{type(message).__name__.lower()}")(message)
+
+    def retry(self):
+        """Send everything again that has had no answer."""
+        pushes = [self._push(shard, op) for shard, waiting in self._unacknowledged.items() for op, _ in waiting]
+        return [*pushes, *self._pulls(self._asked), (CONTROL, AskDirectory(self.name))]
+
+    def _on_ack(self, message):
+        waiting = self._unacknowledged[message.shard]
+        while waiting and waiting[0][0].sequence <= message.sequence:
+            operation, seen = waiting.popleft()
+            if operation.sequence == message.sequence and message.version >= 0:
+                between = message.version - 1 - seen
+                self.stalenesses[between] = self.stalenesses.get(between, 0) + 1
+        return []
+
+    def _on_value(self, message):
+        shard = message.shard
+        if shard not in self._asked or message.request != self._request:
+            return []
+        del self._asked[shard]
+        value = self.held[shard].value if message.value is None else message.value
+        self.held[shard] = Held(message.epoch, message.version, message.clock, value)
+        return []
+
+    def _on_refuse(self, message):
+        if message.has_left:
+            raise HasLeft(f"The parameter server holds {self.name} to be gone; its pushes are refused.")
+        if message.epoch < self.directory.epochs[message.shard]:
+            return []  # the node is behind, and asks
+        return [(CONTROL, AskDirectory(self.name))]
+
+    def _on_directory(self, directory):
+        if directory.number <= self.directory.number:
+            return []
+        changed = [s for s, epoch in directory.epochs.items() if epoch != self.directory.epochs[s]]
+        self.directory = directory
+        pushes = [self._push(shard, op) for shard in changed for op, _ in self._unacknowledged[shard]]
+        return [*pushes, *self._pulls(shard for shard in changed if shard in self._asked)]
+
+    def _push(self, shard, operation):
+        return self.directory.chains[shard][0], Push(shard, self.directory.epochs[shard], operation)
+
+    def _pulls(self, shards):
+        messages, directory = [], self.directory
+        for shard in shards:
+            if shard in self._asked:
+                held = self.held.get(shard)
+                has_it = held is not None and self._asked[shard] is None and held.epoch == directory.epochs[shard]
+                version = held.version if has_it else -1
+                pull = Pull(
+                    shard, directory.epochs[shard], self.name, self._request, self.clock, self._asked[shard], version
+                )
+                messages.append((directory.chains[shard][0], pull))
+        return messages
