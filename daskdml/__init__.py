@@ -24,7 +24,7 @@ _ROOMS = (
     "wrappers",
 )
 
-_PROGRAMS = ("Program", "run")
+_PROGRAMS = ("DenseTable", "Program", "SparseTable", "run")
 
 __all__ = ["__version__", "config_context", "get_config", "set_config", *_PROGRAMS, *_ROOMS]
 

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 
 PUBLIC = {
     "daskdml": """
-        Program compress config_context ensemble get_config impute linear_model metrics model_selection neural_network
-        preprocessing run set_config strategies testing tree wrappers
+        DenseTable Program SparseTable compress config_context ensemble get_config impute linear_model metrics
+        model_selection neural_network preprocessing run set_config strategies testing tree wrappers
     """,
     "daskdml.ensemble": """
         ExtraTreesClassifier ExtraTreesRegressor HistGradientBoostingClassifier HistGradientBoostingRegressor
@@ -25,7 +25,7 @@ PUBLIC = {
         DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor export_text plot_tree
     """,
     "daskdml.neural_network": "MLPClassifier MLPRegressor",
-    "daskdml.strategies": "AllReduce Hybrid LocalSGD ModelParallel OuterStep",
+    "daskdml.strategies": "ASP AllReduce BSP Hybrid LocalSGD ModelParallel OuterStep SSP",
     "daskdml.compress": "ErrorFeedback FP16 Identity OneBit Packet PowerSGD QSGD RandomK SignificantRows TopK",
     "daskdml.linear_model": "LinearRegression LogisticRegression Ridge SGDClassifier SGDRegressor",
     "daskdml.preprocessing": "OneHotEncoder StandardScaler TableEncoder",

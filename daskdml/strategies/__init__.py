@@ -20,7 +20,8 @@ To add a strategy: one file like these, one line below.
 """
 
 from daskdml.strategies._all_reduce import AllReduce
+from daskdml.strategies._consistency import ASP, BSP, SSP
 from daskdml.strategies._local_sgd import LocalSGD, OuterStep
 from daskdml.strategies._model_parallel import Hybrid, ModelParallel
 
-__all__ = ["AllReduce", "Hybrid", "LocalSGD", "ModelParallel", "OuterStep"]
+__all__ = ["ASP", "BSP", "SSP", "AllReduce", "Hybrid", "LocalSGD", "ModelParallel", "OuterStep"]

@@ -71,7 +71,7 @@ class Ack(NamedTuple):
 
 @portable
 class Value(NamedTuple):
-    """Answers a `Pull`: ``value`` at ``version``, None if the client has it; all clients had completed ``clock``.
+    """Answers a `Pull`: ``value`` at ``version``, None if the client has it.
 
     A version belongs to its epoch: what a head that died had applied, and nobody else, has the next one's numbers too.
     """
@@ -81,7 +81,6 @@ class Value(NamedTuple):
     client: str
     request: int
     version: int
-    clock: float
     value: Any
 
 

@@ -210,7 +210,7 @@ class Replica:
                 continue
             self._waiting.pop(pull.client, None)
             value = None if pull.version == self.version else self.store.read(pull.what)
-            answer = Value(self.shard, self.epoch, pull.client, pull.request, self.version, self.slowest, value)
+            answer = Value(self.shard, self.epoch, pull.client, pull.request, self.version, value)
             messages.append((pull.client, answer))
         self._waiting |= waiting
         return messages

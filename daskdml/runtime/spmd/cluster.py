@@ -156,6 +156,11 @@ class ClusterRanks:
         Exception
             What the program raised, at once.
         """
+        if program.tables(self.meta):
+            raise ValueError(
+                "Tables are shared by threads of one process so far; use config_context(runtime='threads'), or comm's "
+                "collectives."
+            )
         self._program, self._evenness = _pickled(program), program.evenness
         prepare(self.client)
         self._scheduler = self.client.scheduler.address

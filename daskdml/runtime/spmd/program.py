@@ -68,6 +68,8 @@ class Program:
     evenness : float or None, default None
         Times its share of the rows that a worker of a cluster may hold when a group is formed: chunks of workers that
         hold more are moved. None leaves them where they lie at first, and allows 1.3 later.
+    consistency : BSP, SSP or ASP of daskdml.strategies, or None, default None
+        What ranks see of each other's pushes to tables; None is ``BSP()``.
 
     Examples
     --------
@@ -88,6 +90,22 @@ class Program:
     tells_work = False
     keeps_parts = False
     evenness = None
+    consistency = None
+
+    def tables(self, meta):
+        """Return the tables that ranks share beside the state, by their names: none unless you say otherwise.
+
+        Parameters
+        ----------
+        meta : Meta
+            Rows, features and blocks in all.
+
+        Returns
+        -------
+        dict of str to daskdml.DenseTable or daskdml.SparseTable
+            Of a step, ``comm.tables[name]`` is a view of one, and ``comm.tables.push()`` sends what was added.
+        """
+        return {}
 
     def init(self, meta):
         """Return the first state, the same on every rank.
@@ -247,6 +265,8 @@ class Comm:
         Collectives so far.
     seconds : dict
         In collectives so far: "encode" (making packets and arrays of them), "transfer" (handing them over), "wait".
+    tables : daskdml.runtime.tables.session.Tables or None
+        Those of a program that has some.
 
     Notes
     -----
@@ -264,6 +284,7 @@ class Comm:
         self._transport, self._endpoint, self._recycled = transport, Endpoint(), Recycled()
         self._topology, self.latency, self.bandwidth = topology, latency, bandwidth
         self._started, self._calls, self._everyone = None, Counter(), tuple(range(size))
+        self.tables = None
 
     def allreduce(
         self, x, operation="sum", topology=None, compression=None, wait=True, copies=True, members=None
@@ -746,6 +767,8 @@ def run_rank(program, blocks, comm, step, state, on_step=None):
     try:
         local = program.local([_read_only(block) for block in blocks])
         final = program.run(step, state, program.rebuild(state, local), comm, commit)
+        if comm.tables is not None:
+            comm.tables.leave()
         comm.finish()
     except GroupChanged:
         return Outcome("aborted", *committed)

@@ -235,6 +235,11 @@ class SimulatedCluster:
         -------
         object
         """
+        if program.tables(meta):
+            raise ValueError(
+                "Tables are shared by threads of one process so far, and a simulated cluster has none; leave out "
+                "cluster=, or use comm's collectives."
+            )
         run_ = _Simulation(self, program, blocks, meta, step, program.init(meta) if state is None else state)
         run_.on_saved, run_.shelf = on_saved, shelf
         try:

@@ -9,6 +9,7 @@ from daskdml.runtime.shelf import MemoryShelf, hand_over, newest
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Station, run_rank
+from daskdml.runtime.tables.network import Network, rule_of
 
 
 def run_threads(
@@ -47,7 +48,9 @@ def run_threads(
     """
     n_ranks = max(min(n_ranks, len(blocks)), 1)
     shelves = [MemoryShelf(is_kept=False) if shelf is None else shelf for _ in range(n_ranks)]
-    threads = _Threads(program, blocks, meta, topology, save_every, shelves, on_saved)
+    tables = program.tables(meta)
+    network = Network(tables, n_ranks, *rule_of(program.consistency)) if tables else None
+    threads = _Threads(program, blocks, meta, topology, save_every, shelves, on_saved, network)
     driver = Driver(range(n_ranks), program.init(meta) if state is None else state, step)
     threads.carry_out(driver.begin())
     try:
@@ -67,9 +70,9 @@ def run_threads(
 class _Threads:
     """Carries out what the driver says, and the lock that all ranks share."""
 
-    def __init__(self, program, blocks, meta, topology, save_every, shelves, on_saved):
+    def __init__(self, program, blocks, meta, topology, save_every, shelves, on_saved, network):
         self.program, self.blocks, self.meta, self.topology = program, blocks, meta, topology
-        self.save_every, self.shelves, self.on_saved = save_every, shelves, on_saved
+        self.save_every, self.shelves, self.on_saved, self.network = save_every, shelves, on_saved, network
         self.events, self.ended = queue.SimpleQueue(), None
         self.changed, self.is_over, self.stations, self.running = threading.Condition(), False, [], []
 
@@ -95,6 +98,8 @@ class _Threads:
         with self.changed:
             self.is_over = True
             self.changed.notify_all()
+        if self.network is not None:
+            self.network.wake()
 
     def _finish(self, action):
         self.ended = action
@@ -108,6 +113,8 @@ class _Threads:
 
     def _run(self, action, rank, size):
         comm = Comm(rank, size, action.generation, self.meta, _Wire(self, rank, size), topology=self.topology)
+        if self.network is not None:
+            comm.tables = self.network.tables(rank, comm.check)
         saved_at = time.monotonic()
 
         def on_step(step, state):

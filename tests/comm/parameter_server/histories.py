@@ -93,7 +93,7 @@ class History:
         return self.make_node(name, lambda shard: Named(), self.first_clients, **self.rule)
 
     def _client(self, name, clock=0):
-        return self.make_client(name, self.control.directory, clock, staleness=self.staleness)
+        return self.make_client(name, self.control.directory, clock)
 
     def post(self, messages):
         for to, message in messages:

@@ -1,0 +1,145 @@
+"""Nodes, clients and the control of a parameter server in one process: messages are calls."""
+
+import threading
+from collections import deque
+
+from daskdml.comm.parameter_server import CONTROL, Client, Control, Node
+from daskdml.runtime.tables.session import Tables
+from daskdml.runtime.tables.spec import Layout
+
+SHARDS_PER_NODE = 4
+
+
+def rule_of(consistency):
+    """Return the staleness, and whether updates of a clock are taken in together, of a program's consistency."""
+    return (0, True) if consistency is None else (consistency.bound, consistency.is_collective)
+
+
+class Inbox:
+    """Messages for one that takes them one at a time, in the order in which they came: by whoever finds it idle.
+
+    Parameters
+    ----------
+    take : callable of (message, post)
+        Calls ``post(to, message)`` with what follows.
+    """
+
+    def __init__(self, take):
+        self._take, self._waiting, self._lock = take, deque(), threading.Lock()
+
+    def put(self, message):
+        """Put a message; `work` must follow."""
+        self._waiting.append(message)
+
+    def work(self, post):
+        """Take what waits, unless somebody is doing so already."""
+        # Looked at again without the lock: what was put while it was about to be let go of is not left.
+        while self._waiting and self._lock.acquire(blocking=False):
+            try:
+                while self._waiting:
+                    self._take(self._waiting.popleft(), post)
+            finally:
+                self._lock.release()
+
+
+class Network:
+    """A parameter server for ranks that are threads of this process: a node and a client each.
+
+    Parameters
+    ----------
+    tables : dict of str to DenseTable or SparseTable
+    n_ranks : int
+    staleness, is_collective
+        See `daskdml.comm.parameter_server.replica.Replica`.
+    replicas : int, default 0
+        Nobody dies in one process.
+
+    Notes
+    -----
+    The thread that sends a message carries out what follows from it, unless another is at it already: a push of a rank
+    is applied by that rank, on a lock of each node.
+    """
+
+    def __init__(self, tables, n_ranks, staleness=0, is_collective=True, replicas=0):
+        nodes, clients = [f"node {r}" for r in range(n_ranks)], [f"rank {r}" for r in range(n_ranks)]
+        self.layout = Layout(tables, SHARDS_PER_NODE * n_ranks)
+        rule = {"staleness": staleness, "is_collective": is_collective}
+        self._control = Control(self.layout.n_shards, nodes, replicas, clients)
+        self._inboxes = {CONTROL: Inbox(_of(self._control))}
+        for name in nodes:
+            self._inboxes[name] = Inbox(_of(Node(name, self.layout.store, clients, **rule)))
+        self._clients = {}
+        for name in clients:
+            client = Client(name, self._control.directory, tells_all=staleness is not None)
+            self._clients[name] = wire = Wire(self, name, client)
+            self._inboxes[name] = Inbox(wire.take)
+        self.carry(self._control.begin())
+
+    def tables(self, rank, check):
+        """Return the `Tables` of a rank; ``check()`` raises if it is to stop waiting."""
+        wire = self._clients[f"rank {rank}"]
+        wire.check = check
+        return Tables(wire.client, self.layout, wire)
+
+    def wake(self):
+        """Let ranks that wait look whether it is over."""
+        for wire in self._clients.values():
+            with wire.changed:
+                wire.changed.notify_all()
+
+    def carry(self, messages):
+        """Carry messages, and all that follows from them."""
+        touched = deque()
+
+        def post(to, message):
+            self._inboxes[to].put(message)
+            touched.append(to)
+
+        for to, message in messages:
+            post(to, message)
+        while touched:
+            self._inboxes[touched.popleft()].work(post)
+
+    def leave(self, name):
+        """Take a client out of the clocks."""
+        self.carry(self._control.enrol("leave", name))
+
+
+class Wire:
+    """What a rank's `Tables` send by and wait on."""
+
+    def __init__(self, network, name, client):
+        self.network, self.name, self.client = network, name, client
+        self.changed, self.check = threading.Condition(), None
+
+    def take(self, message, post):
+        """Give the client a message."""
+        with self.changed:
+            for to, answer in self.client.on(message):
+                post(to, answer)
+            self.changed.notify_all()
+
+    def act(self, call, *args):
+        """Send what a call of the client returns."""
+        with self.changed:
+            messages = call(*args)
+        self.network.carry(messages)
+
+    def wait(self, condition):
+        """Wait until something is so, or raise what `check` does if this rank is to stop."""
+        with self.changed:
+            self.changed.wait_for(lambda: condition() or self.check())
+
+    def leave(self):
+        """Let nobody wait for this client any more."""
+        self.network.leave(self.name)
+
+
+def _of(one):
+    """Return what an inbox does with messages for a node, or the control."""
+
+    def take(message, post):
+        for to, answer in one.on(message):
+            post(to, answer)
+
+    return take

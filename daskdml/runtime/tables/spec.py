@@ -1,0 +1,289 @@
+"""What tables there are, how they are cut into shards, and what a shard of them holds."""
+
+import functools
+import math
+import numbers
+import zlib
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskdml.kernels.copying import copy_pieces
+from daskdml.kernels.hash_table import HashTable, add_rows, put_pieces
+
+LEAST_PART = 4096  # numbers of a dense table on a shard, lest a short vector take a message from every worker
+SLAB_ROWS = 1 << 14
+FLOATS = ("float32", "float64")
+_KEY_STREAM = np.uint64(0x9E3779B97F4A7C15)
+
+
+class DenseTable:
+    """An array that all ranks read and add to.
+
+    Parameters
+    ----------
+    shape : int or tuple of int
+    dtype : {"float32", "float64"}, default "float32"
+    start : ndarray, or callable of (first, stop), optional
+        What it is at first, or what returns that of entries ``first`` to ``stop - 1`` of the flat array: no process
+        needs all of it then. Zeros by default.
+    rule : object, optional
+        What is done with what is added: ``n_moments``, and ``step(theta, update, moments, n_updates)``, which changes
+        flat arrays in place. By default it is added.
+
+    Raises
+    ------
+    ValueError
+        For a shape, dtype or start that does not fit.
+
+    Examples
+    --------
+    >>> DenseTable((3, 2)).n_numbers
+    6
+    """
+
+    def __init__(self, shape, dtype="float32", start=None, rule=None):
+        shape = (shape,) if isinstance(shape, numbers.Integral) else tuple(shape)
+        if not all(isinstance(n, numbers.Integral) and n >= 0 for n in shape):
+            raise ValueError(f"shape must be an int or a tuple of ints of at least 0, got {shape!r}.")
+        self.shape, self.dtype, self.rule = shape, _float_dtype(dtype), rule
+        if start is not None and not callable(start):
+            start = np.asarray(start)
+            if start.shape != shape:
+                raise ValueError(f"start must have the table's shape {shape}, got {start.shape}.")
+        self.start = start
+
+    @property
+    def n_numbers(self):
+        """How many numbers it has."""
+        return math.prod(self.shape)
+
+    def _cut(self, n_shards):
+        """Return the first entry of each part and one more at the end: as many parts as shards, or few long ones."""
+        n_parts = max(min(n_shards, -(-self.n_numbers // LEAST_PART)), 1)
+        return [self.n_numbers * k // n_parts for k in range(n_parts + 1)]
+
+    def _first(self, begin, stop):
+        """Return what some entries are at first."""
+        if self.start is None:
+            return np.zeros(stop - begin, self.dtype)
+        part = self.start(begin, stop) if callable(self.start) else self.start.reshape(-1)[begin:stop]
+        return np.array(part, self.dtype)
+
+
+class SparseTable:
+    """Rows of numbers by keys of 64 bits; a row that nobody has added to is zeros, and takes no memory.
+
+    Parameters
+    ----------
+    width : int, default 1
+        Numbers of a row.
+    dtype : {"float32", "float64"}, default "float32"
+    rule : object, optional
+        See `DenseTable`; it is given the rows that are added to, and their moments.
+
+    Raises
+    ------
+    ValueError
+        For a width or dtype that is none.
+
+    Examples
+    --------
+    >>> SparseTable(4).width
+    4
+    """
+
+    def __init__(self, width=1, dtype="float32", rule=None):
+        if not (isinstance(width, numbers.Integral) and width >= 1):
+            raise ValueError(f"width must be an int of at least 1, got {width!r}.")
+        self.width, self.dtype, self.rule = int(width), _float_dtype(dtype), rule
+
+
+def _float_dtype(dtype):
+    dtype = np.dtype(dtype)
+    if dtype.name not in FLOATS:
+        raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype.name!r}.")
+    return dtype
+
+
+class Layout(NamedTuple):
+    """Which part of which table is on which shard; the same on every rank.
+
+    Attributes
+    ----------
+    tables : dict of str to DenseTable or SparseTable
+    n_shards : int
+    """
+
+    tables: Any
+    n_shards: int
+
+    def parts(self, name):
+        """Return (shard, first, stop) of the parts of a dense table."""
+        edges, begin = self.tables[name]._cut(self.n_shards), zlib.crc32(name.encode())
+        return [((begin + k) % self.n_shards, a, b) for k, (a, b) in enumerate(zip(edges, edges[1:]))]
+
+    def shards_of(self, keys):
+        """Return the shard of each key of a sparse table: other bits of a hash than those that choose a slot there."""
+        keys = np.asarray(keys, np.int64).view(np.uint64)
+        with np.errstate(over="ignore"):
+            mixed = (keys ^ (keys >> np.uint64(32))) * _KEY_STREAM
+        return ((mixed >> np.uint64(32)) % np.uint64(self.n_shards)).astype(np.int64)
+
+    def store(self, shard):
+        """Return what a shard holds at first."""
+        parts = {}
+        for name, table in self.tables.items():
+            if isinstance(table, SparseTable):
+                parts[name] = SparsePart(table)
+            else:
+                own = [(a, b) for owner, a, b in self.parts(name) if owner == shard]
+                if own:
+                    (parts[name],) = (DensePart(table, a, b) for a, b in own)
+        return Store(parts)
+
+
+class Store:
+    """What a shard holds: a part of each table; see `daskdml.comm.parameter_server.replica.Replica`.
+
+    Parameters
+    ----------
+    parts : dict of str to DensePart or SparsePart
+    """
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def apply(self, updates):
+        """Take in updates, dicts of what is added to each table: several of them as their sum."""
+        for name in sorted({name for update in updates for name in update}):
+            self.parts[name].apply([update[name] for update in updates if name in update])
+
+    def read(self, what):
+        """Return the parts of dense tables, and rows of sparse ones by their keys; None asks for all dense tables."""
+        if what is None:
+            return {name: part.read() for name, part in self.parts.items() if isinstance(part, DensePart)}
+        return {name: self.parts[name].read(*(() if keys is None else (keys,))) for name, keys in what.items()}
+
+    def state(self):
+        """Return all of it, as values that travel."""
+        return {name: part.state() for name, part in self.parts.items()}
+
+    def restore(self, state):
+        """Be what `state` has returned."""
+        for name, part in self.parts.items():
+            part.restore(state[name])
+
+
+class DensePart:
+    """Some entries of a dense table, flat."""
+
+    def __init__(self, table, first, stop):
+        self.rule, self.theta, self.n_updates = table.rule, table._first(first, stop), 0
+        self.moments = [np.zeros_like(self.theta) for _ in range(getattr(table.rule, "n_moments", 0))]
+
+    def apply(self, updates):
+        """Take in the sum of some updates."""
+        update = functools.reduce(np.add, updates)
+        self.n_updates += 1
+        if self.rule is None:
+            self.theta += update
+        else:
+            self.rule.step(self.theta, update, self.moments, self.n_updates)
+
+    def read(self):
+        """Return a copy."""
+        return self.theta.copy()
+
+    def state(self):
+        """Return copies of all arrays."""
+        return {
+            "theta": self.theta.copy(), "moments": [moment.copy() for moment in self.moments], "n": self.n_updates,
+        }  # fmt: skip
+
+    def restore(self, state):
+        """Be what `state` has returned."""
+        self.theta, self.n_updates = np.array(state["theta"]), state["n"]
+        self.moments = [np.array(moment) for moment in state["moments"]]
+
+
+class SparsePart:
+    """Rows of a sparse table: theta and moments side by side, in slabs, in the order in which keys came."""
+
+    def __init__(self, table):
+        self.table, self.rule, self.n_updates = table, table.rule, 0
+        self.n_moments = getattr(table.rule, "n_moments", 0)
+        self._numbers, self._slabs = HashTable(), []
+
+    @property
+    def _width(self):
+        return self.table.width * (1 + self.n_moments)
+
+    @property
+    def _row_bytes(self):
+        return self._width * self.table.dtype.itemsize
+
+    def apply(self, updates):
+        """Take in the sum of some updates, each (keys without repetition, rows)."""
+        keys, rows = updates[0] if len(updates) == 1 else add_up(updates, self.table)
+        where = self._addresses(self._insert(keys))
+        held = np.empty((len(keys), self._width), self.table.dtype)
+        copy_pieces(where, np.full(len(keys), self._row_bytes), held)
+        self.n_updates += 1
+        width = self.table.width
+        if self.rule is None:
+            held[:, :width] += rows
+        else:
+            parts = [np.ascontiguousarray(part).reshape(-1) for part in np.split(held, 1 + self.n_moments, axis=1)]
+            theta, *moments = parts
+            self.rule.step(theta, np.ascontiguousarray(rows).reshape(-1), moments, self.n_updates)
+            held = np.concatenate([part.reshape(len(keys), width) for part in parts], axis=1)
+        put_pieces(np.ascontiguousarray(held), where, self._row_bytes)
+
+    def _insert(self, keys):
+        numbers = self._numbers.insert(np.ascontiguousarray(keys, np.int64))
+        while len(self._slabs) * SLAB_ROWS < self._numbers.n_keys:
+            self._slabs.append(np.zeros((SLAB_ROWS, self._width), self.table.dtype))
+        return numbers
+
+    def _addresses(self, numbers):
+        slabs = np.array([slab.ctypes.data for slab in self._slabs], np.int64)
+        return slabs[numbers // SLAB_ROWS] + numbers % SLAB_ROWS * self._row_bytes
+
+    def read(self, keys):
+        """Return the rows of some keys; zeros for those that nobody has added to."""
+        numbers = self._numbers.find(np.ascontiguousarray(keys, np.int64))
+        rows, known = np.zeros((len(keys), self.table.width), self.table.dtype), numbers >= 0
+        found = np.empty((int(known.sum()), self.table.width), self.table.dtype)
+        n_bytes = self.table.width * self.table.dtype.itemsize
+        copy_pieces(self._addresses(numbers[known]), np.full(len(found), n_bytes), found)
+        rows[known] = found
+        return rows
+
+    def state(self):
+        """Return keys and rows, with moments, in the order in which keys came."""
+        n = self._numbers.n_keys
+        rows = np.concatenate([*self._slabs, np.zeros((0, self._width), self.table.dtype)])[:n]
+        return {"keys": self._numbers.keys(), "rows": rows, "n": self.n_updates}
+
+    def restore(self, state):
+        """Be what `state` has returned."""
+        self._numbers, self._slabs, self.n_updates = HashTable(), [], state["n"]
+        where = self._addresses(self._insert(state["keys"]))
+        put_pieces(np.ascontiguousarray(state["rows"]), where, self._row_bytes)
+
+
+def add_up(updates, table):
+    """Return (distinct keys, sums of their rows) of several (keys, rows), each with any repetitions.
+
+    Parameters
+    ----------
+    updates : list of (ndarray of int64, ndarray of shape (n, width))
+    table : SparseTable
+    """
+    numbers = HashTable()
+    which = [numbers.insert(np.ascontiguousarray(keys, np.int64)) for keys, _ in updates]
+    sums = np.zeros((numbers.n_keys, table.width), table.dtype)
+    for numbers_of, (_, rows) in zip(which, updates):
+        add_rows(numbers_of, np.ascontiguousarray(rows, table.dtype), sums)
+    return numbers.keys(), sums

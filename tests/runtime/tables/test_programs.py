@@ -1,0 +1,194 @@
+"""Programs that share tables: what they find, and what they may count on."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+import daskdml
+from daskdml import DenseTable, Program, SparseTable, config_context
+from daskdml.runtime.tables.network import Network
+from daskdml.strategies import ASP, BSP, SSP
+from daskdml.testing import SimulatedCluster
+
+CONSISTENCIES = [None, BSP(), SSP(0), SSP(3), ASP()]
+
+
+class Descent(Program):
+    """Gradient descent on squared errors, of rows that each rank takes a step along."""
+
+    n_steps = 200
+
+    def __init__(self, consistency=None):
+        self.consistency = consistency
+
+    def tables(self, meta):
+        return {"w": DenseTable(meta.n_features, "float64")}
+
+    def init(self, meta):
+        return 0, None
+
+    def step(self, state, blocks, comm):
+        w = comm.tables["w"]
+        here = w.get()
+        for block in blocks:
+            w.add(-0.5 * block.X.T @ (block.X @ here - block.y) / comm.meta.n_samples)
+        comm.tables.push()
+        if state[0] + 1 < self.n_steps:
+            return state[0] + 1, None
+        comm.barrier()
+        return self.n_steps, w.get()
+
+    def done(self, state):
+        return state[0] == self.n_steps
+
+
+@pytest.fixture
+def rows():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200_000, 3))
+    return X, X @ [1.0, -2.0, 3.0]
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+@pytest.mark.parametrize("consistency", CONSISTENCIES, ids=str)
+def test_all_find_the_least_squares(rows, consistency, n_threads):
+    with config_context(n_threads=n_threads):
+        _, w = daskdml.run(Descent(consistency), *rows)
+    np.testing.assert_allclose(w, [1.0, -2.0, 3.0], atol=1e-8)
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_in_step_is_gradient_descent(rows, n_threads):
+    """Clock by clock the sum over ranks, to rounding, and the same bits again."""
+    X, y = rows
+    program, w = Descent(BSP()), np.zeros(3)
+    program.n_steps = 7
+    for _ in range(7):
+        w -= 0.5 * X.T @ (X @ w - y) / len(X)
+    with config_context(n_threads=n_threads):
+        found = [daskdml.run(program, X, y)[1] for _ in range(2)]
+    np.testing.assert_allclose(found[0], w, rtol=1e-12)
+    assert found[0].tobytes() == found[1].tobytes()
+
+
+class Counting(Program):
+    """Counts which keys its rows have, row by row of a sparse table."""
+
+    def tables(self, meta):
+        return {"counts": SparseTable(2, "float64")}
+
+    def init(self, meta):
+        return None
+
+    def step(self, state, blocks, comm):
+        counts = comm.tables["counts"]
+        for block in blocks:
+            keys = block.X[:, 0].astype(np.int64)
+            counts.add_rows(keys, np.column_stack([np.ones(len(keys)), block.y]))
+        comm.tables.push()
+        comm.barrier()
+        return counts.get_rows(np.arange(-1, 40)), counts.get_rows([]), counts.get_rows([7, 7])
+
+    def done(self, state):
+        return state is not None
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_rows_are_added_up_by_their_keys(n_threads):
+    rng = np.random.default_rng(0)
+    keys, y = rng.integers(0, 39, 100_000), rng.integers(0, 9, 100_000).astype(float)
+    with config_context(n_threads=n_threads):
+        rows, none, twice = daskdml.run(Counting(), keys[:, None].astype(float), y)
+    np.testing.assert_array_equal(rows[1:40, 0], np.bincount(keys, minlength=39))
+    np.testing.assert_array_equal(rows[1:40, 1], np.bincount(keys, y, minlength=39))
+    assert not rows[[0, 40]].any() and none.shape == (0, 2)
+    np.testing.assert_array_equal(twice, rows[[8, 8]])
+
+
+@pytest.mark.parametrize("staleness", [0, 2])
+def test_nobody_is_further_ahead_than_is_allowed(staleness):
+    """One rank sleeps between its clocks; the others, who do not, are never more than so many before it."""
+    network = Network({"w": DenseTable(10)}, 3, staleness, staleness == 0)
+    ranks, leads, failures = [network.tables(r, lambda: None) for r in range(3)], [], []
+
+    def work(rank):
+        try:
+            for _ in range(12):
+                ranks[rank]["w"].get()
+                leads.append(ranks[rank].clock - min(one.clock for one in ranks))
+                time.sleep(0.01 if rank == 0 else 0.0)
+                ranks[rank]["w"].add(np.ones(10))
+                ranks[rank].push()
+            ranks[rank].leave()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(r,)) for r in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures and max(leads) == staleness
+
+
+@pytest.mark.parametrize("consistency", [SSP(0), SSP(3), ASP()], ids=str)
+def test_every_push_counts_once(consistency):
+    """Powers of a base tell which pushes of which rank are in the sum: all of them, each once."""
+
+    class Named(Program):
+        def __init__(self):
+            self.consistency = consistency
+
+        def tables(self, meta):
+            return {"w": DenseTable((30, 8), "float64")}
+
+        def init(self, meta):
+            return 0, None
+
+        def step(self, state, blocks, comm):
+            own = np.zeros((30, 8))
+            own[state[0], comm.rank] = 2.0**state[0]
+            comm.tables["w"].add(own)
+            comm.tables.push()
+            if state[0] + 1 < 30:
+                return state[0] + 1, None
+            comm.barrier()
+            return 30, (comm.size, comm.tables["w"].get())
+
+        def done(self, state):
+            return state[0] == 30
+
+    with config_context(n_threads=4):
+        _, (size, found) = daskdml.run(Named(), np.zeros((400_000, 3)))
+    assert size > 1
+    np.testing.assert_array_equal(found[:, :size], np.repeat(2.0 ** np.arange(30)[:, None], size, axis=1))
+
+
+def test_a_rank_that_fails_ends_the_others():
+    class Failing(Descent):
+        def step(self, state, blocks, comm):
+            if comm.rank == 1 and state[0] == 3:
+                raise ZeroDivisionError("here")
+            return super().step(state, blocks, comm)
+
+    with config_context(n_threads=3), pytest.raises(ZeroDivisionError, match="here"):
+        daskdml.run(Failing(BSP()), np.ones((400_000, 3)), np.ones(400_000))
+
+
+def test_where_there_are_no_tables_yet_says_so():
+    with pytest.raises(ValueError, match="threads of one process so far"):
+        SimulatedCluster(2).run(Descent(), np.ones((10, 3)), np.ones(10))
+
+
+@pytest.mark.parametrize("call, error, words", [
+    (lambda t: t["v"], ValueError, "no table 'v'; this program has w, rows"),
+    (lambda t: t["w"].add(np.ones(3)), ValueError, r"has shape \(10,\), got an update of \(3,\)"),
+    (lambda t: t["rows"].add_rows([1, 2], np.ones(2)), ValueError, r"rows of shape \(2, 1\) for 2 keys"),
+    (lambda t: t["rows"].get_rows([1.5]), ValueError, "whole numbers of one dimension, got float64"),
+])  # fmt: skip
+def test_wrong_calls_are_refused(call, error, words):
+    tables = Network({"w": DenseTable(10), "rows": SparseTable()}, 1).tables(0, lambda: None)
+    with pytest.raises(error, match=words):
+        call(tables)
