@@ -3,11 +3,55 @@
 from collections import deque
 from typing import Any, NamedTuple
 
-from daskdml.comm.parameter_server.messages import CONTROL, AskDirectory, Operation, Pull, Push
+from daskdml.comm.parameter_server.messages import (
+    CONTROL,
+    AskDirectory,
+    Directory,
+    Enter,
+    Entered,
+    Operation,
+    Pull,
+    Push,
+)
 
 
 class HasLeft(RuntimeError):
     """The nodes hold this client to be gone: what it pushes is refused."""
+
+
+class Newcomer:
+    """One that is about to be a client.
+
+    Parameters
+    ----------
+    name : str
+        Of nobody before it.
+
+    Attributes
+    ----------
+    entered : Entered or None
+        The control's answer.
+    """
+
+    def __init__(self, name):
+        self.name, self.entered, self._directory = name, None, None
+
+    def ask(self):
+        """Ask the control to be let in; also again."""
+        return [(CONTROL, Enter(self.name))]
+
+    def on(self, message):
+        """Take in a message."""
+        if isinstance(message, Entered):
+            self.entered, message = message, message.directory
+        if isinstance(message, Directory) and (self._directory is None or message.number > self._directory.number):
+            self._directory = message
+        return []
+
+    def client(self, **options):
+        """Return the client, and its first messages."""
+        client = Client(self.name, self._directory, self.entered.clock, **options)
+        return client, client.announce()
 
 
 class Held(NamedTuple):
@@ -113,6 +157,8 @@ class Client:
         HasLeft
             If the nodes take this client's pushes no more.
         """
+        if isinstance(message, Entered):
+            return []  # once more
         return getattr(self, f"_on_{type(message).__name__.lower()}")(message)
 
     def retry(self):

@@ -1,7 +1,7 @@
 """The one that forms chains: told who came and went, it says who holds what; it waits for nothing and sends nothing."""
 
 from daskdml.comm.parameter_server import placement
-from daskdml.comm.parameter_server.messages import Directory, Enrol, Recruit, Yield
+from daskdml.comm.parameter_server.messages import Directory, Enrol, Entered, Recruit, Yield
 
 MOST_TRANSFERS = 4  # shards that are brought to another node at one time, for the others to stay quick
 
@@ -120,6 +120,17 @@ class Control:
     def _on_askdirectory(self, message):
         return [(message.name, self.directory)]
 
+    def _on_enter(self, message):
+        if message.client in self.entered:
+            return self._welcome(message.client)
+        return self.enrol("enter", message.client)
+
+    def _on_leave(self, message):
+        return self.enrol("leave", message.client)
+
+    def _welcome(self, client):
+        return [(client, Entered(client, self.entered[client], self.directory))]
+
     def _on_recruited(self, message):
         shard, node = message.shard, message.node
         if message.epoch != self.directory.epochs[shard] or self._recruits.get(shard) != node:
@@ -144,9 +155,10 @@ class Control:
         if None in asked.values():
             return []
         del self._enrolling[message.kind, message.client]
-        if message.kind == "enter":
-            self.entered[message.client] = max(asked.values())
-        return []
+        if message.kind == "leave":
+            return []
+        self.entered[message.client] = max(asked.values())
+        return self._welcome(message.client)
 
     # Chains ----------------------------------------------------------------------------------------------------------
 

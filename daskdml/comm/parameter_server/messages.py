@@ -140,6 +140,29 @@ class Directory(NamedTuple):
 
 
 @portable
+class Enter(NamedTuple):
+    """Ask the control to let a client in; answered by `Entered`."""
+
+    client: str
+
+
+@portable
+class Entered(NamedTuple):
+    """Every shard knows the client, which begins at this clock."""
+
+    client: str
+    clock: int
+    directory: Directory
+
+
+@portable
+class Leave(NamedTuple):
+    """Tell the control that a client pushes no more."""
+
+    client: str
+
+
+@portable
 class AskDirectory(NamedTuple):
     """Ask the control for the directory."""
 

@@ -158,8 +158,8 @@ class ClusterRanks:
         """
         if program.tables(self.meta):
             raise ValueError(
-                "Tables are shared by threads of one process so far; use config_context(runtime='threads'), or comm's "
-                "collectives."
+                "Tables are shared by threads of one process, and by simulated workers, so far; use "
+                "config_context(runtime='threads'), or comm's collectives."
             )
         self._program, self._evenness = _pickled(program), program.evenness
         prepare(self.client)

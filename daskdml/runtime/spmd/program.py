@@ -70,6 +70,8 @@ class Program:
         hold more are moved. None leaves them where they lie at first, and allows 1.3 later.
     consistency : BSP, SSP or ASP of daskdml.strategies, or None, default None
         What ranks see of each other's pushes to tables; None is ``BSP()``.
+    replicas : int, default 1
+        Copies of each shard of the tables on other workers, as many of which may die at once.
 
     Examples
     --------
@@ -91,6 +93,7 @@ class Program:
     keeps_parts = False
     evenness = None
     consistency = None
+    replicas = 1
 
     def tables(self, meta):
         """Return the tables that ranks share beside the state, by their names: none unless you say otherwise.
@@ -740,7 +743,7 @@ class Outcome(NamedTuple):
     error: Any = None
 
 
-def run_rank(program, blocks, comm, step, state, on_step=None):
+def run_rank(program, blocks, comm, step, state, on_step=None, share=None):
     """Run a program from a finished step on, until it is done or the group changes.
 
     Parameters
@@ -751,6 +754,8 @@ def run_rank(program, blocks, comm, step, state, on_step=None):
     step : int
     state : object
     on_step : callable of (step, state), optional
+    share : callable of Comm, optional
+        Returns the tables that this rank shares with others.
 
     Returns
     -------
@@ -766,6 +771,7 @@ def run_rank(program, blocks, comm, step, state, on_step=None):
 
     try:
         local = program.local([_read_only(block) for block in blocks])
+        comm.tables = None if share is None else share(comm)
         final = program.run(step, state, program.rebuild(state, local), comm, commit)
         if comm.tables is not None:
             comm.tables.leave()

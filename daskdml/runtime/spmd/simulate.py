@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from daskdml.comm.parameter_server import ShardsLost
 from daskdml.data import Partitioned
 from daskdml.runtime.local import simulation
 from daskdml.runtime.placing import assign
@@ -23,6 +24,7 @@ from daskdml.runtime.shelf import MemoryShelf, hand_over, newest
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Station, Unwind, run_rank
+from daskdml.runtime.spmd.simulated_tables import SimulatedTables
 from daskdml.utils.config import config_context, get_config
 
 RETRANSMIT_SECONDS = 0.2
@@ -235,11 +237,6 @@ class SimulatedCluster:
         -------
         object
         """
-        if program.tables(meta):
-            raise ValueError(
-                "Tables are shared by threads of one process so far, and a simulated cluster has none; leave out "
-                "cluster=, or use comm's collectives."
-            )
         run_ = _Simulation(self, program, blocks, meta, step, program.init(meta) if state is None else state)
         run_.on_saved, run_.shelf = on_saved, shelf
         try:
@@ -266,6 +263,7 @@ class _Rank:
         self.worker, self.generation = worker, generation
         self.is_killed = self.is_aborted = self.is_paused = self.is_over = False
         self.waits_for = None
+        self.condition = None
         self.go, self.back = threading.Semaphore(0), threading.Semaphore(0)
         self.thread = threading.Thread(target=self._run, args=(body,), daemon=True)
         self.thread.start()
@@ -294,6 +292,17 @@ class _Rank:
         if self.is_killed:
             raise _Died
 
+    def wait_for(self, what, condition):
+        """Hand the baton back until a condition holds, or somebody looks at this rank for another reason."""
+        self.waits_for, self.condition = what, condition
+        self.pause()
+        self.waits_for = self.condition = None
+
+    def look(self):
+        """Let the rank go on if what it waits for is so, or it is to stop."""
+        if self.condition is not None and (self.is_aborted or self.condition()):
+            self.resume()
+
     def kill(self):
         self.is_killed = True
         self.resume()
@@ -311,8 +320,10 @@ class _Simulation:
         )  # fmt: skip
         self.messages = self.refused = 0
         self.rounds = Counter()
-        self.bytes_sent, self.owners = {}, [None] * len(blocks)
+        self.bytes_sent, self.owners, self.server_arrivals = {}, [None] * len(blocks), {}
         self.trace = hashlib.sha256()
+        tables = program.tables(meta)
+        self.server = SimulatedTables(self, tables, program) if tables else None
 
     def run(self):
         for second, name in self.cluster.kills:
@@ -370,12 +381,20 @@ class _Simulation:
     def join(self, name):
         if name not in self.workers:
             self.workers[name] = _Worker(name)
+            if self.server is not None:
+                self.server.joined(self.workers[name])
             self.tell(say.Joined(name))
 
     # What the driver says --------------------------------------------------------------------------------------------
 
     def tell(self, event):
         self.mark(type(event).__name__, event[0] if event else None)
+        if self.server is not None and isinstance(event, say.Lost):
+            try:
+                self.server.lost(self.workers[event.worker])
+            except ShardsLost as error:
+                self.ended = say.Fail(error)
+                return
         self.carry_out(self.driver.on(event))
         if isinstance(event, say.Saved) and self.on_saved is not None:
             self.on_saved(self.driver.step, self.driver.state)
@@ -447,7 +466,8 @@ class _Simulation:
                     rank_work(self, rank, cost)
 
             rank_work(self, rank, cost)
-            outcome = run_rank(self.program, own, comm, step, state, on_step)
+            share = None if self.server is None else functools.partial(self.server.tables, rank, number)
+            outcome = run_rank(self.program, own, comm, step, state, on_step, share)
             self.rounds[action.generation] = max(self.rounds[action.generation], comm.rounds)
             worker.station.retire(action.generation)
             self.soon(self.arrive, worker, say.Returned(action.generation, worker.name, outcome))
@@ -467,6 +487,26 @@ class _Simulation:
         rank.is_aborted = True
         if rank.waits_for is not None:
             rank.resume()
+
+    def send_bundle(self, source, to, bundle, n_bytes, arrive):
+        """Bring a bundle of messages of a parameter server from a worker to one, None being beside the driver."""
+        leaves = self.now
+        if source is not None:
+            if source.is_dead:
+                return
+            leaves = source.free_at = max(self.now, source.free_at) + n_bytes / self.cluster.bandwidth
+            self.bytes_sent[source.name] = self.bytes_sent.get(source.name, 0) + n_bytes
+        self.messages += 1
+        last = self.server_arrivals.setdefault((source and source.name, to and to.name), 0.0)
+        arrives = max(leaves + (0.0 if source is to else self.random.uniform(*self.cluster.latency)), last)
+        self.server_arrivals[source and source.name, to and to.name] = arrives
+
+        def bring():
+            if to is None or not to.is_dead:
+                self.mark("bundle", to and to.name, len(bundle), n_bytes)
+                arrive(to, bundle)
+
+        self.at(arrives, bring)
 
     def deliver(self, worker, generation, source, number, packet):
         self.mark("message", worker.name, generation, source, number, packet.nbytes)

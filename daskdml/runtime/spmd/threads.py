@@ -113,8 +113,6 @@ class _Threads:
 
     def _run(self, action, rank, size):
         comm = Comm(rank, size, action.generation, self.meta, _Wire(self, rank, size), topology=self.topology)
-        if self.network is not None:
-            comm.tables = self.network.tables(rank, comm.check)
         saved_at = time.monotonic()
 
         def on_step(step, state):
@@ -127,7 +125,8 @@ class _Threads:
                     self.on_saved(step, state)
 
         own = [self.blocks[i] for i in action.owners[rank]]
-        outcome = run_rank(self.program, own, comm, action.step, action.state, on_step)
+        share = None if self.network is None else functools.partial(self.network.tables, rank)
+        outcome = run_rank(self.program, own, comm, action.step, action.state, on_step, share)
         self.events.put(say.Returned(action.generation, rank, outcome))
 
 

@@ -75,10 +75,10 @@ class Network:
             self._inboxes[name] = Inbox(wire.take)
         self.carry(self._control.begin())
 
-    def tables(self, rank, check):
-        """Return the `Tables` of a rank; ``check()`` raises if it is to stop waiting."""
+    def tables(self, rank, comm):
+        """Return the `Tables` of a rank; ``comm.check()`` raises if it is to stop waiting."""
         wire = self._clients[f"rank {rank}"]
-        wire.check = check
+        wire.check = comm.check
         return Tables(wire.client, self.layout, wire)
 
     def wake(self):

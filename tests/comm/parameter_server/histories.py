@@ -9,7 +9,7 @@ import zlib
 from collections import Counter
 from typing import NamedTuple
 
-from daskdml.comm.parameter_server import CONTROL, Client, Control, Node
+from daskdml.comm.parameter_server import CONTROL, Client, Control, Newcomer, Node
 
 LOSS, DOUBLES = 0.08, 0.10
 
@@ -81,6 +81,7 @@ class History:
         self.control = Control(n_shards, names, replicas, clients)
         self.clients = {name: self._client(name) for name in clients}
         self.dead, self.waiting, self.queue, self.violations = set(), set(), [], []
+        self.newcomers = {}
         self.pushed = {}  # (client, shard) -> the integers of its clocks, in order
         self.acknowledged, self.left = set(), set()
         self.leads, self.n_in_transfer = [], 0
@@ -124,6 +125,8 @@ class History:
             self.post(self.control.on(message))
         elif to in self.nodes and to not in self.dead:
             self.post(self.nodes[to].on(message))
+        elif to in self.newcomers:
+            self.post(self.newcomers[to].on(message))
         elif to in self.clients:
             client = self.clients[to]
             self.post(client.on(message))
@@ -183,7 +186,9 @@ class History:
 
     def remind(self):
         choice = self.random.random()
-        if choice < 0.4:
+        if choice < 0.1 and self.newcomers:
+            self.post(self.random.choice(list(self.newcomers.values())).ask())
+        elif choice < 0.4:
             self.post(self.random.choice(list(self.clients.values())).retry() if self.clients else [])
         elif choice < 0.8:
             alive = [name for name in self.nodes if name not in self.dead]
@@ -205,7 +210,8 @@ class History:
             self.post(self.control.enrol("leave", name))
         elif event == "client join":
             n = len(self.first_clients) + len(self.control.entered)
-            self.post(self.control.enrol("enter", f"client {n} later"))
+            newcomer = Newcomer(f"client {n + len(self.newcomers)} later")
+            self.newcomers[newcomer.name] = newcomer
 
     def crash(self):
         """Lose a node, but never the last one of a chain: that is an error, which has a test of its own."""
@@ -227,17 +233,18 @@ class History:
         return {node for shard, recruit in recruits.items() for node in (chains[shard][-1], recruit)}
 
     def is_over(self):
-        for name, clock in self.control.entered.items():
-            if name not in self.clients and name not in self.left:
-                self.clients[name] = self._client(name, clock)
-                self.post(self.clients[name].announce())
+        for name, newcomer in list(self.newcomers.items()):
+            if newcomer.entered is not None:
+                self.clients[name], messages = newcomer.client()
+                self.post(messages)
+                del self.newcomers[name]
         for name in list(self.clients):
             client = self.clients[name]
             if client.clock >= self.n_clocks and not client.n_unacknowledged:
                 del self.clients[name]
                 self.left.add(name)  # or all others wait for it
                 self.post(self.control.enrol("leave", name))
-        if self.clients or self.plan or not self.control.is_settled:
+        if self.clients or self.newcomers or self.plan or not self.control.is_settled:
             return False
         directory = self.control.directory
         for shard, chain in directory.chains.items():

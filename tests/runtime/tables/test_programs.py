@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from daskdml.runtime.tables.network import Network
 from daskdml.strategies import ASP, BSP, SSP
 from daskdml.testing import SimulatedCluster
 
+ALONE = SimpleNamespace(check=lambda: None)
 CONSISTENCIES = [None, BSP(), SSP(0), SSP(3), ASP()]
 
 
@@ -111,7 +113,7 @@ def test_rows_are_added_up_by_their_keys(n_threads):
 def test_nobody_is_further_ahead_than_is_allowed(staleness):
     """One rank sleeps between its clocks; the others, who do not, are never more than so many before it."""
     network = Network({"w": DenseTable(10)}, 3, staleness, staleness == 0)
-    ranks, leads, failures = [network.tables(r, lambda: None) for r in range(3)], [], []
+    ranks, leads, failures = [network.tables(r, ALONE) for r in range(3)], [], []
 
     def work(rank):
         try:
@@ -177,11 +179,6 @@ def test_a_rank_that_fails_ends_the_others():
         daskdml.run(Failing(BSP()), np.ones((400_000, 3)), np.ones(400_000))
 
 
-def test_where_there_are_no_tables_yet_says_so():
-    with pytest.raises(ValueError, match="threads of one process so far"):
-        SimulatedCluster(2).run(Descent(), np.ones((10, 3)), np.ones(10))
-
-
 @pytest.mark.parametrize("call, error, words", [
     (lambda t: t["v"], ValueError, "no table 'v'; this program has w, rows"),
     (lambda t: t["w"].add(np.ones(3)), ValueError, r"has shape \(10,\), got an update of \(3,\)"),
@@ -189,6 +186,80 @@ def test_where_there_are_no_tables_yet_says_so():
     (lambda t: t["rows"].get_rows([1.5]), ValueError, "whole numbers of one dimension, got float64"),
 ])  # fmt: skip
 def test_wrong_calls_are_refused(call, error, words):
-    tables = Network({"w": DenseTable(10), "rows": SparseTable()}, 1).tables(0, lambda: None)
+    tables = Network({"w": DenseTable(10), "rows": SparseTable()}, 1).tables(0, ALONE)
     with pytest.raises(error, match=words):
         call(tables)
+
+
+# On workers in virtual time ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("consistency", CONSISTENCIES, ids=str)
+def test_workers_in_virtual_time_find_the_same(rows, consistency, size):
+    X, y = (part[:5000] for part in rows)
+    _, w = SimulatedCluster(size, rows_per_block=256).run(Descent(consistency), X, y)
+    np.testing.assert_allclose(w, [1.0, -2.0, 3.0], atol=1e-8)
+
+
+@pytest.mark.parametrize("consistency", CONSISTENCIES, ids=str)
+@pytest.mark.parametrize("faults", [
+    {"kills": [(0.05, 2)]}, {"kills": [(0.05, 0), (1.5, 1)]}, {"suspects": [(0.06, 1)]}, {"joins": [(0.05, 7)]},
+    {"kills": [(0.05, 3)], "joins": [(0.4, 8)], "suspects": [(1.8, 2)]},
+], ids=str)  # fmt: skip
+def test_workers_die_and_come(rows, faults, consistency):
+    X, y = (part[:5000] for part in rows)
+    cluster = SimulatedCluster(5, rows_per_block=256, seed=3, **faults)
+    _, w = cluster.run(Descent(consistency), X, y)
+    np.testing.assert_allclose(w, [1.0, -2.0, 3.0], atol=1e-6)
+    assert cluster.report.generations > 1
+
+
+def test_shards_that_are_lost_are_missed_in_words(rows):
+    X, y = (part[:5000] for part in rows)
+    cluster = SimulatedCluster(4, rows_per_block=256, kills=[(0.06, 0), (0.06, 1), (0.06, 2)])
+    with pytest.raises(RuntimeError, match="shards of the parameter server are gone"):
+        cluster.run(Descent(), X, y)
+
+
+def test_a_history_is_a_function_of_its_seed(rows):
+    X, y = (part[:5000] for part in rows)
+    found = []
+    for seed in (0, 0, 1):
+        cluster = SimulatedCluster(4, rows_per_block=256, seed=seed, kills=[(0.05, 2)])
+        _, w = cluster.run(Descent(SSP(2)), X, y)
+        found.append((w.tobytes(), cluster.report.trace))
+    assert found[0] == found[1] and found[0][1] != found[2][1]
+
+
+def test_slow_batches_are_not_waited_for():
+    """A twentieth of the clocks takes ten times as long: in step all wait for the slowest of them, each time."""
+
+    class Waits(Program):
+        tells_work = True
+
+        def __init__(self, consistency):
+            self.consistency = consistency
+
+        def tables(self, meta):
+            return {"w": DenseTable(10)}
+
+        def init(self, meta):
+            return 0
+
+        def step(self, state, blocks, comm):
+            comm.tables["w"].get()
+            comm.worked(lambda: 100_000)
+            comm.tables["w"].add(np.ones(10))
+            comm.tables.push()
+            return state + 1
+
+        def done(self, state):
+            return state == 100
+
+    seconds = []
+    for consistency in (BSP(), SSP(3), ASP()):
+        cluster = SimulatedCluster(8, rows_per_block=256, hiccups=(0.05, 10.0), seconds_per_row=1e-7)
+        cluster.run(Waits(consistency), np.zeros((5000, 1)))
+        seconds.append(cluster.report.seconds)
+    assert seconds[1] < 0.75 * seconds[0] and seconds[2] < 0.55 * seconds[0]
