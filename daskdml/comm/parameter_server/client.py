@@ -36,8 +36,8 @@ class Newcomer:
     def __init__(self, name):
         self.name, self.entered, self._directory = name, None, None
 
-    def ask(self):
-        """Ask the control to be let in; also again."""
+    def retry(self):
+        """Ask the control to be let in."""
         return [(CONTROL, Enter(self.name))]
 
     def on(self, message):

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 from distributed import CancelledError, KilledWorker
 
+from daskdml.comm.parameter_server import ShardsLost
 from daskdml.runtime.memory import format_bytes
 from daskdml.runtime.placing import UNEVEN, NoRoom
 from daskdml.runtime.replacing import itself
@@ -22,6 +23,7 @@ from daskdml.runtime.shelf import hand_over, newest
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.dask_comm import RANK_PREFIX
 from daskdml.runtime.spmd.driver import Driver
+from daskdml.runtime.spmd.hosting import TablesOfRun
 from daskdml.runtime.spmd.program import Outcome
 from daskdml.runtime.spmd.ranks import (
     Group,
@@ -131,7 +133,7 @@ class ClusterRanks:
         self.save_every, self.on_saved = save_every, on_saved
         self.topology, self.takes_joins, self.shelf = topology, takes_joins, shelf
         self.run_id = uuid.uuid4().hex
-        self.driver, self.recoveries, self._ended_at = None, [], None
+        self.driver, self.recoveries, self._ended_at, self._tables = None, [], None, None
         self._events = queue.SimpleQueue()
         self._futures, self._addresses, self._ended, self._saving = [], {}, None, None
         self._scheduler = None
@@ -156,11 +158,6 @@ class ClusterRanks:
         Exception
             What the program raised, at once.
         """
-        if program.tables(self.meta):
-            raise ValueError(
-                "Tables are shared by threads of one process, and by simulated workers, so far; use "
-                "config_context(runtime='threads'), or comm's collectives."
-            )
         self._program, self._evenness = _pickled(program), program.evenness
         prepare(self.client)
         self._scheduler = self.client.scheduler.address
@@ -169,6 +166,11 @@ class ClusterRanks:
             most_ranks=sum(position is not None for position in self.positions),
         )  # fmt: skip
         self._alone_since = self._saved_at = time.monotonic()
+        tables = program.tables(self.meta)
+        if tables:
+            self._tables = TablesOfRun(
+                self.client, self.run_id, tables, program, self.driver.workers, _pickled, self._events.put
+            )
         try:
             self._carry_out(self.driver.begin())
             while self._ended is None:
@@ -180,6 +182,8 @@ class ClusterRanks:
             raise
         finally:
             self._let_go()
+            if self._tables is not None:
+                self._tables.close(self.placed.watch.present(now=True))
             if program.keeps_parts:
                 there = sorted(self.placed.watch.present(now=True))
                 threading.Thread(target=self._call_on, args=(drop_parts, there), daemon=True).start()
@@ -211,6 +215,16 @@ class ClusterRanks:
             threading.Thread(target=self._save, args=(self._saving,), daemon=True).start()
 
     def _tell(self, event):
+        if isinstance(event, list):  # messages to the control of tables
+            self._tables.on(event)
+            return
+        if self._tables is not None and isinstance(event, say.Joined):
+            self._tables.joined(event.worker)
+        if self._tables is not None and isinstance(event, say.Lost):
+            try:
+                self._tables.lost(event.worker)
+            except ShardsLost as error:
+                self._carry_out([say.Abort(self.driver.generation), say.Fail(error)])
         if self._ended is None:
             self._carry_out(self.driver.on(event))
             if isinstance(event, say.Saved) and self.on_saved is not None:

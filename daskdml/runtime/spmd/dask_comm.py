@@ -20,7 +20,7 @@ from daskdml.runtime.spmd.program import GroupChanged, Labelled, Station
 from daskdml.runtime.spmd.same_host import Incoming, Outgoing, may_share
 from daskdml.utils.portable import Parcel, from_frames, pack, to_frames, unpack
 
-OPERATION = "daskdml_packets"
+OPERATION, TABLES = "daskdml_packets", "daskdml_tables"
 RANK_PREFIX = "daskdml-rank-"
 # Of what may wait for the ranks of one run on a worker, and with it of one packet.
 MAILBOX_SHARE = 0.5
@@ -67,7 +67,7 @@ def open_post(worker):
     post = _posts.get(worker.address)
     if post is None or post.worker is not worker:
         post = _posts[worker.address] = Post(worker)
-        worker.handlers[OPERATION] = post.take_in
+        worker.handlers[OPERATION], worker.handlers[TABLES] = post.take_in, post.take_tables
     return post
 
 
@@ -75,7 +75,8 @@ def close_post(worker):
     """Undo `open_post`; ranks that are there end."""
     post = _posts.get(worker.address)
     if post is not None and post.worker is worker:
-        worker.handlers.pop(OPERATION, None)
+        for operation in (OPERATION, TABLES):
+            worker.handlers.pop(operation, None)
         post.close()
         del _posts[worker.address]
 
@@ -194,7 +195,7 @@ class Post:
         limit = worker.memory_manager.memory_limit
         self.most_bytes = int(limit * MAILBOX_SHARE) if limit else MAILBOX_BYTES
         self._desks, self._over, self._paused = {}, {}, deque(maxlen=REMEMBERED)
-        self._shelves = {}
+        self._shelves, self.hosts = {}, {}
         self._wires, self._lock = set(), threading.Lock()
 
     def desk(self, run):
@@ -265,6 +266,8 @@ class Post:
             desk = self._desks.get(run)
         if desk is not None:
             desk.end(generation)
+        if run in self.hosts:
+            self.hosts[run].wake()
         self.turn.look()
 
     def pause(self, run, generation):
@@ -285,6 +288,22 @@ class Post:
         """End all ranks of the worker."""
         for run in list(self._desks):
             self.end(run, 2**62)
+
+    async def take_tables(self, comm, run=None):
+        """Take in messages of a parameter server until their stream ends: another handler on the worker's listener."""
+        comm.deserialize = False  # else Dask would unpickle what peers ask it to
+        try:
+            while True:
+                message = await comm.read()
+                bundle = _read(message, message["frames"].frames).packet
+                if run in self.hosts:
+                    self.hosts[run].take(bundle)
+        except OSError:
+            pass  # a worker that died: the control is told so
+        except Exception as error:
+            _log.warning("Messages of tables from %s are refused: %s", comm.peer_address, error)
+        finally:
+            comm.abort()
 
     async def take_in(self, comm, run=None, generation=None, source=None):
         """Take in the packets of one rank until its stream ends: the handler on the worker's listener."""
@@ -429,6 +448,24 @@ class Wire:
             if ring is not None:
                 ring.wait()
 
+    def wait_until(self, changed, condition, seconds):
+        """Wait until something is so that is told of on ``changed``, and let other ranks of this worker compute.
+
+        Return whether it was so after so many seconds.
+        """
+        self.step_out()
+        self.check()
+        with changed:
+            is_so = condition()
+        if not is_so:
+            self._give_turn()
+            with changed:
+                is_so = changed.wait_for(lambda: self._is_over() or condition(), seconds)
+            self._take_turn()
+        self.check()
+        self._step_in()
+        return is_so
+
     def check(self, at_boundary=False):
         """Raise `GroupChanged` if the group has changed, or is to change when a step has ended."""
         if self._is_over() or (at_boundary and self.post.is_paused(self.run, self.generation)):
@@ -477,6 +514,51 @@ class Wire:
         if self._has_turn:
             self._has_turn = False
             self.post.turn.give()
+
+
+class Line:
+    """Messages of a parameter server to one worker, in their order: written by a task of the worker's event loop.
+
+    Parameters
+    ----------
+    worker : distributed.Worker
+        From which they go.
+    run, address : str
+    """
+
+    def __init__(self, worker, run, address):
+        self.worker, self.run, self.address, self.queue, self.task = worker, run, address, asyncio.Queue(), None
+
+    def put(self, bundle):
+        """Send a list of (to, message); waits for nobody, and may be called by any thread."""
+        described, frames = _describe(Labelled("tables", bundle))
+        self.worker.loop.add_callback(self._put, _message(0, described, frames))
+
+    def close(self):
+        """Send nothing more."""
+        self.worker.loop.add_callback(self._put, None)
+
+    def _put(self, message):
+        self.queue.put_nowait(message)
+        if self.task is None:
+            self.task = asyncio.ensure_future(self._write())
+
+    async def _write(self):
+        from distributed.comm import connect
+
+        comm = None
+        try:
+            comm = await connect(self.address, deserialize=False, **self.worker.connection_args)
+            await comm.write({"op": TABLES, "reply": False, "run": self.run})
+            while (message := await self.queue.get()) is not None:
+                await comm.write(message)
+        except Exception as error:
+            # Whoever is there no more is missed by the control, and what was sent is sent again to another.
+            _log.info("messages of tables to %s are lost: %r", self.address, error)
+        finally:
+            if comm is not None:
+                with suppress(Exception):
+                    await comm.close()
 
 
 def _come_here():

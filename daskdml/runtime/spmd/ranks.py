@@ -1,5 +1,6 @@
 """What runs on a worker: one rank as one long task, and the plugin that tells it when nobody wants it any more."""
 
+import functools
 import pickle
 import time
 import traceback
@@ -140,7 +141,10 @@ def _carry_out(program, group, comm, wire, chunks, positions, step, state):
         if link[0] is not None:
             comm.latency, comm.bandwidth = link
         comm.bytes_sent = comm.rounds = 0  # those of the program
-        outcome = run_rank(program, blocks, comm, step, state, on_step)
+        host = wire.post.hosts.get(group.run)
+        name = f"rank {comm.rank} of group {group.generation}"
+        share = None if host is None else functools.partial(host.tables, wire, name)
+        outcome = run_rank(program, blocks, comm, step, state, on_step, share)
         wire.step_out()
     except GroupChanged:  # before the first step, or by an interrupt after the last one
         return Outcome("aborted", step, state), link

@@ -1,9 +1,9 @@
 """A parameter server on the workers of a simulated cluster: its messages take their virtual time."""
 
-from daskdml.comm.parameter_server import CONTROL, Control, HasLeft, Leave, Newcomer, Node
+from daskdml.comm.parameter_server import CONTROL, Control, HasLeft, Node
 from daskdml.runtime.spmd.program import GroupChanged
 from daskdml.runtime.tables.network import SHARDS_PER_NODE, rule_of
-from daskdml.runtime.tables.session import Tables
+from daskdml.runtime.tables.session import take_part
 from daskdml.runtime.tables.spec import Layout
 from daskdml.utils.portable import pack
 
@@ -24,7 +24,7 @@ class SimulatedTables:
     ----------
     control : Control
     nodes : dict of str to (worker, Node)
-    clients : dict of str to (rank, Client)
+    clients : dict of worker to dict of str to Client or Newcomer
     """
 
     def __init__(self, simulation, tables, program):
@@ -55,25 +55,16 @@ class SimulatedTables:
         ShardsLost
         """
         messages = self.control.lost(_node_of(worker))
-        for name in [name for name, (rank, _) in self.clients.items() if rank.worker is worker]:
+        for name in self.clients.get(worker, ()):
             messages += self.control.enrol("leave", name)
         self.carry(None, messages)
 
     def tables(self, rank, number, comm):
         """Return the `Tables` of a rank that has begun; those of the group before it leave when all is acknowledged."""
-        wire = _Wire(self, rank)
-        for name in [name for name, (own, _) in self.clients.items() if own.worker is rank.worker]:
-            wire.retire(name)
-        newcomer = Newcomer(f"rank {number} of group {rank.generation} on {rank.worker.name}")
-        self.clients[newcomer.name] = rank, newcomer
-        wire.act(newcomer.ask)
-        wire.wait(lambda: newcomer.entered is not None)
-        client, messages = newcomer.client(tells_all=self.staleness is not None)
-        self.clients[client.name] = rank, client
-        self.carry(rank.worker, messages)
-        wire.name = client.name
-        comm.barrier()  # in step, a shard must know all ranks before one of them has completed a clock
-        return Tables(client, self.layout, wire)
+        rank.worker.rank = rank
+        wire = _Wire(self, rank, self.clients.setdefault(rank.worker, {}))
+        name = f"rank {number} of group {rank.generation} on {rank.worker.name}"
+        return take_part(wire, name, comm, self.layout, tells_all=self.staleness is not None)
 
     # Messages --------------------------------------------------------------------------------------------------------
 
@@ -89,7 +80,7 @@ class SimulatedTables:
         """Return the worker that an address is on, None for the control and for those who have gone."""
         if to in self.nodes:
             return self.nodes[to][0]
-        return self.clients[to][0].worker if to in self.clients else None
+        return next((worker for worker, own in self.clients.items() if to in own), None)
 
     def _arrive(self, place, bundle):
         for to, message in bundle:
@@ -97,22 +88,22 @@ class SimulatedTables:
                 self.carry(None, self.control.on(message))
             elif to in self.nodes:
                 self.carry(place, self.nodes[to][1].on(message))
-            elif to in self.clients:
-                self._tell(*self.clients[to], message)
+            elif to in self.clients.get(place, ()):
+                self._tell(place, self.clients[place][to], message)
 
-    def _tell(self, rank, client, message):
+    def _tell(self, worker, client, message):
         try:
-            self.carry(rank.worker, client.on(message))
+            self.carry(worker, client.on(message))
         except HasLeft:
-            rank.is_aborted = True  # it was held to be dead, and lives
-        rank.look()
+            worker.rank.is_aborted = True  # it was held to be dead, and lives
+        worker.rank.look()
 
 
 class _Wire:
     """What the `Tables` of a simulated rank send by and wait on."""
 
-    def __init__(self, server, rank):
-        self.server, self.rank, self.name = server, rank, None
+    def __init__(self, server, rank, clients):
+        self.server, self.rank, self.clients = server, rank, clients
 
     def act(self, call, *args):
         """Send what a call of the client returns."""
@@ -126,20 +117,6 @@ class _Wire:
             self.rank.wait_for("tables", condition)
         if self.rank.is_aborted:
             raise GroupChanged
-
-    def retire(self, name):
-        """Wait until a client of an earlier group has all its pushes acknowledged, and let it leave."""
-        _, client = self.server.clients[name]
-        if not isinstance(client, Newcomer):
-            self.server.clients[name] = self.rank, client
-            self.act(client.retry)
-            self.wait(lambda: not client.n_unacknowledged)
-        self.act(lambda: [(CONTROL, Leave(name))])
-        del self.server.clients[name]
-
-    def leave(self):
-        """Let nobody wait for this rank's client any more."""
-        self.act(lambda: [(CONTROL, Leave(self.name))])
 
 
 def _node_of(worker):

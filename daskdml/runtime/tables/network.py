@@ -31,13 +31,15 @@ class Inbox:
         """Put a message; `work` must follow."""
         self._waiting.append(message)
 
-    def work(self, post):
-        """Take what waits, unless somebody is doing so already."""
+    def work(self, post, then=None):
+        """Take what waits, unless somebody is doing so already; call ``then()`` before others may."""
         # Looked at again without the lock: what was put while it was about to be let go of is not left.
         while self._waiting and self._lock.acquire(blocking=False):
             try:
                 while self._waiting:
                     self._take(self._waiting.popleft(), post)
+                if then is not None:
+                    then()
             finally:
                 self._lock.release()
 
@@ -100,10 +102,6 @@ class Network:
         while touched:
             self._inboxes[touched.popleft()].work(post)
 
-    def leave(self, name):
-        """Take a client out of the clocks."""
-        self.carry(self._control.enrol("leave", name))
-
 
 class Wire:
     """What a rank's `Tables` send by and wait on."""
@@ -129,10 +127,6 @@ class Wire:
         """Wait until something is so, or raise what `check` does if this rank is to stop."""
         with self.changed:
             self.changed.wait_for(lambda: condition() or self.check())
-
-    def leave(self):
-        """Let nobody wait for this client any more."""
-        self.network.leave(self.name)
 
 
 def _of(one):

@@ -2,9 +2,49 @@
 
 import numpy as np
 
+from daskdml.comm.parameter_server import CONTROL, Leave, Newcomer
 from daskdml.runtime.tables.spec import SparseTable, add_up
 
 MOST_UNACKNOWLEDGED = 4  # clocks that a client may be ahead of what is acknowledged: back-pressure
+
+
+def take_part(wire, name, comm, layout, tells_all):
+    """Return the `Tables` of a rank that begins; the client that its worker had in the group before leaves.
+
+    Parameters
+    ----------
+    wire : object
+        See `Tables`; ``clients`` is a dict of those on this worker, by their names.
+    name : str
+        Of the new client.
+    comm : daskdml.runtime.spmd.Comm
+    layout : Layout
+    tells_all : bool
+        See `daskdml.comm.parameter_server.Client`.
+    """
+    for old, client in list(wire.clients.items()):
+        if not isinstance(client, Newcomer):  # what it pushed counts, though its group is over
+            _settle(wire, client)
+        _leave(wire, old)
+        del wire.clients[old]
+    newcomer = wire.clients[name] = Newcomer(name)
+    wire.act(newcomer.retry)
+    wire.wait(lambda: newcomer.entered is not None)
+    client, messages = newcomer.client(tells_all=tells_all)
+    wire.clients[name] = client
+    wire.act(lambda: messages)
+    comm.barrier()  # in step, a shard must know all ranks before one of them has completed a clock
+    return Tables(client, layout, wire)
+
+
+def _settle(wire, client):
+    """Wait until all that a client has pushed is acknowledged."""
+    wire.act(client.retry)
+    wire.wait(lambda: not client.n_unacknowledged)
+
+
+def _leave(wire, name):
+    wire.act(lambda: [(CONTROL, Leave(name))])
 
 
 class Tables:
@@ -16,7 +56,7 @@ class Tables:
     layout : Layout
     wire : object
         ``act(call, *args)`` sends the messages that a call of the client returns; ``wait(condition)`` returns once that
-        is true, or raises; ``leave()`` says that this rank pushes no more.
+        is true, or raises.
 
     Notes
     -----
@@ -52,10 +92,14 @@ class Tables:
         self.wire.act(self.client.push, updates)
         self.wire.wait(lambda: self.client.n_unacknowledged < MOST_UNACKNOWLEDGED)
 
+    def settle(self):
+        """Wait until all that was pushed is acknowledged: every replica of its shards has it then."""
+        self.wire.wait(lambda: not self.client.n_unacknowledged)
+
     def leave(self):
         """Wait until all that was pushed is acknowledged, and let nobody wait for this rank any more."""
-        self.wire.wait(lambda: not self.client.n_unacknowledged)
-        self.wire.leave()
+        self.settle()
+        _leave(self.wire, self.client.name)
 
     def _pull(self, wanted):
         """Return what was asked for of each shard."""

@@ -187,7 +187,7 @@ class History:
     def remind(self):
         choice = self.random.random()
         if choice < 0.1 and self.newcomers:
-            self.post(self.random.choice(list(self.newcomers.values())).ask())
+            self.post(self.random.choice(list(self.newcomers.values())).retry())
         elif choice < 0.4:
             self.post(self.random.choice(list(self.clients.values())).retry() if self.clients else [])
         elif choice < 0.8:

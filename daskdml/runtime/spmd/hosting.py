@@ -1,0 +1,264 @@
+"""A parameter server on the workers of a Dask cluster: the node and the clients of one worker, and what carries them.
+
+Messages between workers travel over the workers' own connections. Those to the control, which stands beside the driver,
+are events of the scheduler; it answers by calls on workers.
+"""
+
+import logging
+import pickle
+import queue
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+
+from daskdml.comm.parameter_server import CONTROL, Control, HasLeft, Node
+from daskdml.runtime.spmd.dask_comm import Line, post_of
+from daskdml.runtime.tables.network import SHARDS_PER_NODE, Inbox, rule_of
+from daskdml.runtime.tables.session import take_part
+from daskdml.runtime.tables.spec import Layout
+from daskdml.utils.portable import Parcel, pack, unpack
+
+_log = logging.getLogger("daskdml.tables")
+TOPIC = "daskdml-tables-"
+RETRY_SECONDS = 1.0  # after which what has no answer is sent again: its receiver may have died, or was behind
+
+
+class Host:
+    """What a worker has of the parameter server of one run.
+
+    Parameters
+    ----------
+    post : daskdml.runtime.spmd.dask_comm.Post
+    run : str
+    layout : Layout
+    staleness, is_collective
+        See `daskdml.comm.parameter_server.replica.Replica`.
+
+    Attributes
+    ----------
+    node : Node
+    clients : dict of str to Client or Newcomer
+    changed : threading.Condition
+        Held by whoever looks at clients.
+    """
+
+    def __init__(self, post, run, layout, staleness, is_collective):
+        self.worker, self.run, self.layout, self.staleness = post.worker, run, layout, staleness
+        self.name, self.clients, self.changed = _address_of(post.worker.address), {}, threading.Condition()
+        self._end = lambda: post.end(run, 2**62)
+        self.node = Node(self.name, layout.store, staleness=staleness, is_collective=is_collective)
+        self._inbox, self._client = Inbox(_hand(self.node.on)), Inbox(self._tell)
+        self._lines, self._pool, self._lock = {}, ThreadPoolExecutor(2, "daskdml-tables"), threading.Lock()
+
+    def tables(self, wire, name, comm):
+        """Return the `Tables` of a rank that begins; see `take_part`."""
+        name = f"{name} at {self.worker.address}"
+        return take_part(_HostWire(self, wire), name, comm, self.layout, tells_all=self.staleness is not None)
+
+    def wake(self):
+        """Let a rank that waits see whether its group is over."""
+        with self.changed:
+            self.changed.notify_all()
+
+    def close(self):
+        """Let go of everything."""
+        for line in self._lines.values():
+            line.close()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def take(self, bundle):
+        """Take in messages that have come to this worker; called by its event loop, and carried out by a thread."""
+        with suppress(RuntimeError):  # the run is over
+            self._pool.submit(self._carry_or_end, bundle)
+
+    def _carry_or_end(self, bundle):
+        try:
+            self.carry(bundle)
+        except Exception:
+            # Lost in a thread of the pool it would leave ranks waiting: a group that ends for no cause is an error.
+            _log.exception("messages of tables could not be carried out on %s", self.worker.address)
+            self._end()
+
+    def carry(self, messages):
+        """Carry messages, and what follows from them."""
+        away, touched = {}, set()
+
+        def post(to, message):
+            if to == CONTROL or not to.endswith(f" at {self.worker.address}"):
+                away.setdefault(to if to == CONTROL else to.rsplit(" at ", 1)[1], []).append((to, message))
+                return
+            inbox = self._inbox if to == self.name else self._client
+            inbox.put((to, message))
+            touched.add(inbox)
+
+        for to, message in messages:
+            post(to, message)
+        # Sent before the inbox is let go of, or two threads could change the order of what a node says.
+        while touched:
+            touched.pop().work(post, lambda: self._send(away))
+        self._send(away)
+
+    def _send(self, away):
+        for place in list(away):
+            bundle = away.pop(place)
+            if place == CONTROL:
+                self.worker.log_event(TOPIC + self.run, pack(bundle).header)
+                continue
+            with self._lock:
+                if place not in self._lines:
+                    self._lines[place] = Line(self.worker, self.run, place)
+                self._lines[place].put(bundle)
+
+    def _tell(self, addressed, post):
+        to, message = addressed
+        with self.changed:
+            client = self.clients.get(to)
+            if client is None:
+                return
+            try:
+                for answer in client.on(message):
+                    post(*answer)
+            except HasLeft:
+                self._end()  # this worker was held to be dead, and lives
+            self.changed.notify_all()
+
+
+class _HostWire:
+    """What the `Tables` of a rank on a cluster send by and wait on."""
+
+    def __init__(self, host, wire):
+        self.host, self.wire, self.clients = host, wire, host.clients
+
+    def act(self, call, *args):
+        """Send what a call of the client returns."""
+        self.wire.step_out()
+        with self.host.changed:
+            messages = call(*args)
+            self.host.carry(messages)
+        self.wire._step_in()
+
+    def wait(self, condition):
+        """Wait until something is so, or raise `GroupChanged`."""
+        while not self.wire.wait_until(self.host.changed, condition, RETRY_SECONDS):
+            for client in list(self.clients.values()):
+                self.act(client.retry)
+
+
+def open_tables(run, spec, dask_worker):
+    """Let a worker hold its share of the tables of a run."""
+    post = post_of(dask_worker)
+    if run not in post.hosts:
+        post.hosts[run] = Host(post, run, *pickle.loads(spec))
+
+
+def close_tables(run, dask_worker):
+    """Let go of the tables of a run."""
+    host = post_of(dask_worker).hosts.pop(run, None)
+    if host is not None:
+        host.close()
+
+
+def take_messages(run, header, dask_worker):
+    """Take in messages of the control."""
+    host = post_of(dask_worker).hosts.get(run)
+    if host is not None:
+        host.carry(unpack(Parcel(header, ())))
+
+
+class TablesOfRun:
+    """The control of a run's tables, in the client's process.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    run : str
+    tables : dict of str to DenseTable or SparseTable
+    program : Program
+    addresses : iterable of str
+        Workers that hold shards from the start.
+    pickled : callable
+        Makes bytes of what workers are sent.
+    on_event : callable of a list of (to, message)
+        Is given messages to the control, by Dask's thread.
+    """
+
+    def __init__(self, client, run, tables, program, addresses, pickled, on_event):
+        self.client, self.run = client, run
+        staleness, is_collective = rule_of(program.consistency)
+        addresses = sorted(addresses)
+        layout = Layout(tables, SHARDS_PER_NODE * len(addresses))
+        self._spec, self._callers, self._clients = pickled((layout, staleness, is_collective)), {}, {}
+        client.subscribe_topic(TOPIC + run, lambda event: on_event(unpack(Parcel(event[1], ()))))
+        client.run(open_tables, run, self._spec, workers=addresses)
+        self.control = Control(layout.n_shards, map(_address_of, addresses), program.replicas)
+        self.carry(self.control.begin())
+
+    def on(self, bundle):
+        """Take in messages to the control."""
+        for _, message in bundle:
+            if type(message).__name__ == "Enter":
+                self._clients.setdefault(message.client.rsplit(" at ", 1)[1], set()).add(message.client)
+            self.carry(self.control.on(message))
+
+    def joined(self, address):
+        """Let a worker that has come hold its share."""
+        self._call(address, open_tables, self._spec)
+        self.carry(self.control.joined(_address_of(address)))
+
+    def lost(self, address):
+        """Go on without a worker; its clients are waited for no more.
+
+        Raises
+        ------
+        ShardsLost
+        """
+        messages = self.control.lost(_address_of(address))
+        for name in sorted(self._clients.pop(address, ())):
+            messages += self.control.enrol("leave", name)
+        if address in self._callers:
+            self._callers.pop(address).put(None)
+        self.carry(messages)
+
+    def carry(self, messages):
+        """Send messages of the control: those to one worker together, in their order."""
+        by_place = {}
+        for to, message in messages:
+            by_place.setdefault(to.rsplit(" at ", 1)[1], []).append((to, message))
+        for address, bundle in by_place.items():
+            self._call(address, take_messages, pack(bundle).header)
+
+    def _call(self, address, function, argument):
+        """Call a function on a worker, after what it was called for before; one that is stopped holds up no other."""
+        if address not in self._callers:
+            self._callers[address] = calls = queue.SimpleQueue()
+            threading.Thread(target=self._work, args=(address, calls), daemon=True).start()
+        self._callers[address].put((function, argument))
+
+    def _work(self, address, calls):
+        while (call := calls.get()) is not None:
+            function, argument = call
+            with suppress(Exception):  # a worker that has died
+                self.client.run(function, self.run, argument, workers=[address], on_error="ignore")
+
+    def close(self, addresses):
+        """Let go of the tables on all workers that are there."""
+        for calls in self._callers.values():
+            calls.put(None)
+        with suppress(Exception):
+            self.client.unsubscribe_topic(TOPIC + self.run)
+        with suppress(Exception):
+            self.client.run(close_tables, self.run, workers=sorted(addresses), on_error="ignore")
+
+
+def _address_of(address):
+    return f"node at {address}"
+
+
+def _hand(on):
+    """Return what an inbox does with addressed messages for a node."""
+
+    def take(addressed, post):
+        for answer in on(addressed[1]):
+            post(*answer)
+
+    return take

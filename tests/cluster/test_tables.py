@@ -1,0 +1,170 @@
+"""Tables on real worker processes: killed at any instant, what was acknowledged is there once, on every replica."""
+
+import collections
+import os
+import random
+import signal
+import sys
+import threading
+import time
+
+import cloudpickle
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster, get_worker
+
+import daskdml
+from daskdml import DenseTable, SparseTable, config_context
+from daskdml.runtime.checkpoint import digest_of
+from daskdml.runtime.spmd.dask_comm import post_of
+from daskdml.strategies import ASP, BSP, SSP
+
+pytestmark = pytest.mark.cluster
+cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
+
+CONSISTENCIES = [BSP(), SSP(2), ASP()]
+RECOVERY_SECONDS = 5.0
+
+
+def rows():
+    X = np.random.default_rng(0).normal(size=(12_000, 3))
+    y = X @ [1.0, -2.0, 3.0]
+    return da.from_array(X, chunks=(1000, 3)), da.from_array(y, chunks=1000)
+
+
+class Descent(daskdml.Program):
+    """Gradient descent on squared errors, each rank's share pushed by itself."""
+
+    n_steps = 150
+
+    def __init__(self, consistency):
+        self.consistency = consistency
+
+    def tables(self, meta):
+        return {"w": DenseTable(meta.n_features, "float64")}
+
+    def init(self, meta):
+        return 0, None
+
+    def step(self, state, blocks, comm):
+        w = comm.tables["w"]
+        here = w.get()
+        for block in blocks:
+            w.add(-0.5 * block.X.T @ (block.X @ here - block.y) / comm.meta.n_samples)
+        comm.tables.push()
+        if state[0] + 1 < self.n_steps:
+            return state[0] + 1, None
+        comm.barrier()
+        return self.n_steps, w.get()
+
+    def done(self, state):
+        return state[0] >= self.n_steps
+
+
+class Naming(daskdml.Program):
+    """Each push is an integer of its own, counted by key; what is acknowledged is written to a file by then."""
+
+    n_steps = 100
+
+    def __init__(self, folder, consistency):
+        self.folder, self.consistency = str(folder), consistency
+
+    def tables(self, meta):
+        return {"counts": SparseTable(1, "float64"), "sum": DenseTable(10_000, "float64")}
+
+    def init(self, meta):
+        return 0, None
+
+    def step(self, state, blocks, comm):
+        key, tables = (comm.generation * 100 + comm.rank) * 1000 + state[0], comm.tables
+        tables["sum"].get()
+        tables["counts"].add_rows([key], [[1.0]])
+        tables["sum"].add(np.full(10_000, 1.0))
+        tables.push()
+        tables.settle()
+        with open(os.path.join(self.folder, f"{os.getpid()}"), "a") as file:
+            file.write(f"{key} {time.time()}\n")
+        if state[0] + 1 < self.n_steps:
+            return state[0] + 1, None
+        comm.barrier()
+        keys = np.arange(10 * 100 * 1000)
+        counts, total = tables["counts"].get_rows(keys)[:, 0], tables["sum"].get()
+        comm.barrier()  # nobody pushes any more: replicas have the same
+        digests = comm.allreduce_values({block.index: _digests() for block in blocks}, lambda a, b: {**a, **b})
+        return self.n_steps, (keys[counts > 0], counts[counts > 0], total, digests)
+
+    def done(self, state):
+        return state[0] >= self.n_steps
+
+
+def _digests():
+    """Return the hash of each replica on this worker."""
+    (host,) = post_of(get_worker()).hosts.values()
+    replicas = host.node.replicas
+    return {f"{shard} {host.name}": digest_of(replica.store.state()) for shard, replica in replicas.items()}
+
+
+@pytest.mark.parametrize("consistency", CONSISTENCIES, ids=str)
+def test_all_find_the_least_squares(cluster_client, consistency):
+    with config_context(runtime="spmd"):
+        _, w = daskdml.run(Descent(consistency), *rows())
+    np.testing.assert_allclose(w, [1.0, -2.0, 3.0], atol=1e-8)
+
+
+def kill_some(tmp_path, seed, consistency, how):
+    """Run `Naming` on four workers, one of which is killed, or stopped and let go on; return what it found."""
+    draw = random.Random(seed)
+    with LocalCluster(n_workers=4, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        pids = sorted(client.run(os.getpid).values())
+        victim = draw.choice(pids)
+
+        def strike():
+            while len(list(tmp_path.iterdir())) < 3 and not is_over.wait(0.005):
+                pass
+            time.sleep(draw.uniform(0.0, 1.0))
+            os.kill(victim, how)
+            if how == signal.SIGSTOP:
+                time.sleep(3.0)
+                os.kill(victim, signal.SIGCONT)
+
+        thread, is_over = threading.Thread(target=strike), threading.Event()
+        thread.start()
+        try:
+            with config_context(runtime="spmd"):
+                return daskdml.run(Naming(tmp_path, consistency), *rows())[1]
+        finally:
+            is_over.set()
+            thread.join()
+
+
+def check_counts(tmp_path, found):
+    keys, counts, total, digests = found
+    log = [line.split() for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
+    acknowledged = {int(key) for key, _ in log}
+    assert len({key // 100_000 for key in acknowledged}) > 1  # there was a second group
+    assert acknowledged <= set(keys.tolist()) and set(counts.tolist()) == {1.0}
+    # A push that its worker died in may have come to some shards, and not to others.
+    assert total.min() >= len(acknowledged) and total.max() <= len(keys) + 1
+    by_shard = collections.defaultdict(list)
+    for name, digest in digests.items():
+        by_shard[name.split()[0]].append(digest)
+    assert all(len(set(same)) == 1 for same in by_shard.values())
+    assert max(map(len, by_shard.values())) == 2
+    times = sorted(float(second) for _, second in log)
+    assert max(np.diff(times)) < RECOVERY_SECONDS
+
+
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 20))])
+def test_a_worker_is_killed_at_any_instant(tmp_path, seed):
+    check_counts(tmp_path, kill_some(tmp_path, seed, CONSISTENCIES[seed % 3], signal.SIGKILL))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_a_worker_stands_still_and_goes_on(tmp_path, seed):
+    """Those that wait for it wait; nothing that it does afterwards is lost, or counts twice."""
+    keys, counts, total, _ = kill_some(tmp_path, seed, CONSISTENCIES[seed], signal.SIGSTOP)
+    log = [line.split()[0] for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
+    assert set(map(int, log)) <= set(keys.tolist()) and set(counts.tolist()) == {1.0}
+    assert total.min() >= len(log)
