@@ -123,7 +123,7 @@ class Control:
     def _on_enter(self, message):
         if message.client in self.entered:
             return self._welcome(message.client)
-        return self.enrol("enter", message.client)
+        return self.enrol("enter", message.client) or self._ask_enrolling()
 
     def _on_leave(self, message):
         return self.enrol("leave", message.client)

@@ -196,6 +196,8 @@ class ClusterRanks:
     def _wait(self):
         with suppress(queue.Empty):
             self._tell(self._events.get(timeout=TICK_SECONDS))
+        if self._tables is not None:
+            self._tables.remind()
         present = self.placed.watch.present()
         for address in sorted(self.driver.workers - present):
             self._tell(say.Lost(address))

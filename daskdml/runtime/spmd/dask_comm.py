@@ -524,10 +524,16 @@ class Line:
     worker : distributed.Worker
         From which they go.
     run, address : str
+
+    Attributes
+    ----------
+    is_broken : bool
+        Whether nothing that is put arrives any more.
     """
 
     def __init__(self, worker, run, address):
         self.worker, self.run, self.address, self.queue, self.task = worker, run, address, asyncio.Queue(), None
+        self.is_broken = False
 
     def put(self, bundle):
         """Send a list of (to, message); waits for nobody, and may be called by any thread."""
@@ -555,6 +561,7 @@ class Line:
         except Exception as error:
             # Whoever is there no more is missed by the control, and what was sent is sent again to another.
             _log.info("messages of tables to %s are lost: %r", self.address, error)
+            self.is_broken = True
         finally:
             if comm is not None:
                 with suppress(Exception):

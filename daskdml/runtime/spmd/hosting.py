@@ -8,6 +8,7 @@ import logging
 import pickle
 import queue
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
@@ -18,6 +19,7 @@ from daskdml.runtime.tables.session import take_part
 from daskdml.runtime.tables.spec import Layout
 from daskdml.utils.portable import Parcel, pack, unpack
 
+OPENING_SECONDS = 30.0
 _log = logging.getLogger("daskdml.tables")
 TOPIC = "daskdml-tables-"
 RETRY_SECONDS = 1.0  # after which what has no answer is sent again: its receiver may have died, or was behind
@@ -105,7 +107,7 @@ class Host:
                 self.worker.log_event(TOPIC + self.run, pack(bundle).header)
                 continue
             with self._lock:
-                if place not in self._lines:
+                if place not in self._lines or self._lines[place].is_broken:
                     self._lines[place] = Line(self.worker, self.run, place)
                 self._lines[place].put(bundle)
 
@@ -142,6 +144,15 @@ class _HostWire:
         while not self.wire.wait_until(self.host.changed, condition, RETRY_SECONDS):
             for client in list(self.clients.values()):
                 self.act(client.retry)
+
+
+def host_of(wire):
+    """Return the host of a rank's run, None if it has no tables; waits for a worker that has just come to open it."""
+    until = time.monotonic() + OPENING_SECONDS
+    while wire.run not in wire.post.hosts and time.monotonic() < until:
+        wire.check()
+        time.sleep(0.01)
+    return wire.post.hosts.get(wire.run)
 
 
 def open_tables(run, spec, dask_worker):
@@ -188,6 +199,7 @@ class TablesOfRun:
         addresses = sorted(addresses)
         layout = Layout(tables, SHARDS_PER_NODE * len(addresses))
         self._spec, self._callers, self._clients = pickled((layout, staleness, is_collective)), {}, {}
+        self._reminded_at = time.monotonic()
         client.subscribe_topic(TOPIC + run, lambda event: on_event(unpack(Parcel(event[1], ()))))
         client.run(open_tables, run, self._spec, workers=addresses)
         self.control = Control(layout.n_shards, map(_address_of, addresses), program.replicas)
@@ -199,6 +211,14 @@ class TablesOfRun:
             if type(message).__name__ == "Enter":
                 self._clients.setdefault(message.client.rsplit(" at ", 1)[1], set()).add(message.client)
             self.carry(self.control.on(message))
+
+    def remind(self):
+        """Send again, now and then, what has had no answer: a node that is behind drops what it cannot place yet."""
+        now = time.monotonic()
+        if now - self._reminded_at > RETRY_SECONDS:
+            self._reminded_at = now
+            if not self.control.is_settled:
+                self.carry(self.control.remind())
 
     def joined(self, address):
         """Let a worker that has come hold its share."""

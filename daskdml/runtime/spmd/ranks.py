@@ -20,6 +20,7 @@ from daskdml.runtime.spmd.dask_comm import (
     open_post,
     post_of,
 )
+from daskdml.runtime.spmd.hosting import host_of
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Outcome, run_rank
 
 GRACE_SECONDS = 0.3  # for a rank that nobody wants any more to notice it, before it is interrupted
@@ -141,9 +142,9 @@ def _carry_out(program, group, comm, wire, chunks, positions, step, state):
         if link[0] is not None:
             comm.latency, comm.bandwidth = link
         comm.bytes_sent = comm.rounds = 0  # those of the program
-        host = wire.post.hosts.get(group.run)
-        name = f"rank {comm.rank} of group {group.generation}"
-        share = None if host is None else functools.partial(host.tables, wire, name)
+        share = None
+        if program.tables(group.meta):
+            share = functools.partial(host_of(wire).tables, wire, f"rank {comm.rank} of group {group.generation}")
         outcome = run_rank(program, blocks, comm, step, state, on_step, share)
         wire.step_out()
     except GroupChanged:  # before the first step, or by an interrupt after the last one

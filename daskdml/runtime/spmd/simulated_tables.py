@@ -1,12 +1,13 @@
 """A parameter server on the workers of a simulated cluster: its messages take their virtual time."""
 
-from daskdml.comm.parameter_server import CONTROL, Control, HasLeft, Node
+from daskdml.comm.parameter_server import CONTROL, Control, HasLeft, Newcomer, Node
 from daskdml.runtime.spmd.program import GroupChanged
 from daskdml.runtime.tables.network import SHARDS_PER_NODE, rule_of
 from daskdml.runtime.tables.session import take_part
 from daskdml.runtime.tables.spec import Layout
 from daskdml.utils.portable import pack
 
+REMIND_SECONDS, MOST_REMINDERS = 1.0, 100
 HEADER_BYTES = 64  # of a message, beside its arrays; about what one takes as msgpack
 
 
@@ -35,7 +36,22 @@ class SimulatedTables:
         for worker in simulation.workers.values():
             self._add(worker)
         self.control = Control(self.layout.n_shards, self.nodes, program.replicas)
+        self._n_reminders = 0
         self.carry(None, self.control.begin())
+        self.remind()
+
+    def remind(self):
+        """Send again what has had no answer: a node that is behind drops what it cannot place yet."""
+        self._n_reminders += 1
+        if self._n_reminders > MOST_REMINDERS:
+            return  # all wait for ever: the simulation says so when nothing else happens
+        if not self.control.is_settled:
+            self.carry(None, self.control.remind())
+        for worker, clients in self.clients.items():
+            for client in clients.values():
+                if isinstance(client, Newcomer) or client.n_unacknowledged or not client.is_answered:
+                    self.carry(worker, client.retry())
+        self.simulation.at(self.simulation.now + REMIND_SECONDS, self.remind)
 
     def _add(self, worker):
         name = _node_of(worker)
@@ -107,6 +123,7 @@ class _Wire:
 
     def act(self, call, *args):
         """Send what a call of the client returns."""
+        self.server._n_reminders = 0
         self.server.carry(self.rank.worker, call(*args))
 
     def wait(self, condition):
