@@ -333,6 +333,12 @@ class Run(HasRoom):
         if options["checkpoint"] is None:
             every = min(options["checkpoint_every"], math.inf if follow is None else FOLLOWED_SECONDS)
             return self.run_program(program, save_every=every, on_saved=follow)
+        if program.tables(self.meta):
+            # A state that goes on beside tables that begin anew would be a wrong answer.
+            raise ValueError(
+                f"Checkpoints do not hold tables yet, and {type(program).__qualname__} has some: leave out the option "
+                "checkpoint. A copy of each shard on another worker (replicas) survives the death of one."
+            )
         checkpoint = Checkpoint.of_fit(options["checkpoint"], fingerprint_of(self, what))
         saved = checkpoint.read() if options["resume"] else None
         if saved:

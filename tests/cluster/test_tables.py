@@ -19,6 +19,7 @@ from daskdml import DenseTable, SparseTable, config_context
 from daskdml.runtime.checkpoint import digest_of
 from daskdml.runtime.spmd.dask_comm import post_of
 from daskdml.strategies import ASP, BSP, SSP
+from tests.table_programs import Descent
 
 pytestmark = pytest.mark.cluster
 cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
@@ -31,35 +32,6 @@ def rows():
     X = np.random.default_rng(0).normal(size=(12_000, 3))
     y = X @ [1.0, -2.0, 3.0]
     return da.from_array(X, chunks=(1000, 3)), da.from_array(y, chunks=1000)
-
-
-class Descent(daskdml.Program):
-    """Gradient descent on squared errors, each rank's share pushed by itself."""
-
-    n_steps = 150
-
-    def __init__(self, consistency):
-        self.consistency = consistency
-
-    def tables(self, meta):
-        return {"w": DenseTable(meta.n_features, "float64")}
-
-    def init(self, meta):
-        return 0, None
-
-    def step(self, state, blocks, comm):
-        w = comm.tables["w"]
-        here = w.get()
-        for block in blocks:
-            w.add(-0.5 * block.X.T @ (block.X @ here - block.y) / comm.meta.n_samples)
-        comm.tables.push()
-        if state[0] + 1 < self.n_steps:
-            return state[0] + 1, None
-        comm.barrier()
-        return self.n_steps, w.get()
-
-    def done(self, state):
-        return state[0] >= self.n_steps
 
 
 class Naming(daskdml.Program):

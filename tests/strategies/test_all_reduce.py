@@ -32,6 +32,14 @@ def fit(strategy, n_ranks, **params):
     return coefs, model.fit_report_.counts.get("bytes sent for steps"), most
 
 
+@pytest.mark.parametrize("n_ranks", [2, 3, 7])
+def test_codecs_that_are_added_up_have_the_rows_of_one_process(n_ranks):
+    """Of which batches are cut for nobody: to the rounding of the codec, which the number of ranks changes."""
+    for codec, tolerance in ((Identity(), 1e-5), (FP16(), 5e-3)):
+        alone, *_ = fit(AllReduce(), 1)
+        np.testing.assert_allclose(fit(AllReduce(compression=codec), n_ranks)[0], alone, atol=tolerance)
+
+
 def test_a_codec_that_remembers_already_is_refused():
     with pytest.raises(
         ValueError, match="add what was left out twice: give the codec inside it, and error_feedback=True"

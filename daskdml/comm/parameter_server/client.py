@@ -88,7 +88,7 @@ class Client:
     answers : dict of int to object
         What the last pull asked for of each shard.
     stalenesses : dict of int to int
-        How often so many operations of others had come between a pull and the push that was computed from it.
+        How often so many pushes of others had come between a pull and the push that was computed from it.
 
     Notes
     -----
@@ -132,7 +132,7 @@ class Client:
         for shard in shards:
             self._sequences[shard] += 1
             operation = Operation("push", self.name, self._sequences[shard], self.clock, updates.get(shard))
-            self._unacknowledged[shard].append((operation, self._seen.get(shard, 0)))
+            self._unacknowledged[shard].append((operation, self._seen.get(shard, (0, 0))))
         return [self._push(shard, self._unacknowledged[shard][-1][0]) for shard in shards]
 
     def pull(self, wanted):
@@ -170,8 +170,9 @@ class Client:
         waiting = self._unacknowledged[message.shard]
         while waiting and waiting[0][0].sequence <= message.sequence:
             operation, seen = waiting.popleft()
-            if operation.sequence == message.sequence and message.version >= 0:
-                between = message.version - 1 - seen
+            if operation.sequence == message.sequence and message.n_pushes >= 0:
+                n_pushes, sequence = seen
+                between = (message.n_pushes - n_pushes) - (operation.sequence - sequence)  # of all, and its own
                 self.stalenesses[between] = self.stalenesses.get(between, 0) + 1
         return []
 
@@ -183,11 +184,15 @@ class Client:
         if what is None:
             value = self.held[shard].value if value is None else value
             self.held[shard] = Held(message.epoch, message.version, value)
-        self.answers[shard], self._seen[shard] = value, message.version
+        self.answers[shard], self._seen[shard] = value, (message.n_pushes, message.sequence)
         return []
 
     def _on_refuse(self, message):
         if message.has_left:
+            # Nothing will be answered any more, and nobody is to wait for it.
+            self._asked = {}
+            for waiting in self._unacknowledged.values():
+                waiting.clear()
             raise HasLeft(f"The parameter server holds {self.name} to be gone; its pushes are refused.")
         if message.epoch < self.directory.epochs[message.shard]:
             return []  # the node is behind, and asks

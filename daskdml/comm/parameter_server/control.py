@@ -17,8 +17,8 @@ class ShardsLost(RuntimeError):
     def __init__(self, shards):
         self.shards = tuple(shards)
         super().__init__(
-            f"All workers that held {len(self.shards)} of the shards of the parameter server are gone; go on from a "
-            "checkpoint with config_context(checkpoint=..., resume=True), or keep more copies: replicas=2."
+            f"All workers that held {len(self.shards)} of the shards of the parameter server are gone, and with them "
+            "what they held; begin anew, and keep more copies: replicas = 2 lets two workers die at once."
         )
 
 

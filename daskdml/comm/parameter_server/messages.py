@@ -61,17 +61,17 @@ class Pull(NamedTuple):
 
 @portable
 class Ack(NamedTuple):
-    """Every replica has this client's pushes up to a sequence; ``version`` is the last one's place, -1 if unknown."""
+    """Every replica has this client's pushes up to a sequence, the last of which was the n-th of all; -1 if unknown."""
 
     shard: int
     client: str
     sequence: int
-    version: int
+    n_pushes: int
 
 
 @portable
 class Value(NamedTuple):
-    """Answers a `Pull`: ``value`` at ``version``, None if the client has it.
+    """Answers a `Pull`: ``value`` at ``version``, None if it has it, after so many pushes, its own up to ``sequence``.
 
     A version belongs to its epoch: what a head that died had applied, and nobody else, has the next one's numbers too.
     """
@@ -81,6 +81,8 @@ class Value(NamedTuple):
     client: str
     request: int
     version: int
+    n_pushes: int
+    sequence: int
     value: Any
 
 

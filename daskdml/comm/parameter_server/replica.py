@@ -47,8 +47,8 @@ class Replica:
 
     Attributes
     ----------
-    version : int
-        Operations applied.
+    version, n_pushes : int
+        Operations applied, and how many of them were pushes.
     clocks : dict of str to int
         Clocks completed by each client that has not left.
     seen : dict of str to int
@@ -66,7 +66,7 @@ class Replica:
     def __init__(self, name, shard, epoch, chain, store, clients=(), staleness=None, is_collective=False):
         self.name, self.shard, self.epoch, self.chain, self.store = name, shard, epoch, tuple(chain), store
         self.staleness, self.is_collective = staleness, is_collective
-        self.version, self.clocks = 0, dict.fromkeys(clients, 0)
+        self.version, self.n_pushes, self.clocks = 0, 0, dict.fromkeys(clients, 0)
         self.seen, self.gathered = dict(self.clocks), {}
         self.recruit, self._recruit_has, self._is_welcomed, self._is_yielding = None, -1, False, False
         self._unconfirmed, self._waiting = deque(), {}
@@ -144,7 +144,7 @@ class Replica:
             self._unconfirmed.append((self.version, operation))
             messages.append((self._next, Copy(self.shard, self.epoch, self.version, operation)))
         if self._is_last:
-            messages += [*self._acknowledge(self.version, operation), *self._confirm()]
+            messages += [*self._acknowledge(operation, self.n_pushes), *self._confirm()]
         return messages + self._answer(self._waiting.values())
 
     def _apply(self, operation):
@@ -157,6 +157,7 @@ class Replica:
             self.clocks[client] = operation.clock if slowest == math.inf else slowest
             self.seen[client] = 0
         else:
+            self.n_pushes += 1
             self.seen[client], self.clocks[client] = operation.sequence, operation.clock
             self._add(client, operation)
         self._add_complete()
@@ -195,10 +196,10 @@ class Replica:
             return []
         return [(self.chain[place - 1], Confirm(self.shard, self.epoch, self.name, version))]
 
-    def _acknowledge(self, version, operation):
+    def _acknowledge(self, operation, n_pushes=-1):
         client = operation.client
         if operation.kind == "push":
-            return [(client, Ack(self.shard, client, operation.sequence, version))]
+            return [(client, Ack(self.shard, client, operation.sequence, n_pushes))]
         return [(CONTROL, Enrolled(self.shard, operation.kind, client, self.clocks.get(client, -1)))]
 
     def _answer(self, pulls):
@@ -210,7 +211,8 @@ class Replica:
                 continue
             self._waiting.pop(pull.client, None)
             value = None if pull.version == self.version else self.store.read(pull.what)
-            answer = Value(self.shard, self.epoch, pull.client, pull.request, self.version, value)
+            counts = self.version, self.n_pushes, self.seen[pull.client]
+            answer = Value(self.shard, self.epoch, pull.client, pull.request, *counts, value)
             messages.append((pull.client, answer))
         self._waiting |= waiting
         return messages
@@ -226,7 +228,7 @@ class Replica:
         is_news = message.client in self.clocks if message.kind == "leave" else message.client not in self.seen
         if is_news:
             return self._take(operation)
-        return self.remind() if self._is_under_way(operation) else self._acknowledge(self.version, operation)
+        return self.remind() if self._is_under_way(operation) else self._acknowledge(operation)
 
     def on_recruit(self, message):
         """Begin to bring a node up to date, or go on with it."""
@@ -254,8 +256,8 @@ class Replica:
         messages = [(p.client, Refuse(self.shard, p.client, epoch, False)) for p in self._waiting.values()]
         self._waiting = {}
         if self._is_last:
-            for version, operation in () if was_last else self._unconfirmed:
-                messages += self._acknowledge(version, operation)
+            for _, operation in () if was_last else self._unconfirmed:
+                messages += self._acknowledge(operation)
             self._unconfirmed.clear()
         return [*messages, *self._confirm(), *self.remind()]
 
@@ -283,14 +285,16 @@ class Replica:
     def state(self):
         """Return all that decides what this replica does next, for a snapshot or a checkpoint."""
         return {
-            "chain": self.chain, "version": self.version, "clocks": dict(self.clocks), "seen": dict(self.seen),
+            "chain": self.chain, "version": self.version, "n_pushes": self.n_pushes, "clocks": dict(self.clocks),
+            "seen": dict(self.seen),
             "gathered": {clock: dict(updates) for clock, updates in self.gathered.items()},
             "store": self.store.state(),
         }  # fmt: skip
 
     def restore(self, state):
         """Be what `state` has returned on another node."""
-        self.version, self.clocks, self.seen = state["version"], dict(state["clocks"]), dict(state["seen"])
+        self.version, self.n_pushes = state["version"], state["n_pushes"]
+        self.clocks, self.seen = dict(state["clocks"]), dict(state["seen"])
         self.gathered = {clock: dict(updates) for clock, updates in state["gathered"].items()}
         self.store.restore(state["store"])
 

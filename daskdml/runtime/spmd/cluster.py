@@ -36,6 +36,7 @@ from daskdml.runtime.spmd.ranks import (
     run_task,
     what_is_missing,
 )
+from daskdml.runtime.tables.network import checked_tables
 from daskdml.runtime.watch import check_scheduler, patiently
 
 TICK_SECONDS = 0.05
@@ -166,12 +167,12 @@ class ClusterRanks:
             most_ranks=sum(position is not None for position in self.positions),
         )  # fmt: skip
         self._alone_since = self._saved_at = time.monotonic()
-        tables = program.tables(self.meta)
-        if tables:
-            self._tables = TablesOfRun(
-                self.client, self.run_id, tables, program, self.driver.workers, _pickled, self._events.put
-            )
         try:
+            tables = checked_tables(program, self.meta)
+            if tables:
+                self._tables = TablesOfRun(
+                    self.client, self.run_id, tables, program, self.driver.workers, _pickled, self._events.put
+                )
             self._carry_out(self.driver.begin())
             while self._ended is None:
                 self._wait()

@@ -397,7 +397,7 @@ class Wire:
         """Wait for the turn to compute; raise `GroupChanged` if the group is over before it has begun."""
         self._take_turn()
         self.check()
-        self._step_in()
+        self.step_in()
 
     def send(self, to, packet):
         """Send a packet without waiting for anybody."""
@@ -416,7 +416,7 @@ class Wire:
             self._loop.add_callback(stream.put, _message(number, described, frames))
         if number == SHARE_AFTER and may_share(self.post.worker.address, self.group[to]):
             self._loop.add_callback(stream.put, "offer")
-        self._step_in()
+        self.step_in()
 
     def receive(self, source):
         """Wait for the next packet of a rank, and let other ranks of this worker compute meanwhile."""
@@ -432,7 +432,7 @@ class Wire:
         with desk.changed:
             self.check()
             packet = desk.station.take(*key)
-        self._step_in()
+        self.step_in()
         return packet
 
     def _wait_for(self, key):
@@ -463,7 +463,7 @@ class Wire:
                 is_so = changed.wait_for(lambda: self._is_over() or condition(), seconds)
             self._take_turn()
         self.check()
-        self._step_in()
+        self.step_in()
         return is_so
 
     def check(self, at_boundary=False):
@@ -490,7 +490,8 @@ class Wire:
             self._is_in_program = False
         _come_here()
 
-    def _step_in(self):
+    def step_in(self):
+        """Note that what follows is the program's own code again."""
         with self._gate:
             self._is_in_program = True
 

@@ -4,6 +4,7 @@ Messages between workers travel over the workers' own connections. Those to the 
 are events of the scheduler; it answers by calls on workers.
 """
 
+import functools
 import logging
 import pickle
 import queue
@@ -47,7 +48,7 @@ class Host:
     def __init__(self, post, run, layout, staleness, is_collective):
         self.worker, self.run, self.layout, self.staleness = post.worker, run, layout, staleness
         self.name, self.clients, self.changed = _address_of(post.worker.address), {}, threading.Condition()
-        self._end = lambda: post.end(run, 2**62)
+        self._post, self._now = post, ("", 0)
         self.node = Node(self.name, layout.store, staleness=staleness, is_collective=is_collective)
         self._inbox, self._client = Inbox(_hand(self.node.on)), Inbox(self._tell)
         self._lines, self._pool, self._lock = {}, ThreadPoolExecutor(2, "daskdml-tables"), threading.Lock()
@@ -55,6 +56,7 @@ class Host:
     def tables(self, wire, name, comm):
         """Return the `Tables` of a rank that begins; see `take_part`."""
         name = f"{name} at {self.worker.address}"
+        self._now = name, wire.generation
         return take_part(_HostWire(self, wire), name, comm, self.layout, tells_all=self.staleness is not None)
 
     def wake(self):
@@ -70,12 +72,15 @@ class Host:
 
     def take(self, bundle):
         """Take in messages that have come to this worker; called by its event loop, and carried out by a thread."""
+        away, touched = {}, set()
+        for to, message in bundle:  # here and now: two threads of the pool would change their order
+            self._put(away, touched, to, message)
         with suppress(RuntimeError):  # the run is over
-            self._pool.submit(self._carry_or_end, bundle)
+            self._pool.submit(self._work_or_end, away, touched)
 
-    def _carry_or_end(self, bundle):
+    def _work_or_end(self, away, touched):
         try:
-            self.carry(bundle)
+            self._work(away, touched)
         except Exception:
             # Lost in a thread of the pool it would leave ranks waiting: a group that ends for no cause is an error.
             _log.exception("messages of tables could not be carried out on %s", self.worker.address)
@@ -84,21 +89,29 @@ class Host:
     def carry(self, messages):
         """Carry messages, and what follows from them."""
         away, touched = {}, set()
-
-        def post(to, message):
-            if to == CONTROL or not to.endswith(f" at {self.worker.address}"):
-                away.setdefault(to if to == CONTROL else to.rsplit(" at ", 1)[1], []).append((to, message))
-                return
-            inbox = self._inbox if to == self.name else self._client
-            inbox.put((to, message))
-            touched.add(inbox)
-
         for to, message in messages:
-            post(to, message)
+            self._put(away, touched, to, message)
+        self._work(away, touched)
+
+    def _put(self, away, touched, to, message):
+        """Put a message into its inbox here, or to those that go away."""
+        if to == CONTROL or not to.endswith(f" at {self.worker.address}"):
+            away.setdefault(to if to == CONTROL else to.rsplit(" at ", 1)[1], []).append((to, message))
+            return
+        inbox = self._inbox if to == self.name else self._client
+        inbox.put((to, message))
+        touched.add(inbox)
+
+    def _work(self, away, touched):
+        put = functools.partial(self._put, away, touched)
         # Sent before the inbox is let go of, or two threads could change the order of what a node says.
         while touched:
-            touched.pop().work(post, lambda: self._send(away))
+            touched.pop().work(put, lambda: self._send(away))
         self._send(away)
+
+    def _end(self):
+        """End the group that the rank of this worker is in."""
+        self._post.end(self.run, self._now[1])
 
     def _send(self, away):
         for place in list(away):
@@ -120,8 +133,9 @@ class Host:
             try:
                 for answer in client.on(message):
                     post(*answer)
-            except HasLeft:
-                self._end()  # this worker was held to be dead, and lives
+            except HasLeft:  # this worker was held to be dead, and lives
+                if to == self._now[0]:
+                    self._end()
             self.changed.notify_all()
 
 
@@ -137,7 +151,7 @@ class _HostWire:
         with self.host.changed:
             messages = call(*args)
             self.host.carry(messages)
-        self.wire._step_in()
+        self.wire.step_in()
 
     def wait(self, condition):
         """Wait until something is so, or raise `GroupChanged`."""
@@ -173,7 +187,7 @@ def take_messages(run, header, dask_worker):
     """Take in messages of the control."""
     host = post_of(dask_worker).hosts.get(run)
     if host is not None:
-        host.carry(unpack(Parcel(header, ())))
+        host.take(unpack(Parcel(header, ())))
 
 
 class TablesOfRun:

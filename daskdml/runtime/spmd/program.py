@@ -107,6 +107,12 @@ class Program:
         -------
         dict of str to daskdml.DenseTable or daskdml.SparseTable
             Of a step, ``comm.tables[name]`` is a view of one, and ``comm.tables.push()`` sends what was added.
+
+        Notes
+        -----
+        A push is applied once, whoever dies; a step is not. When the group changes, ranks go on from the last step that
+        any of them has finished: what a rank had pushed in a step that is done again counts twice, and what it had yet
+        to push in one that another had finished is not made up for. Steps along gradients bear that, counts do not.
         """
         return {}
 

@@ -25,6 +25,7 @@ from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Station, Unwind, run_rank
 from daskdml.runtime.spmd.simulated_tables import SimulatedTables
+from daskdml.runtime.tables.network import checked_tables
 from daskdml.utils.config import config_context, get_config
 
 RETRANSMIT_SECONDS = 0.2
@@ -322,7 +323,7 @@ class _Simulation:
         self.rounds = Counter()
         self.bytes_sent, self.owners, self.server_arrivals = {}, [None] * len(blocks), {}
         self.trace = hashlib.sha256()
-        tables = program.tables(meta)
+        tables = checked_tables(program, meta)
         self.server = SimulatedTables(self, tables, program) if tables else None
 
     def run(self):

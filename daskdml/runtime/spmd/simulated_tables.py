@@ -77,9 +77,9 @@ class SimulatedTables:
 
     def tables(self, rank, number, comm):
         """Return the `Tables` of a rank that has begun; those of the group before it leave when all is acknowledged."""
-        rank.worker.rank = rank
-        wire = _Wire(self, rank, self.clients.setdefault(rank.worker, {}))
         name = f"rank {number} of group {rank.generation} on {rank.worker.name}"
+        rank.worker.rank, rank.worker.client_name = rank, name
+        wire = _Wire(self, rank, self.clients.setdefault(rank.worker, {}))
         return take_part(wire, name, comm, self.layout, tells_all=self.staleness is not None)
 
     # Messages --------------------------------------------------------------------------------------------------------
@@ -105,13 +105,13 @@ class SimulatedTables:
             elif to in self.nodes:
                 self.carry(place, self.nodes[to][1].on(message))
             elif to in self.clients.get(place, ()):
-                self._tell(place, self.clients[place][to], message)
+                self._tell(place, to, message)
 
-    def _tell(self, worker, client, message):
+    def _tell(self, worker, name, message):
         try:
-            self.carry(worker, client.on(message))
-        except HasLeft:
-            worker.rank.is_aborted = True  # it was held to be dead, and lives
+            self.carry(worker, self.clients[worker][name].on(message))
+        except HasLeft:  # this worker was held to be dead, and lives
+            worker.rank.is_aborted = worker.rank.is_aborted or name == worker.client_name
         worker.rank.look()
 
 

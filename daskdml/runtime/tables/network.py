@@ -1,18 +1,41 @@
 """Nodes, clients and the control of a parameter server in one process: messages are calls."""
 
+import numbers
 import threading
 from collections import deque
 
 from daskdml.comm.parameter_server import CONTROL, Client, Control, Node
 from daskdml.runtime.tables.session import Tables
-from daskdml.runtime.tables.spec import Layout
+from daskdml.runtime.tables.spec import DenseTable, Layout, SparseTable
 
 SHARDS_PER_NODE = 4
 
 
 def rule_of(consistency):
     """Return the staleness, and whether updates of a clock are taken in together, of a program's consistency."""
-    return (0, True) if consistency is None else (consistency.bound, consistency.is_collective)
+    if consistency is None:
+        return 0, True
+    if isinstance(consistency, type) or not hasattr(consistency, "is_collective"):
+        raise ValueError(
+            "A program's consistency must be None or one of daskdml.strategies' BSP(), SSP(staleness), ASP(), got "
+            f"{consistency!r}."
+        )
+    return consistency.bound, consistency.is_collective
+
+
+def checked_tables(program, meta):
+    """Return the tables of a program, an empty dict if it has none; refuse what are none.
+
+    Raises
+    ------
+    ValueError
+    """
+    tables, replicas = program.tables(meta), program.replicas
+    if not isinstance(tables, dict) or not all(isinstance(t, (DenseTable, SparseTable)) for t in tables.values()):
+        raise ValueError(f"tables must return a dict of DenseTable and SparseTable by their names, got {tables!r}.")
+    if not isinstance(replicas, numbers.Integral) or replicas < 0:
+        raise ValueError(f"A program's replicas must be an int of at least 0, got {replicas!r}.")
+    return tables
 
 
 class Inbox:
@@ -56,6 +79,11 @@ class Network:
     replicas : int, default 0
         Nobody dies in one process.
 
+    Attributes
+    ----------
+    inboxes : dict of str to Inbox
+        Of nodes, clients and the control, by their addresses.
+
     Notes
     -----
     The thread that sends a message carries out what follows from it, unless another is at it already: a push of a rank
@@ -67,14 +95,14 @@ class Network:
         self.layout = Layout(tables, SHARDS_PER_NODE * n_ranks)
         rule = {"staleness": staleness, "is_collective": is_collective}
         self._control = Control(self.layout.n_shards, nodes, replicas, clients)
-        self._inboxes = {CONTROL: Inbox(_of(self._control))}
+        self.inboxes = {CONTROL: Inbox(_of(self._control))}
         for name in nodes:
-            self._inboxes[name] = Inbox(_of(Node(name, self.layout.store, clients, **rule)))
+            self.inboxes[name] = Inbox(_of(Node(name, self.layout.store, clients, **rule)))
         self._clients = {}
         for name in clients:
             client = Client(name, self._control.directory, tells_all=staleness is not None)
             self._clients[name] = wire = Wire(self, name, client)
-            self._inboxes[name] = Inbox(wire.take)
+            self.inboxes[name] = Inbox(wire.take)
         self.carry(self._control.begin())
 
     def tables(self, rank, comm):
@@ -94,13 +122,13 @@ class Network:
         touched = deque()
 
         def post(to, message):
-            self._inboxes[to].put(message)
+            self.inboxes[to].put(message)
             touched.append(to)
 
         for to, message in messages:
             post(to, message)
         while touched:
-            self._inboxes[touched.popleft()].work(post)
+            self.inboxes[touched.popleft()].work(post)
 
 
 class Wire:

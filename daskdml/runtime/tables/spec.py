@@ -25,16 +25,16 @@ class DenseTable:
     shape : int or tuple of int
     dtype : {"float32", "float64"}, default "float32"
     start : ndarray, or callable of (first, stop), optional
-        What it is at first, or what returns that of entries ``first`` to ``stop - 1`` of the flat array: no process
-        needs all of it then. Zeros by default.
+        What it is at first, or what returns that of entries ``first`` to ``stop - 1`` of the flat array, the same
+        whenever it is asked: no process needs all of it then. Zeros by default.
     rule : object, optional
         What is done with what is added: ``n_moments``, and ``step(theta, update, moments, n_updates)``, which changes
-        flat arrays in place. By default it is added.
+        flat arrays in place and remembers nothing else. By default it is added.
 
     Raises
     ------
     ValueError
-        For a shape, dtype or start that does not fit.
+        For a shape, dtype, start or rule that does not fit.
 
     Examples
     --------
@@ -46,7 +46,7 @@ class DenseTable:
         shape = (shape,) if isinstance(shape, numbers.Integral) else tuple(shape)
         if not all(isinstance(n, numbers.Integral) and n >= 0 for n in shape):
             raise ValueError(f"shape must be an int or a tuple of ints of at least 0, got {shape!r}.")
-        self.shape, self.dtype, self.rule = shape, _float_dtype(dtype), rule
+        self.shape, self.dtype, self.rule = shape, _float_dtype(dtype), _checked_rule(rule)
         if start is not None and not callable(start):
             start = np.asarray(start)
             if start.shape != shape:
@@ -68,7 +68,10 @@ class DenseTable:
         if self.start is None:
             return np.zeros(stop - begin, self.dtype)
         part = self.start(begin, stop) if callable(self.start) else self.start.reshape(-1)[begin:stop]
-        return np.array(part, self.dtype)
+        part = np.array(part, self.dtype)
+        if part.shape != (stop - begin,):
+            raise ValueError(f"start({begin}, {stop}) must return {stop - begin} numbers, got shape {part.shape}.")
+        return part
 
 
 class SparseTable:
@@ -85,7 +88,7 @@ class SparseTable:
     Raises
     ------
     ValueError
-        For a width or dtype that is none.
+        For a width, dtype or rule that is none.
 
     Examples
     --------
@@ -96,7 +99,7 @@ class SparseTable:
     def __init__(self, width=1, dtype="float32", rule=None):
         if not (isinstance(width, numbers.Integral) and width >= 1):
             raise ValueError(f"width must be an int of at least 1, got {width!r}.")
-        self.width, self.dtype, self.rule = int(width), _float_dtype(dtype), rule
+        self.width, self.dtype, self.rule = int(width), _float_dtype(dtype), _checked_rule(rule)
 
 
 def _float_dtype(dtype):
@@ -104,6 +107,12 @@ def _float_dtype(dtype):
     if dtype.name not in FLOATS:
         raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype.name!r}.")
     return dtype
+
+
+def _checked_rule(rule):
+    if rule is not None and not (hasattr(rule, "n_moments") and callable(getattr(rule, "step", None))):
+        raise ValueError(f"rule must have n_moments and step(theta, update, moments, n_updates), got {rule!r}.")
+    return rule
 
 
 class Layout(NamedTuple):

@@ -81,7 +81,7 @@ class History:
         self.control = Control(n_shards, names, replicas, clients)
         self.clients = {name: self._client(name) for name in clients}
         self.dead, self.waiting, self.queue, self.violations = set(), set(), [], []
-        self.newcomers = {}
+        self.newcomers, self.finished = {}, []
         self.pushed = {}  # (client, shard) -> the integers of its clocks, in order
         self.acknowledged, self.left = set(), set()
         self.leads, self.n_in_transfer = [], 0
@@ -241,7 +241,7 @@ class History:
         for name in list(self.clients):
             client = self.clients[name]
             if client.clock >= self.n_clocks and not client.n_unacknowledged:
-                del self.clients[name]
+                self.finished.append(self.clients.pop(name))
                 self.left.add(name)  # or all others wait for it
                 self.post(self.control.enrol("leave", name))
         if self.clients or self.newcomers or self.plan or not self.control.is_settled:

@@ -3,6 +3,7 @@
 import pytest
 
 from daskdml.comm.parameter_server import Client, Control, ShardsLost
+from daskdml.comm.parameter_server.messages import Enrolled, Enter
 from daskdml.comm.parameter_server.replica import Replica
 
 from .histories import Faults, History
@@ -41,7 +42,7 @@ def test_nothing_is_lost(kind, n_histories):
 def test_the_last_node_of_a_chain_is_missed_in_words():
     control = Control(4, ["a", "b"], 1)
     control.lost("a")
-    with pytest.raises(ShardsLost, match="4 of the shards.*checkpoint"):
+    with pytest.raises(ShardsLost, match="4 of the shards.*replicas = 2"):
         control.lost("b")
 
 
@@ -49,7 +50,7 @@ class AcksEarly(Replica):
     """Acknowledges before its backup has it."""
 
     def _take(self, operation):
-        return [*super()._take(operation), *(self._acknowledge(self.version, operation) if self.is_head else [])]
+        return [*super()._take(operation), *(self._acknowledge(operation) if self.is_head else [])]
 
 
 class Doubles(Replica):
@@ -148,3 +149,24 @@ def test_mutants_are_caught(mutant, monkeypatch):
         if any(what in text for text in found):
             return
     pytest.fail(f"{mutant.__name__} was not caught, found {found}")
+
+
+def test_who_asks_to_enter_again_is_asked_for_again():
+    """What a node that was behind has dropped would not come of itself, and others would wait for it for ever."""
+    control = Control(3, ["a", "b"], 1)
+    asked = control.on(Enter("c"))
+    assert [type(message).__name__ for _, message in asked] == ["Enrol"] * 3
+    control.on(Enrolled(1, "enter", "c", 0))
+    again = control.on(Enter("c"))
+    assert [message.shard for _, message in again] == [0, 2] and control.on(Enter("d")) != []
+
+
+@pytest.mark.parametrize("staleness", [0, 1, 3])
+def test_updates_that_came_between_are_bounded(staleness):
+    """(P - 1) (2 s + 1), and with room to be late some are."""
+    found = []
+    for seed in range(40):
+        history = History(seed, Faults(), staleness=staleness, n_clocks=20).run()
+        found += [n for client in history.finished for n in client.stalenesses]
+    assert min(found) == 0
+    assert max(found) <= 2 * (2 * staleness + 1) and max(found) > (1 if staleness else -1)

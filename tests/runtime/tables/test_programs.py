@@ -9,41 +9,15 @@ import pytest
 
 import daskdml
 from daskdml import DenseTable, Program, SparseTable, config_context
-from daskdml.runtime.tables.network import Network
+from daskdml.comm.parameter_server import HasLeft, Leave
+from daskdml.runtime.tables.network import Inbox, Network
+from daskdml.runtime.tables.session import take_part
 from daskdml.strategies import ASP, BSP, SSP
 from daskdml.testing import SimulatedCluster
+from tests.table_programs import Descent
 
 ALONE = SimpleNamespace(check=lambda: None)
 CONSISTENCIES = [None, BSP(), SSP(0), SSP(3), ASP()]
-
-
-class Descent(Program):
-    """Gradient descent on squared errors, of rows that each rank takes a step along."""
-
-    n_steps = 200
-
-    def __init__(self, consistency=None):
-        self.consistency = consistency
-
-    def tables(self, meta):
-        return {"w": DenseTable(meta.n_features, "float64")}
-
-    def init(self, meta):
-        return 0, None
-
-    def step(self, state, blocks, comm):
-        w = comm.tables["w"]
-        here = w.get()
-        for block in blocks:
-            w.add(-0.5 * block.X.T @ (block.X @ here - block.y) / comm.meta.n_samples)
-        comm.tables.push()
-        if state[0] + 1 < self.n_steps:
-            return state[0] + 1, None
-        comm.barrier()
-        return self.n_steps, w.get()
-
-    def done(self, state):
-        return state[0] == self.n_steps
 
 
 @pytest.fixture
@@ -177,6 +151,47 @@ def test_a_rank_that_fails_ends_the_others():
 
     with config_context(n_threads=3), pytest.raises(ZeroDivisionError, match="here"):
         daskdml.run(Failing(BSP()), np.ones((400_000, 3)), np.ones(400_000))
+
+
+def test_tables_and_checkpoints_are_refused(tmp_path):
+    """A state that goes on beside tables that begin anew would be a wrong answer."""
+    with config_context(checkpoint=str(tmp_path)), pytest.raises(ValueError, match="do not hold tables yet"):
+        daskdml.run(Descent(), np.ones((10, 3)), np.ones(10))
+
+
+@pytest.mark.parametrize("name, value, words", [
+    ("consistency", "SSP", r"BSP\(\), SSP\(staleness\), ASP\(\), got 'SSP'"), ("consistency", SSP, "got <class"),
+    ("consistency", SSP(-1), "staleness"), ("replicas", 1.5, "replicas must be an int of at least 0, got 1.5"),
+    ("tables", lambda meta: [DenseTable(3)], "must return a dict of DenseTable and SparseTable"),
+    ("tables", lambda meta: {"w": np.zeros(3)}, "must return a dict of DenseTable and SparseTable"),
+    ("tables", lambda meta: {"w": DenseTable(3, start=lambda a, b: np.zeros(9))}, r"start\(0, 3\) must return 3"),
+])  # fmt: skip
+@pytest.mark.parametrize("size", [None, 2])
+def test_wrong_programs_are_refused(name, value, words, size):
+    program = Descent()
+    setattr(program, name, value)
+    with pytest.raises(ValueError, match=words):
+        daskdml.run(program, np.ones((10, 3)), np.ones(10), cluster=size and SimulatedCluster(size, rows_per_block=5))
+
+
+def test_one_that_was_held_to_be_dead_enters_anew():
+    """Its old client is refused for good: nobody waits for what that had pushed."""
+    network = Network({"w": DenseTable(10)}, 2, 3, False)
+    first = network.tables(0, ALONE)
+    network.carry([("control", Leave("rank 0"))])
+    first["w"].add(np.ones(10))
+    with pytest.raises(HasLeft, match="pushes are refused"):
+        first.push()
+    assert first.client.n_unacknowledged == 0 and first.client.is_answered
+    wire, name = first.wire, "rank 0 again"
+    wire.clients = {"rank 0": first.client}
+    network.inboxes["rank 0"] = Inbox(lambda message, post: None)
+    network.inboxes[name] = Inbox(lambda message, post: [post(*one) for one in wire.clients[name].on(message)])
+    again = take_part(wire, name, SimpleNamespace(barrier=lambda: None), network.layout, True)
+    again["w"].add(np.ones(10))
+    again.push()
+    again.settle()
+    assert again["w"].get().tolist() == [1.0] * 10
 
 
 @pytest.mark.parametrize("call, error, words", [

@@ -129,7 +129,7 @@ def test_keys_are_spread_over_shards(n_shards):
     (lambda: DenseTable(-1), "shape must be an int or a tuple"), (lambda: DenseTable((2.5,)), "shape must be"),
     (lambda: DenseTable(3, "int64"), "one of float32, float64, got 'int64'"),
     (lambda: DenseTable(3, start=np.zeros(4)), "the table's shape"), (lambda: SparseTable(0), "width must be"),
-    (lambda: SparseTable(1, "float16"), "one of float32, float64"),
+    (lambda: SparseTable(1, "float16"), "one of float32, float64"), (lambda: SparseTable(1, rule=3), "rule must have"),
 ])  # fmt: skip
 def test_wrong_tables_are_refused(make, words):
     with pytest.raises(ValueError, match=words):
