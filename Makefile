@@ -1,10 +1,10 @@
 # Every target makes the virtual environment it needs and uses it again until setup.cfg or pyproject.toml changes.
 #   make demo    the demonstration: fits on real and generated data beside scikit-learn, writes an HTML report
-#   make test    the tests, with a twentieth of the slow ones, chosen by the commit
+#   make test    the tests, with a fiftieth of the slow ones, chosen by the commit
 #   make test-all, lint, bench, docs, clean
 
 PYTHON ?= python3
-SLOW_SHARE ?= 0.05
+SLOW_SHARE ?= 0.02
 commit = $(shell git rev-parse --short HEAD 2>/dev/null)
 
 .PHONY: demo test test-all lint bench docs clean

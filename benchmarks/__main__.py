@@ -37,6 +37,8 @@ BENCHMARKS = {
     "codecs": ("benchmarks.estimators.codecs:run", False),
     "codec_bytes": ("benchmarks.estimators.codec_bytes:run", False),
     "stragglers": ("benchmarks.engine.network_strategies:stragglers", False),
+    "table_speed": ("benchmarks.engine.table_speed:speed", False),
+    "staleness": ("benchmarks.engine.staleness:staleness", False),
     "platforms": ("benchmarks.engine.platforms:run", False),
     "networks_scaling": ("benchmarks.engine.networks_scaling:scaling", False),
     "out_of_core": ("benchmarks.out_of_core:run", False),
@@ -51,7 +53,8 @@ BENCHMARKS = {
 @click.option("--rows", type=click.IntRange(min=1000), help="Rows instead of the size that the limits are about.")
 @click.option("--results", type=click.Path(path_type=Path), default=RESULTS, help="Folder for the CSVs and pictures.")
 @click.option("--only", multiple=True, help="Of codecs: what has this in 'problem, solver, strategy'; again for more.")
-def main(names, full, rows, results, only):
+@click.option("--seeds", type=click.IntRange(min=1), help="Of codecs, in --full: the mean of so many.")
+def main(names, full, rows, results, only, seeds):
     """Run benchmarks, print what each must show, keep a CSV and a picture.
 
     Without NAMES: the short form of the main ones, under five minutes on two quiet cores. "all" is every one; "table"
@@ -63,15 +66,16 @@ def main(names, full, rows, results, only):
         write_tables()
         return
     chosen = list(BENCHMARKS) if "all" in names else list(names) or [n for n, (_, short) in BENCHMARKS.items() if short]
-    if only and chosen != ["codecs"]:
-        raise click.UsageError("--only is for codecs alone: python -m benchmarks codecs --only OneBit")
-    options = {"only": only} if only else {}
+    options = {name: value for name, value in (("only", only), ("seeds", seeds)) if value}
+    if options and chosen != ["codecs"]:
+        name = next(iter(options))
+        raise click.UsageError(f"--{name} is for codecs alone: python -m benchmarks codecs --only OneBit")
     for name in chosen:
         module, _, function = BENCHMARKS[name][0].partition(":")
         print(f"{name}", flush=True)
         start = time.perf_counter()
         sheet = getattr(importlib.import_module(module), function)(rows=rows, full=full, **options)
-        path = sheet.save(results / "some" if only else _folder(results, full, rows))
+        path = sheet.save(results / "some" if options else _folder(results, full, rows))
         sheet.show()
         print(f"{name}: {time.perf_counter() - start:.0f} s, {path}", flush=True)
 

@@ -8,6 +8,8 @@ class Descent(Program):
 
     n_steps = 200
 
+    shards = 12  # more than the table has room for: those that hold nothing have clocks too
+
     def __init__(self, consistency=None):
         self.consistency = consistency
 

@@ -25,7 +25,7 @@ PUBLIC = {
         DecisionTreeClassifier DecisionTreeRegressor ExtraTreeClassifier ExtraTreeRegressor export_text plot_tree
     """,
     "daskdml.neural_network": "MLPClassifier MLPRegressor",
-    "daskdml.strategies": "ASP AllReduce BSP Hybrid LocalSGD ModelParallel OuterStep SSP",
+    "daskdml.strategies": "ASP AllReduce BSP Hybrid LocalSGD ModelParallel OuterStep ParameterServer SSP",
     "daskdml.compress": "ErrorFeedback FP16 Identity OneBit Packet PowerSGD QSGD RandomK SignificantRows TopK",
     "daskdml.linear_model": "LinearRegression LogisticRegression Ridge SGDClassifier SGDRegressor",
     "daskdml.preprocessing": "OneHotEncoder StandardScaler TableEncoder",
@@ -102,6 +102,15 @@ def test_import_loads_neither_dask_nor_pandas(room):
     )
     loaded = set(run_python(code).split())
     assert not loaded & {"dask", "distributed", "pandas", "matplotlib", "rich", "jinja2", "narwhals", "pyarrow"}
+
+
+def test_what_workers_import_needs_neither_scikit_learn_nor_pandas():
+    """Programs and what hosts them: the two would take 130 MB of each worker."""
+    modules = sorted(path.stem for path in (ROOT / "daskdml" / "programs").glob("[!_]*.py"))
+    imports = "".join(f"import daskdml.programs.{name}\n" for name in modules)
+    loaded = run_python(f"import sys\nimport daskdml.runtime.spmd.hosting\n{imports}print(*sys.modules)").split()
+    assert "daskdml.programs.boosting" in loaded
+    assert not {"sklearn", "pandas"} & set(loaded)
 
 
 def test_import_compiles_nothing():

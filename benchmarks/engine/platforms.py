@@ -2,8 +2,10 @@
 
 Driver-held: as Spark's MLlib and loops over ``client.submit`` do it. In each step the driver sends the parameters with
 one task for each worker, gets their gradients, adds them up and takes the step. All-reduce: ``MLPClassifier``, of which
-workers hold replicas and add gradients up among each other. Both learn from the same batches, micro-batch by
-micro-batch with the same kernels, from the same first coefficients: what is compared is the platform alone.
+workers hold replicas and add gradients up among each other. Parameter server: the same class, of which workers push
+gradients to shards that lie with all of them, and read parameters from there, in step. All learn from the same batches,
+micro-batch by micro-batch with the same kernels, from the same first coefficients: what is compared is the platform
+alone.
 """
 
 import functools
@@ -18,6 +20,7 @@ from benchmarks.estimators.networks_cluster import cluster_of
 from benchmarks.report import Sheet
 from benchmarks.timing import ratios
 from benchmarks.wire import totals, watch
+from daskdml.strategies import ParameterServer
 
 WORKERS = CORES = 2
 MODELS = {"multinomial logistic": (), f"784-{HIDDEN}(relu)-10": (HIDDEN,)}
@@ -27,7 +30,7 @@ BATCHES = {1024: (6, 40), 8192: (30, 60)}
 RATE, ALPHA = 0.1, 1e-4
 MOST_APART = 1e-6
 ALL_REDUCE = "daskdml, all-reduce"
-# A column for the parameter server is to come: a function of (task, n_epochs) that returns a `Run`.
+SERVER = "daskdml, parameter server in step"
 SHARES = "share of a step: computing", "share of a step: packing and sending", "share of a step: the rest"
 
 
@@ -79,14 +82,15 @@ class Run(NamedTuple):
 
 
 def run(rows=None, full=False):
-    """Samples a second, CPU use, share of packing and sending, and bytes of two platforms; the same coefficients.
+    """Samples a second, CPU use, share of packing and sending, and bytes of three platforms; the same coefficients.
 
     Two processes of one thread on one machine; the driver and the scheduler share a third. A step's seconds are those
     of epochs after the first. CPU seconds are of all processes, less those of a run of one epoch; bytes of the driver
     are those of a whole run. What driver-held parameters spend on packing and sending `benchmarks.wire` counts on the
-    way of a step: in the driver's process, with the scheduler's, and in the worker that spends more. For all-reduce it
-    is "encode" and "transfer" of the fit report, and "the rest" waits for the other rank. Both ranks being on one
-    machine, they send through shared memory, which Dask's own messages do not.
+    way of a step: in the driver's process, with the scheduler's, and in the worker that spends more. For the other two
+    it is "encode" and "transfer" of the fit report, of a rank's own thread, and "the rest" waits for the other rank,
+    and for answers of the server. Both ranks being on one machine, all-reduce sends through shared memory, which Dask's
+    own messages do not, and those of tables neither.
 
     Parameters
     ----------
@@ -228,7 +232,7 @@ def _driver_held(task, n_epochs, scatters=False):
     return Run(theta, seconds, compute)
 
 
-def _all_reduce(task, n_epochs):
+def _fit(strategy, task, n_epochs):
     """Fit daskdml's network; nothing of a step passes the driver."""
     from daskdml import config_context
     from daskdml.neural_network import MLPClassifier
@@ -236,6 +240,7 @@ def _all_reduce(task, n_epochs):
     model = MLPClassifier(
         task.hidden, solver="sgd", momentum=0.0, nesterovs_momentum=False, learning_rate_init=RATE, alpha=ALPHA,
         batch_size=task.batch, max_iter=n_epochs, random_state=0, tol=0.0, n_iter_no_change=n_epochs + 1,
+        strategy=strategy,
     )  # fmt: skip
     # As many epochs as asked for are no convergence.
     with task.client.as_current(), config_context(runtime="spmd"), warnings.catch_warnings(action="ignore"):
@@ -250,7 +255,8 @@ def _all_reduce(task, n_epochs):
 
 
 PLATFORMS = {
-    ALL_REDUCE: _all_reduce,
+    ALL_REDUCE: functools.partial(_fit, None),
+    SERVER: functools.partial(_fit, ParameterServer()),
     "driver-held, parameters in the tasks": _driver_held,
     "driver-held, parameters scattered": functools.partial(_driver_held, scatters=True),
 }
@@ -308,7 +314,7 @@ def _compare(sheet, work, task, X, y, epochs, n_rounds):
     for i in range(n_rounds):
         for name in names[i % len(names) :] + names[: i % len(names)]:
             if i == 0 or name not in ONCE:
-                found[name].append(_measure(PLATFORMS[name], task, many if name == ALL_REDUCE else few))
+                found[name].append(_measure(PLATFORMS[name], task, many if name in (ALL_REDUCE, SERVER) else few))
     losses = {name: _loss(task.network, theta, X, y) for name, theta in thetas.items()}
     for name, some in found.items():
         _show(sheet, work, name, some, losses[name], 1 + few)

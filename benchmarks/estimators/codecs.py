@@ -44,6 +44,7 @@ STRATEGIES = {
     "FP16": OnEveryRank(compression=FP16()),
     "QSGD(8)": AllReduce(compression=QSGD(8)),
     "OneBit": AllReduce(compression=OneBit()),
+    "OneBit, 50 exact updates": AllReduce(compression=OneBit(), exact_updates=50),
     "TopK(0.01)": AllReduce(compression=TopK(0.01)),
     "TopK(0.01), no feedback": AllReduce(compression=TopK(0.01), error_feedback=False),
     "PowerSGD(2)": AllReduce(compression=PowerSGD(2)),
@@ -63,6 +64,7 @@ MUST = {
     "FP16": (">=", -0.3, _EVERY, _BOTH),
     "QSGD(8)": (">=", -0.3, _EVERY, _BOTH),
     "OneBit": (">=", -0.3, _EVERY, _BOTH),
+    "OneBit, 50 exact updates": (">=", -0.3, _EVERY, _BOTH),
     "TopK(0.01)": (">=", -0.5, _EVERY, ("sgd",)),
     "TopK(0.01), no feedback": ("<=", -3.0, (DIGITS_LOGISTIC,), ("sgd",)),
     "PowerSGD(2)": (">=", -0.3, (GENERATED,), ("sgd",)),
@@ -125,7 +127,7 @@ def problems(rows=None, full=False):
     return [*of_digits, *half, generated]
 
 
-def run(rows=None, full=False, only=()):
+def run(rows=None, full=False, only=(), seeds=SEEDS):
     """Accuracy and log loss beside dense of the same seed, and bytes at the transport of the rank that sends most.
 
     A difference is to be read beside two controls: "dense, start times 1 + 1e-05" does the same sums from a start that
@@ -141,6 +143,8 @@ def run(rows=None, full=False, only=()):
         Forty epochs of digits instead of two, three seeds instead of one, and the generator.
     only : sequence of str
         What is measured has one of these in "problem, solver, strategy"; and dense, which it is held against.
+    seeds : int, default 3
+        In full.
 
     Returns
     -------
@@ -153,7 +157,7 @@ def run(rows=None, full=False, only=()):
             names = [name for name, label in labels.items() if not only or any(part in label for part in only)]
             if names:
                 names = [DENSE, *(name for name in names if name != DENSE)]
-                _measure(sheet, problem, solver, names, range(SEEDS if full else 1))
+                _measure(sheet, problem, solver, names, range(seeds if full else 1))
     return sheet
 
 

@@ -2,6 +2,8 @@
 
 import warnings
 
+import numpy as np
+
 from daskdml.report import Record
 
 MOST_DRIFT = 0.1
@@ -90,6 +92,13 @@ def report_training(estimator, fit, state, training):
     fit.report.counts["memories lost"] = state.n_lost
     shared = state.shared or {}
     fit.report.notes = list(shared.get("notes", ()))
+    if "order" in shared:
+        fit.report.order = _order(shared["order"])
+    if "rows moved" in shared:
+        fit.report.counts["rows moved"] = shared["rows moved"]
+    staleness = shared.get("staleness", ())
+    if len(staleness):
+        fit.report.histograms["staleness"] = {lag: n for lag, n in enumerate(np.asarray(staleness).tolist()) if n}
     if not strategy.is_sharded:  # else each rank has a part of the model
         n_batches = training.n_merged(training.epoch_of(state) - 1)
         fit.report.notes += schedule.idle_ranks(state.n_ranks, n_batches, strategy.spreads)
@@ -106,3 +115,12 @@ def report_training(estimator, fit, state, training):
             )
             fit.report.notes.append(text)
             warnings.warn(text, stacklevel=6)
+
+
+def _order(recorded):
+    """Return what shards have done by shards; None where a death has changed who holds them."""
+    if recorded is None:
+        return None
+    of, rows = recorded
+    by_shard = {shard: rows[rows[:, 0] == shard, 1:].tolist() for shard in sorted(set(rows[:, 0].tolist()))}
+    return {"of": of, "shards": {shard: [tuple(one) for one in done] for shard, done in by_shard.items()}}

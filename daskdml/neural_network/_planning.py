@@ -54,6 +54,8 @@ def check_foreseen(strategy):
     what, instead = "", "strategy=None, which is what gradients cost that are sent as they are"
     if strategy.is_sharded:
         what, instead = "costs", "strategy=None, which is what a model that is not cut into shards costs"
+    elif strategy.is_served:
+        what = "sends"
     elif strategy.is_local:
         if getattr(strategy, "mixing", None) != "allreduce" or strategy.groups is not None:
             what, instead = "sends", "LocalSGD(mixing='allreduce') without groups"

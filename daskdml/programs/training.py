@@ -6,7 +6,7 @@ from dataclasses import astuple
 from daskdml.runtime.checkpoint import digest_of
 from daskdml.runtime.spmd import Program
 from daskdml.runtime.threads import for_each
-from daskdml.training import Gathering, Training, TrainingState, in_shards
+from daskdml.training import COEFFICIENTS, INTERCEPTS, Descent, Gathering, Training, TrainingState, in_shards
 
 MOST_FOLLOWED = 1 << 24  # bytes of a state that is brought here every two seconds to show how far it is
 
@@ -52,18 +52,43 @@ class TrainingProgram(Program):
         Is given the shards of the model in the end, where it is cut into some; see `daskdml.training.parts`.
     """
 
-    shares_threads = tells_work = True
+    shares_threads = tells_work = holds_tables = True
     evenness = 1.1  # a rank that has more rows than the others holds up each batch
 
     def __init__(self, training: Training, state: TrainingState, take_shard=None):
         self.training, self.state, self.take_shard = training, state, take_shard
+        if training.is_served:
+            server = training.strategy
+            self.consistency, self.replicas, self.caches = server.consistency, server.replicas, server.cache
+            self.shards = None if server.shards == "auto" else server.shards
+            self.may_tighten = server.guard
+            if server.record or server.replay is not None:
+                self.scripts = {} if server.replay is None else server.replay["shards"]
 
     def init(self, meta):
         return self.state
 
+    def tables(self, meta):
+        if not self.training.is_served:
+            return {}
+        from daskdml.runtime.tables.spec import DenseTable  # not before somebody has a parameter server
+
+        transform, objective, state = self.training.transform, self.training.objective, self.state
+        n, found = objective.n_decayed, {}
+        codecs = self.training.strategy.compression, None
+        for name, part, codec in zip((COEFFICIENTS, INTERCEPTS), (slice(0, n), slice(n, None)), codecs):
+            found[name] = DenseTable(
+                len(state.theta[part]), state.theta.dtype, state.theta[part],
+                Descent(transform, objective.alpha, is_decayed=name == COEFFICIENTS),
+                moments=[moment[part] for moment in state.moments], n_updates=state.n_updates, compression=codec,
+            )  # fmt: skip
+        return found
+
     def resume(self, state):
         if self.training.depends_on_ranks:
             self.training = self.training._replace(schedule=self.training.schedule.cut_as(state.cut))
+        self.state = self.training.at_whole_epochs(state) if self.training.is_served else state
+        return self.state
 
     @property
     def keeps_parts(self):

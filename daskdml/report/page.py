@@ -54,7 +54,7 @@ def render_fit(report):
         drawn = [draw_convergence(records), draw_epochs(records), draw_times(records[-1], phases)]
     return _template("fit.html").render(
         line=str(report), estimator=report.estimator, svgs=[svg for svg in drawn if svg], table=_steps(records),
-        counts=_counts(report.counts), notes=report.notes,
+        counts=", ".join([*_counts(report.counts), *_spreads(report.histograms)]), notes=report.notes,
     )  # fmt: skip
 
 
@@ -135,9 +135,23 @@ def _steps(records):
 
 
 def _counts(counts):
-    """Return what was counted as a line of words; what was never there is left out."""
+    """Return what was counted in words; what was never there is left out."""
     shown = [(name, format_bytes(n) if name.startswith("bytes") else f"{n:,.6g}") for name, n in counts.items() if n]
-    return ", ".join(f"{name}: {text}" for name, text in shown)
+    return [f"{name}: {text}" for name, text in shown]
+
+
+def _spreads(histograms):
+    """Return of each histogram the mean, what 95 % are not above, and the most, in words."""
+    words = []
+    for name, found in histograms.items():
+        values, n, seen, high = sorted(found), sum(found.values()), 0, 0
+        for high in values:
+            seen += found[high]
+            if seen >= 0.95 * n:
+                break
+        mean = sum(value * found[value] for value in values) / n
+        words.append(f"{name}: {mean:.3g}, 95 % up to {high}, most {values[-1]}")
+    return words
 
 
 def _blank(value, show):

@@ -110,6 +110,12 @@ class FitReport:
         Seconds by what was done in them, where a fit tells.
     counts : dict of str to float
         What was counted, where a fit tells: rounds between ranks, bytes that a rank sent in each ...
+    histograms : dict of str to dict of int to int
+        How often something was so many: of a parameter server's "staleness", how many parts of pushes had so many
+        pushes of others between what a rank read and its own.
+    order : dict or None
+        Of a parameter server with ``record=True``, what each shard did in which order, for ``replay``; None where a
+        worker died, for then nobody can do the same again.
     notes : list of str
         What a fit did that was not asked for, and why.
 
@@ -138,6 +144,8 @@ class FitReport:
     stopped_because: str = ""
     phases: dict = field(default_factory=dict)
     counts: dict = field(default_factory=dict)
+    histograms: dict = field(default_factory=dict)
+    order: dict | None = None
     notes: list = field(default_factory=list)
 
     def append(self, record):

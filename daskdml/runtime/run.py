@@ -333,7 +333,7 @@ class Run(HasRoom):
         if options["checkpoint"] is None:
             every = min(options["checkpoint_every"], math.inf if follow is None else FOLLOWED_SECONDS)
             return self.run_program(program, save_every=every, on_saved=follow)
-        if program.tables(self.meta):
+        if program.tables(self.meta) and not program.holds_tables:
             # A state that goes on beside tables that begin anew would be a wrong answer.
             raise ValueError(
                 f"Checkpoints do not hold tables yet, and {type(program).__qualname__} has some: leave out the option "
@@ -341,9 +341,7 @@ class Run(HasRoom):
             )
         checkpoint = Checkpoint.of_fit(options["checkpoint"], fingerprint_of(self, what))
         saved = checkpoint.read() if options["resume"] else None
-        if saved:
-            program.resume(saved[1])
-        begin = saved or (0, program.init(self.meta))
+        begin = (saved[0], program.resume(saved[1])) if saved else (0, program.init(self.meta))
         pack(begin[1])  # what cannot be written is better known now than in the middle
 
         def write(step, state):

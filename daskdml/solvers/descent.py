@@ -1,11 +1,16 @@
 """Steps of stochastic gradient descent: parameters and moments in, parameters and moments out.
 
-Conventions. A transform has ``n_moments``, and ``step(theta, gradient, moments, rate, n_updates, decay, each)``, which
-changes theta and moments in place; they begin as zeros. What is stepped along is
+Conventions. A transform has ``n_moments``, and ``step(theta, gradient, moments, rate, n_updates, decay, each, share)``,
+which changes theta and moments in place; they begin as zeros. What is stepped along is
 ``scale * (gradient + strength * theta)`` with ``decay = (n_decayed, strength, scale)``; see `daskdml.kernels.descent`.
 ``learnt(theta, moments, n_updates)`` is what has been found so far.
+
+With a ``share`` below 1 a step is so much of one, for gradients of parts of a batch that come one by one: as many as
+make a whole batch move theta as far as its own gradient does, and moments forget as much, to first order in the rate.
+``n_updates`` counts shares then.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +18,7 @@ import numpy as np
 from daskdml.kernels import descent
 from daskdml.utils.portable import portable
 
+ROUNDING = 1e-6  # of sums of shares
 PART = 1 << 18  # parameters that a thread steps at once; whatever their number, parts begin at the same places
 
 
@@ -31,12 +37,18 @@ class Momentum(NamedTuple):
 
     n_moments = 1
 
-    def step(self, theta, gradient, moments, rate, n_updates, decay, each):
+    def step(self, theta, gradient, moments, rate, n_updates, decay, each, share=1.0):
         """Step; ``n_updates`` counts this one."""
+
+        factor = self.factor
+        if share != 1.0:
+            factor = self.factor**share
+            # A gradient moves theta by rate / (1 - factor) in the end.
+            rate = rate * share * (share if factor == 1.0 else (1.0 - factor) / (1.0 - self.factor))
 
         def move(part, n_decayed, strength, scale):
             descent.momentum(
-                theta[part], gradient[part], moments[0][part], n_decayed, strength, scale, rate, self.factor,
+                theta[part], gradient[part], moments[0][part], n_decayed, strength, scale, rate, factor,
                 self.is_nesterov,
             )  # fmt: skip
 
@@ -62,14 +74,20 @@ class Adam(NamedTuple):
 
     n_moments = 2
 
-    def step(self, theta, gradient, moments, rate, n_updates, decay, each):
+    def step(self, theta, gradient, moments, rate, n_updates, decay, each, share=1.0):
         """Step; ``n_updates`` counts this one."""
-        rate = rate * np.sqrt(1.0 - self.beta_2**n_updates) / (1.0 - self.beta_1**n_updates)
+        if share == 1.0:
+            first, second = 1.0 - self.beta_1**n_updates, 1.0 - self.beta_2**n_updates
+        else:  # of a share as small as rounding, too
+            betas = self.beta_1, self.beta_2
+            first, second = (-math.expm1(n_updates * math.log(beta)) if beta else 1.0 for beta in betas)
+        rate = share * rate * np.sqrt(second) / first
+        beta_1, beta_2 = self.beta_1**share, self.beta_2**share
 
         def move(part, n_decayed, strength, scale):
             descent.adam(
                 theta[part], gradient[part], *(moment[part] for moment in moments), n_decayed, strength, scale, rate,
-                self.beta_1, self.beta_2, self.epsilon,
+                beta_1, beta_2, self.epsilon,
             )  # fmt: skip
 
         _by_parts(move, theta, decay, each)
@@ -126,23 +144,26 @@ class Plain(NamedTuple):
             return 1.0 / (self.alpha * (self.start + t - 1.0))
         return first / t**self.power if self.schedule == "invscaling" else first
 
-    def step(self, theta, gradient, moments, rate, n_updates, decay, each):
+    def step(self, theta, gradient, moments, rate, n_updates, decay, each, share=1.0):
         """Step; ``n_updates`` counts this one."""
-        rate = self.rate(rate, n_updates)
+        rate = share * self.rate(rate, n_updates + (1.0 - share))
         factors = max(0.0, 1.0 - rate * self.l2), rate * self.l1
         is_averaged = self.is_averaged(n_updates)
-        share = 1.0 / (n_updates - self.average + 1) if is_averaged else 0.0
+        weight = 0.0
+        if is_averaged:  # the first share of all has all of it
+            is_first = not self.is_averaged(n_updates - share)
+            weight = 1.0 if is_first else share / (n_updates - self.average + share)
 
         def move(part, n_decayed, _, scale):
             average = moments[0][part] if is_averaged else theta[:0]
             rates = rate, self.intercept_rate * rate
-            descent.plain(theta[part], gradient[part], average, n_decayed, *factors, scale, *rates, share)
+            descent.plain(theta[part], gradient[part], average, n_decayed, *factors, scale, *rates, weight)
 
         _by_parts(move, theta, decay, each)
 
     def is_averaged(self, n_updates):
         """Tell whether averages have begun by then."""
-        return bool(self.average) and self.average <= n_updates
+        return bool(self.average) and self.average <= n_updates + ROUNDING
 
     def learnt(self, theta, moments, n_updates):
         """Return the average, or theta where there is none yet."""

@@ -9,7 +9,8 @@ in ``replica.shared``, a dict that is replaced, which outlives deaths. It has
   every batch, small as it may be; ``remembers``, whether a rank knows what others do not, which its death loses;
   ``accumulate``, batches of which gradients are added up in one step, which makes them one batch of the schedule;
   ``batches_per_update``, those between two sums at least; ``is_sharded``, whether ranks hold parts of the model
-  (`daskdml.training.sharded`), else ``sends_gradients``, whether those of a rank travel: they are brought to the host
+  (`daskdml.training.sharded`); ``is_served``, whether they are with a parameter server (`daskdml.training.served`),
+  else ``sends_gradients``, whether those of a rank travel: they are brought to the host
   then, wherever they are;
 * ``manner(n_ranks)``, a few words for the report;
 * ``advance(replica, comm, first, stop)``: train on batches ``first`` to ``stop - 1``; all ranks have the same
@@ -23,5 +24,6 @@ from daskdml.strategies._all_reduce import AllReduce
 from daskdml.strategies._consistency import ASP, BSP, SSP
 from daskdml.strategies._local_sgd import LocalSGD, OuterStep
 from daskdml.strategies._model_parallel import Hybrid, ModelParallel
+from daskdml.strategies._parameter_server import ParameterServer
 
-__all__ = ["ASP", "BSP", "SSP", "AllReduce", "Hybrid", "LocalSGD", "ModelParallel", "OuterStep"]
+__all__ = ["ASP", "BSP", "SSP", "AllReduce", "Hybrid", "LocalSGD", "ModelParallel", "OuterStep", "ParameterServer"]

@@ -86,7 +86,7 @@ class LocalSGD(BaseEstimator):
     }  # fmt: skip
 
     is_local = spreads = True
-    is_sharded = remembers = False
+    is_sharded = is_served = remembers = False
     accumulate = 1
 
     def __init__(self, steps=8, *, outer=None, mixing="allreduce", groups=None, guard=False):

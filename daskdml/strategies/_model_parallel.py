@@ -56,7 +56,7 @@ class Hybrid(BaseEstimator):
 
     is_sharded = True
     batches_per_update = 1
-    is_local = spreads = remembers = guard = False
+    is_local = is_served = spreads = remembers = guard = False
 
     def __init__(self, ranks_per_model=2, *, n_shards="auto", accumulate=1):
         self.ranks_per_model = ranks_per_model

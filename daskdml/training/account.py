@@ -13,13 +13,19 @@ class Account:
 
     def __init__(self, comm):
         self._comm, self._moved = comm, {}
-        self._at = comm.bytes_sent, comm.bytes_received
+        self._at = self._counted()
         self._settle()
 
     def _settle(self):
         comm = self._comm
         self._started, self._rounds = comm.clock(), comm.rounds
-        self._sent, self._received, self._spent = comm.bytes_sent, comm.bytes_received, dict(comm.seconds)
+        (self._sent, self._received), self._spent = self._counted(), dict(comm.seconds)
+
+    def _counted(self):
+        """Return the bytes that were sent and received so far, those of tables among them."""
+        comm = self._comm
+        sent, received = (0, 0) if comm.tables is None else comm.tables.moved
+        return comm.bytes_sent + sent, comm.bytes_received + received
 
     def begin(self):
         """Begin a superstep; what was sent since the last one was closed was for saving."""
@@ -27,7 +33,7 @@ class Account:
 
     def assign(self, what):
         """Count the bytes since the last time to what they were for."""
-        sent, received = self._comm.bytes_sent, self._comm.bytes_received
+        sent, received = self._counted()
         before = self._moved.get(what, (0, 0))
         self._moved[what] = before[0] + sent - self._at[0], before[1] + received - self._at[1]
         self._at = sent, received
@@ -42,8 +48,10 @@ class Account:
             Seconds that the rank has counted itself.
         """
         comm, seconds = self._comm, dict(state.seconds or {})
-        waited = {phase: comm.seconds[phase] - before for phase, before in self._spent.items()}
-        taken = {**phases, **(waited if comm.size > 1 else {}), "all": comm.clock() - self._started}
+        taken = {**phases, "all": comm.clock() - self._started}
+        if comm.size > 1:
+            for phase, before in self._spent.items():
+                taken[phase] = taken.get(phase, 0.0) + comm.seconds[phase] - before
         for phase, n in taken.items():
             seconds[phase] = seconds.get(phase, 0.0) + n
         moved = dict(state.moved or {})
@@ -51,10 +59,11 @@ class Account:
             before = moved.get(what, (0, 0))
             moved[what] = before[0] + sent, before[1] + received
         self._moved = {}
+        sent, received = self._counted()
         state = state._replace(
             seconds=seconds, moved=moved, n_rounds=state.n_rounds + comm.rounds - self._rounds,
-            bytes_sent=state.bytes_sent + comm.bytes_sent - self._sent,
-            bytes_received=state.bytes_received + comm.bytes_received - self._received, n_ranks=comm.size,
+            bytes_sent=state.bytes_sent + sent - self._sent,
+            bytes_received=state.bytes_received + received - self._received, n_ranks=comm.size,
             n_steps=state.n_steps + 1,
         )  # fmt: skip
         self._settle()

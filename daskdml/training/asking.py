@@ -35,7 +35,7 @@ def check_place(strategy, layout):
     ------
     ValueError
     """
-    if layout == "device" and strategy.is_sharded:
+    if layout == "device" and (strategy.is_sharded or strategy.is_served):
         raise ValueError(
             f"{type(strategy).__name__} has shards in the memory of hosts, and no step for those of a device; pass "
             "X.get(), NumPy chunks, or another strategy."

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from daskdml.training.served import GONE_BACK
+
 WORSE = 1.5  # times the best loss of an epoch at which training goes back
 PATIENCE = 2  # epochs that may be no better
 
@@ -46,11 +48,13 @@ def watch(training, state, replica):
     why = "from the best one" if is_bad and good else "lest it is what waits that holds it up"
     note = f"{what}; goes on with {finer}, {why}"
     shared.update(level=level + 1, idle=0, notes=(*shared.get("notes", ()), note))
-    replica.memory.clear()
+    replica.forget()
     state = state._replace(shared=shared)
     if not is_bad:
         return state, False
     if not good:  # not even the first epoch: there is nothing to go back to
         return state, False
     shared.pop("velocity", None)  # of an outer step: it led here
+    if training.is_served:
+        shared[GONE_BACK] = True
     return state._replace(theta=good[0], moments=good[1], n_updates=good[3]), True

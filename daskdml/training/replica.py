@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from daskdml.training.meeting import meet
+from daskdml.training.moving import are_uneven, move, new_owners
 from daskdml.training.rows import HeldRows, pieces_of
 from daskdml.training.scoring import score
 from daskdml.utils.fold import Fold
@@ -61,6 +62,36 @@ class Replica:
             self._owns = np.zeros(schedule.n_units, bool)
             self._owns[self.units] = True
         return is_now
+
+    def forget(self):
+        """Forget all that a strategy remembers of this rank."""
+        self.memory.clear()
+
+    def move(self, comm, rows, seconds):
+        """Give rows to other ranks, or take some, if they took ranks very different times; return how many moved.
+
+        Parameters
+        ----------
+        comm : Comm
+        rows, seconds : float
+            That this rank has worked on not long ago, and that it took; zeros if it had none.
+        """
+        schedule, owners = self.training.schedule, np.full(self.training.schedule.n_units, -1)
+        first, stop = schedule.unit_spans(np.arange(schedule.n_units))
+        held = float((stop - first)[self.units].sum())
+        worked = np.array(comm.allgather(np.array([rows, seconds, held])))
+        speed, has_worked = np.ones(comm.size), (worked[:, 0] > 0) & (worked[:, 1] > 0)
+        speed[has_worked] = worked[has_worked, 0] / worked[has_worked, 1]
+        speed[~has_worked] = np.median(speed[has_worked]) if has_worked.any() else 1.0
+        if not are_uneven(worked[:, 2], speed):
+            return 0
+        for rank, units in enumerate(comm.allgather(self.units)):
+            owners[units] = rank
+        found = new_owners(owners, stop - first, speed)
+        self.rows = self.hold(move(self.rows.pieces, schedule, owners, found, comm))
+        self.units = np.flatnonzero(found == comm.rank)
+        self._owns = found == comm.rank
+        return int((stop - first)[found != owners].sum())
 
     def weigh(self, comm):
         """Learn what rows of all ranks weigh: penalties count as much as losses of a batch of all, not of own rows."""
@@ -272,23 +303,33 @@ class Replica:
             Whether only some ranks' rows are in it: it stands for that of all then, whose mean it is an estimate of.
         """
         started, objective = time.perf_counter(), self.training.objective
-        d = objective.n_params
-        value, weight, n_rows = total[d:].astype(np.float64).tolist()
+        d, weight = objective.n_params, float(total[-2])
         if weight > 0:
             batch_weight = self._weight_of(first, stop) if is_own else weight
-            norm = objective.penalty(self.theta[: objective.n_decayed], batch_weight)
-            counted = weight if is_own else n_rows
-            self.loss_sum = self.loss_sum + ((value / weight + norm / batch_weight) * counted, counted)
+            self._count_loss(total, batch_weight, is_own)
             self.n_updates += 1
             if is_own:
                 total[:d] *= batch_weight / weight
             decay = objective.n_decayed, objective.alpha, 1.0 / batch_weight
-            transform = self.training.transform
-            progress = self._epoch + first / self.training.schedule.n_batches
-            rate = self.rate * self.training.rates.factor(stop - first, progress)
-            transform.step(self.theta, total[:d], self.moments, rate, self.n_updates, decay, self.each)
+            rate = self._rate_of(first, stop)
+            self.training.transform.step(
+                self.theta, total[:d], self.moments, rate, self.n_updates, decay, self.each
+            )
         self._give_back(total)
         self.charge("update", started)
+
+    def _count_loss(self, total, batch_weight, is_own):
+        """Add up the loss of what stands behind a gradient of some weight, with the penalty of a batch."""
+        objective = self.training.objective
+        value, weight, n_rows = total[objective.n_params :].astype(np.float64).tolist()
+        norm = objective.penalty(self.theta[: objective.n_decayed], batch_weight)
+        counted = weight if is_own else n_rows
+        self.loss_sum = self.loss_sum + ((value / weight + norm / batch_weight) * counted, counted)
+
+    def _rate_of(self, first, stop):
+        """Return the rate of the step of some batches."""
+        progress = self._epoch + first / self.training.schedule.n_batches
+        return self.rate * self.training.rates.factor(stop - first, progress)
 
     def _weight_of(self, first, stop):
         """Return what some batches weigh at all ranks: their rows, times what a row weighs."""

@@ -120,7 +120,7 @@ class SequentialTraining(NamedTuple):
     scores: bool = False
     center: float = 0.0
 
-    is_sharded = depends_on_ranks = False
+    is_sharded = is_served = depends_on_ranks = False
 
     def results(self, state):
         """Return no names: all of the result is in the state."""

@@ -11,11 +11,13 @@ from daskdml.training.drift import drift, drift_of_batches
 from daskdml.training.guard import strategy_at, watch
 from daskdml.training.parts import result_name
 from daskdml.training.replica import Replica
+from daskdml.training.served import ServedReplica
 from daskdml.training.sharded import ShardedReplica
 
 STEP_FLOPS = 1e10  # of a step: 0.1 s, which a death costs; copies of the state, and the report of a step, cost 1 %
 DEVICE_FACTOR = 64  # times that on a device: blocks are as many times larger there
 MOST_SHARDED = 64  # batches of a superstep where each takes several collectives: a tenth of a second
+MOST_SERVED = 16  # batches of which gradients are pushed a second time after a death, at most
 SMALLEST_RATE = 1e-6
 FAILURES = ("not finite", "no score")
 
@@ -80,13 +82,20 @@ class Training(NamedTuple):
 
     def replica(self, blocks, n_threads, each):
         """Return what a rank holds."""
-        kind = ShardedReplica if self.strategy.is_sharded else DeviceReplica if self.is_on_device else Replica
+        kind = DeviceReplica if self.is_on_device else Replica
+        if self.is_sharded or self.is_served:
+            kind = ShardedReplica if self.is_sharded else ServedReplica
         return kind(self, blocks, n_threads, each)
 
     @property
     def is_sharded(self):
         """Whether the model is cut into shards, which are on no rank all together."""
         return self.strategy.is_sharded
+
+    @property
+    def is_served(self):
+        """Whether the parameters are with a parameter server between two epochs' ends."""
+        return self.strategy.is_served
 
     def results(self, state):
         """Return the names of what makes up the result beside the state: the shards of the model, if it has some."""
@@ -102,6 +111,10 @@ class Training(NamedTuple):
     def depends_on_ranks(self):
         """Whether batches are cut for the ranks that there are in the beginning."""
         return self.strategy.spreads
+
+    def at_whole_epochs(self, state):
+        """Return the state at the beginning of its epoch, where what came since then is with a server and not in it."""
+        return state._replace(batch=0)
 
     def epoch_of(self, state):
         """Return how many epochs were before: of calls of partial_fit, an epoch each, all of them."""
@@ -119,7 +132,8 @@ class Training(NamedTuple):
         schedule, each = self.schedule, strategy.batches_per_update * self.n_merged(self.epoch_of(state))
         flops = 6.0 * self.objective.n_decayed * schedule.n_micro * schedule.micro_rows * each
         most = STEP_FLOPS * (DEVICE_FACTOR if self.is_on_device else 1)
-        return each * int(np.clip(most / flops, 1, MOST_SHARDED if self.is_sharded else 4096))
+        most_batches = MOST_SHARDED if self.is_sharded else MOST_SERVED if self.is_served else 4096
+        return each * int(np.clip(most / flops, 1, most_batches))
 
     def step(self, state, replica, comm):
         """Go on by some batches; at the end of an epoch judge it."""
@@ -130,7 +144,7 @@ class Training(NamedTuple):
             state = replica.restore(state, comm)
             if strategy.remembers and state.n_steps and state.n_ranks > 1:  # of one rank nobody remembers anything
                 state = state._replace(n_lost=state.n_lost + 1)
-            if strategy.is_local and comm.size > 1:
+            if (strategy.is_local and comm.size > 1) or strategy.is_served:
                 replica.weigh(comm)
             if not (state.epoch or state.batch):
                 state = state._replace(shared={**(state.shared or {}), **self._drift(strategy, replica, comm)})

@@ -8,7 +8,7 @@ import pytest
 from daskdml import config_context
 from daskdml.compress import FP16, OneBit, PowerSGD, RandomK, TopK
 from daskdml.neural_network import MLPClassifier, MLPRegressor
-from daskdml.strategies import AllReduce, Hybrid, LocalSGD, ModelParallel
+from daskdml.strategies import AllReduce, Hybrid, LocalSGD, ModelParallel, ParameterServer
 from daskdml.testing import SimulatedCluster
 
 pytestmark = [
@@ -86,6 +86,7 @@ def test_bytes_of_strategies_are_near_those_that_ranks_send(strategy, batch_grow
      (AllReduce(compression=OneBit()), "packets of all"), (AllReduce(significance=1.0), "packets of all"),
      (AllReduce(max_bytes_per_round=100), "packets of all"), (AllReduce("ring"), "ask with topology='auto'"),
      (LocalSGD(4, groups=2), "groups=2.*without groups"), (LocalSGD(4, mixing="gossip"), "mixing='allreduce'"),
+     (ParameterServer(), "sends; ask with strategy=None"),
      (ModelParallel(), "not cut into shards"), (Hybrid(), "not cut into shards")],
     ids=str,
 )  # fmt: skip

@@ -40,6 +40,19 @@ def test_codecs_that_are_added_up_have_the_rows_of_one_process(n_ranks):
         np.testing.assert_allclose(fit(AllReduce(compression=codec), n_ranks)[0], alone, atol=tolerance)
 
 
+@pytest.mark.parametrize(
+    "way", [{"compression": OneBit()}, {"compression": PowerSGD(1)}, {"significance": 1.0}], ids=str
+)
+def test_first_updates_are_exact(way, spread_sums):
+    """All of them, where there are as many; then a codec begins as if it were the start of a fit."""
+    exact, *_ = fit(spread_sums(compression=Identity()), 3)
+    np.testing.assert_allclose(fit(AllReduce(exact_updates=4, **way), 3)[0], exact, atol=1e-6)
+    found = [fit(AllReduce(exact_updates=n, **way), 3) for n in (0, 2, 3)]
+    apart = [np.abs(coefs - exact).max() for coefs, *_ in found]
+    assert apart[0] > apart[1] > apart[2] > 1e-6
+    assert found[0][1] < found[1][1] < found[2][1]
+
+
 def test_a_codec_that_remembers_already_is_refused():
     with pytest.raises(
         ValueError, match="add what was left out twice: give the codec inside it, and error_feedback=True"
@@ -153,10 +166,12 @@ def test_what_is_said_of_adam_was_measured():
         assert f"up to {max(lost('digits', 'adam', name)):.1f}" in text
     for name in ("FP16", "QSGD(8)"):
         assert max(lost("digits", "adam", name)) < 0.05
+    assert max(lost("", "adam", "OneBit, 50 exact updates")) < 0.3
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for codec in (FP16(), QSGD(), Identity()):
-            AllReduce(compression=codec).check(MLPClassifier(solver="adam"))
+        exact = ({"compression": codec} for codec in (FP16(), QSGD(), Identity()))
+        for one in (*exact, {"compression": OneBit(), "exact_updates": 50}):
+            AllReduce(**one).check(MLPClassifier(solver="adam"))
 
 
 def test_what_is_said_of_rows_that_wait_was_measured():

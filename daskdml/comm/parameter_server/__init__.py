@@ -5,10 +5,10 @@ one worker, `control` forms the chains of all, `client` is what a worker that tr
 take messages and return messages; losing, doubling and changing the order of these costs time, and nothing else.
 """
 
-from daskdml.comm.parameter_server.client import Client, HasLeft, Newcomer
+from daskdml.comm.parameter_server.client import Client, HasLeft, Newcomer, Patience
 from daskdml.comm.parameter_server.control import Control, ShardsLost
 from daskdml.comm.parameter_server.messages import CONTROL, Leave
 from daskdml.comm.parameter_server.node import Node
 from daskdml.comm.parameter_server.placement import place
 
-__all__ = ["CONTROL", "Client", "Control", "HasLeft", "Leave", "Newcomer", "Node", "ShardsLost", "place"]
+__all__ = ["CONTROL", "Client", "Control", "HasLeft", "Leave", "Newcomer", "Node", "Patience", "ShardsLost", "place"]

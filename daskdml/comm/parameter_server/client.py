@@ -34,7 +34,7 @@ class Newcomer:
     """
 
     def __init__(self, name):
-        self.name, self.entered, self._directory = name, None, None
+        self.name, self.entered, self._directory, self.n_heard = name, None, None, 0
 
     def retry(self):
         """Ask the control to be let in."""
@@ -42,6 +42,7 @@ class Newcomer:
 
     def on(self, message):
         """Take in a message."""
+        self.n_heard += 1
         if isinstance(message, Entered):
             self.entered, message = message, message.directory
         if isinstance(message, Directory) and (self._directory is None or message.number > self._directory.number):
@@ -52,6 +53,30 @@ class Newcomer:
         """Return the client, and its first messages."""
         client = Client(self.name, self._directory, self.entered.clock, **options)
         return client, client.announce()
+
+
+class Patience:
+    """When to send again what has had no answer: the later, the longer there was none.
+
+    What is on a slow way is not lost: sent again every second it would never get through.
+
+    Parameters
+    ----------
+    least, most : float
+        Seconds before the first and between later ones.
+    """
+
+    def __init__(self, least=1.0, most=30.0):
+        self._least, self._most, self._wait, self._heard, self._since = least, most, least, -1, None
+
+    def is_over(self, client, now):
+        """Tell whether a client is to send again; ``now`` is in seconds."""
+        if client.n_heard != self._heard or self._since is None:
+            self._heard, self._since, self._wait = client.n_heard, now, self._least
+        if now - self._since < self._wait:
+            return False
+        self._since, self._wait = now, min(2 * self._wait, self._most)
+        return True
 
 
 class Held(NamedTuple):
@@ -78,17 +103,23 @@ class Client:
     directory : Directory
     clock : int, default 0
         Clocks completed.
+    staleness : int or None, default None
+        Clocks that it may be ahead of the slowest client when it pulls; None waits for nobody. It may change.
     tells_all : bool, default True
         Whether every shard is told of every clock: those that wait for the slowest client need to know.
+    caches : bool, default True
+        Whether what has not changed since it was read last is not sent again.
 
     Attributes
     ----------
-    held : dict of int to Held
-        What was read last of the whole of each shard.
+    held : dict of (int, object) to Held
+        What was read last of each shard, by what was asked for.
     answers : dict of int to object
-        What the last pull asked for of each shard.
+        What the last pull asked for of each shard; whoever computes with it says so, by `use`.
+    n_heard : int
+        Answers so far: whoever hears some need not send again what it has asked for.
     stalenesses : dict of int to int
-        How often so many pushes of others had come between a pull and the push that was computed from it.
+        How often so many pushes of others had come between what was read of a shard and the update that followed.
 
     Notes
     -----
@@ -96,12 +127,13 @@ class Client:
     each once; what is not acknowledged is kept, and sent again to whoever is the head by then.
     """
 
-    def __init__(self, name, directory, clock=0, tells_all=True):
+    def __init__(self, name, directory, clock=0, staleness=None, tells_all=True, caches=True):
         self.name, self.directory, self.clock, self.tells_all = name, directory, clock, tells_all
-        self.held, self.answers, self.stalenesses, self._seen = {}, {}, {}, {}
+        self.staleness, self.caches, self.n_heard = staleness, caches, 0
+        self.held, self.answers, self.stalenesses, self._seen, self._used = {}, {}, {}, {}, {}
         self._sequences = dict.fromkeys(directory.chains, 0)
         self._unacknowledged = {shard: deque() for shard in directory.chains}
-        self._asked, self._request = {}, 0
+        self._asked, self._request, self._least_clock = {}, 0, -1
 
     @property
     def n_unacknowledged(self):
@@ -132,22 +164,30 @@ class Client:
         for shard in shards:
             self._sequences[shard] += 1
             operation = Operation("push", self.name, self._sequences[shard], self.clock, updates.get(shard))
-            self._unacknowledged[shard].append((operation, self._seen.get(shard, (0, 0))))
+            self._unacknowledged[shard].append((operation, self._used.get(shard)))
         return [self._push(shard, self._unacknowledged[shard][-1][0]) for shard in shards]
 
-    def pull(self, wanted):
+    def pull(self, wanted, ahead=0):
         """Ask for values; `answers` has them when `is_answered`.
 
         Parameters
         ----------
         wanted : dict of int to object
-            What to read of each shard; None, all of it, is kept, and sent again only when it has changed.
+            What to read of each shard. None, all of it, and names are kept, and sent again only when the shard has
+            changed.
+        ahead : int, default 0
+            Clocks that this client will have completed until it uses them. With a bound on staleness, at most that.
         """
         self._request += 1
+        self._least_clock = -1 if self.staleness is None else self.clock + ahead - self.staleness
         # Asked for even where what is held would be new enough: steps along gradients of old values overshoot, and a
         # program alone on its tables diverged where SSP(3) let it read the same values in four clocks.
         self._asked, self.answers = dict(wanted), {}
         return self._pulls(wanted)
+
+    def use(self):
+        """Compute the next push from the last answers: what others push from then on makes it stale."""
+        self._used = dict(self._seen)
 
     def on(self, message):
         """Take in a message; return those that follow from it.
@@ -157,6 +197,7 @@ class Client:
         HasLeft
             If the nodes take this client's pushes no more.
         """
+        self.n_heard += 1
         if isinstance(message, Entered):
             return []  # once more
         return getattr(self, f"_on_{type(message).__name__.lower()}")(message)
@@ -170,7 +211,8 @@ class Client:
         waiting = self._unacknowledged[message.shard]
         while waiting and waiting[0][0].sequence <= message.sequence:
             operation, seen = waiting.popleft()
-            if operation.sequence == message.sequence and message.n_pushes >= 0:
+            has_read = seen is not None and operation.update is not None
+            if has_read and operation.sequence == message.sequence and message.n_pushes >= 0:
                 n_pushes, sequence = seen
                 between = (message.n_pushes - n_pushes) - (operation.sequence - sequence)  # of all, and its own
                 self.stalenesses[between] = self.stalenesses.get(between, 0) + 1
@@ -181,9 +223,9 @@ class Client:
         if shard not in self._asked or message.request != self._request:
             return []
         what, value = self._asked.pop(shard), message.value
-        if what is None:
-            value = self.held[shard].value if value is None else value
-            self.held[shard] = Held(message.epoch, message.version, value)
+        if _is_kept(what):
+            value = self.held[shard, what].value if value is None else value
+            self.held[shard, what] = Held(message.epoch, message.version, value)
         self.answers[shard], self._seen[shard] = value, (message.n_pushes, message.sequence)
         return []
 
@@ -213,11 +255,17 @@ class Client:
         messages, directory = [], self.directory
         for shard in shards:
             if shard in self._asked:
-                held = self.held.get(shard)
-                has_it = held is not None and self._asked[shard] is None and held.epoch == directory.epochs[shard]
-                version = held.version if has_it else -1
+                what = self._asked[shard]
+                held = self.held.get((shard, what)) if _is_kept(what) and self.caches else None
+                version = held.version if held is not None and held.epoch == directory.epochs[shard] else -1
                 pull = Pull(
-                    shard, directory.epochs[shard], self.name, self._request, self.clock, self._asked[shard], version
-                )
+                    shard, directory.epochs[shard], self.name, self._request, self._least_clock, self._asked[shard],
+                    version,
+                )  # fmt: skip
                 messages.append((directory.chains[shard][0], pull))
         return messages
+
+
+def _is_kept(what):
+    """Tell whether what was asked for is kept: not rows of many keys."""
+    return what is None or isinstance(what, str)

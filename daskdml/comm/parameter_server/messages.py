@@ -45,13 +45,13 @@ class Push(NamedTuple):
 
 @portable
 class Pull(NamedTuple):
-    """Ask for values that miss nothing that the consistency promises to a client of this clock."""
+    """Ask for values once every client has completed so many clocks; ``version`` is that of what the client has."""
 
     shard: int
     epoch: int
     client: str
     request: int
-    clock: int
+    least_clock: int
     what: Any
     version: int
 

@@ -1,9 +1,10 @@
 """The shards of one worker: takes messages to the replica that they are for."""
 
 from daskdml.comm.parameter_server.messages import CONTROL, AskDirectory, Confirm, Refuse
+from daskdml.comm.parameter_server.order import Order
 from daskdml.comm.parameter_server.replica import Replica
 
-OF_CLIENTS = ("Push", "Pull")
+OF_CLIENTS = ("Push", "Pull")  # by their numbers in an `Order`
 
 
 class Node:
@@ -17,18 +18,22 @@ class Node:
         Makes the store of a shard as it is at the start, the same on every node.
     clients : iterable of str
         That are there from the start.
-    staleness, is_collective
+    is_collective : bool, default False
         See `Replica`.
+    scripts : dict of int to sequence, optional
+        Of shards, what `Order` is to follow. An empty dict only writes down what is done.
 
     Attributes
     ----------
     replicas : dict of int to Replica
+    orders : dict of int to Order
+        Of shards of which clients have talked to this node, where there are scripts.
     """
 
-    def __init__(self, name, make_store, clients=(), staleness=None, is_collective=False):
+    def __init__(self, name, make_store, clients=(), is_collective=False, scripts=None):
         self.name, self.replicas, self._number = name, {}, -1
         self._make_store, self._clients = make_store, tuple(clients)
-        self._rule = staleness, is_collective
+        self._is_collective, self._scripts, self.orders = is_collective, scripts, {}
 
     def on(self, message):
         """Take in a message; return those that follow from it, as a list of (to, message)."""
@@ -36,8 +41,13 @@ class Node:
         if kind in ("Directory", "Snapshot"):
             return self._on_directory(message) if kind == "Directory" else self._on_snapshot(message)
         replica = self.replicas.get(message.shard)
+        if kind == "Enrol" and message.kind == "leave":
+            self.forget_scripts()
         if replica is not None:
-            messages = getattr(replica, f"on_{kind.lower()}")(message)
+            if kind in OF_CLIENTS and self._scripts is not None:
+                messages = self._order_of(message.shard).deal(replica, OF_CLIENTS.index(kind), message)
+            else:
+                messages = getattr(replica, f"on_{kind.lower()}")(message)
             return messages + (self._ask() if message.epoch > replica.epoch else [])
         if kind not in OF_CLIENTS:
             return []
@@ -50,6 +60,18 @@ class Node:
 
     def _ask(self):
         return [(CONTROL, AskDirectory(self.name))]
+
+    def forget_scripts(self):
+        """Do as it comes from now on: those whom scripts are about are not all there any more."""
+        if self._scripts:
+            self._scripts = {}
+            for order in list(self.orders.values()):
+                order.forget_script()
+
+    def _order_of(self, shard):
+        if shard not in self.orders:
+            self.orders[shard] = Order(self._scripts.get(shard, ()))
+        return self.orders[shard]
 
     def _on_directory(self, directory):
         if directory.number <= self._number:
@@ -65,6 +87,8 @@ class Node:
                 # Only at the start: whoever comes later is in no chain before it has everything.
                 self.replicas[shard] = self._make(shard, epoch, chain, self._clients)
             else:
+                if epoch > replica.epoch and shard in self.orders:
+                    self.orders[shard].forget_script()
                 messages += replica.regroup(epoch, chain)
         return messages
 
@@ -79,4 +103,4 @@ class Node:
         return [(message.source, Confirm(message.shard, message.epoch, self.name, replica.version))]
 
     def _make(self, shard, epoch, chain, clients=()):
-        return Replica(self.name, shard, epoch, chain, self._make_store(shard), clients, *self._rule)
+        return Replica(self.name, shard, epoch, chain, self._make_store(shard), clients, self._is_collective)

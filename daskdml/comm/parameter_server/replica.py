@@ -40,8 +40,6 @@ class Replica:
         ``is_collective``, else a single one; ``read(what)``, ``state()`` and ``restore(state)``.
     clients : iterable of str
         That push and pull from the start, at clock 0.
-    staleness : int or None
-        Clocks that a client may be ahead of the slowest one when it pulls; None lets all go their own way.
     is_collective : bool, default False
         Whether the updates of a clock are applied together, in the order of client names, once all are there.
 
@@ -63,9 +61,9 @@ class Replica:
     updates that wait for others of their clock) is part of a snapshot.
     """
 
-    def __init__(self, name, shard, epoch, chain, store, clients=(), staleness=None, is_collective=False):
+    def __init__(self, name, shard, epoch, chain, store, clients=(), is_collective=False):
         self.name, self.shard, self.epoch, self.chain, self.store = name, shard, epoch, tuple(chain), store
-        self.staleness, self.is_collective = staleness, is_collective
+        self.is_collective = is_collective
         self.version, self.n_pushes, self.clocks = 0, 0, dict.fromkeys(clients, 0)
         self.seen, self.gathered = dict(self.clocks), {}
         self.recruit, self._recruit_has, self._is_welcomed, self._is_yielding = None, -1, False, False
@@ -206,7 +204,7 @@ class Replica:
         """Return answers to pulls whose time has come; keep the others."""
         messages, waiting = [], {}
         for pull in list(pulls):
-            if self.staleness is not None and self.slowest < pull.clock - self.staleness:
+            if self.slowest < pull.least_clock:
                 waiting[pull.client] = pull
                 continue
             self._waiting.pop(pull.client, None)

@@ -295,9 +295,10 @@ class Post:
         try:
             while True:
                 message = await comm.read()
-                bundle = _read(message, message["frames"].frames).packet
+                frames = message["frames"].frames
+                bundle = _read(message, frames).packet
                 if run in self.hosts:
-                    self.hosts[run].take(bundle)
+                    self.hosts[run].take(bundle, _n_bytes(message, frames))
         except OSError:
             pass  # a worker that died: the control is told so
         except Exception as error:
@@ -534,19 +535,28 @@ class Line:
 
     def __init__(self, worker, run, address):
         self.worker, self.run, self.address, self.queue, self.task = worker, run, address, asyncio.Queue(), None
-        self.is_broken = False
+        self._waiting, self.is_broken = deque(), False
 
     def put(self, bundle):
-        """Send a list of (to, message); waits for nobody, and may be called by any thread."""
+        """Send a list of (to, message) and return its bytes; waits for nobody, and may be called by any thread."""
         described, frames = _describe(Labelled("tables", bundle))
-        self.worker.loop.add_callback(self._put, _message(0, described, frames))
+        # One queue for all threads: what the loop put past the callbacks of others would be dropped as out of turn by
+        # the next replica, and asked for again a second later.
+        self._waiting.append(_message(0, described, frames))
+        if threading.get_ident() == self.worker.thread_id:  # the loop itself, which need not be woken
+            self._flush()
+        else:
+            self.worker.loop.add_callback(self._flush)
+        return _n_bytes(described, frames)
 
     def close(self):
         """Send nothing more."""
-        self.worker.loop.add_callback(self._put, None)
+        self._waiting.append(None)
+        self.worker.loop.add_callback(self._flush)
 
-    def _put(self, message):
-        self.queue.put_nowait(message)
+    def _flush(self):
+        while self._waiting:
+            self.queue.put_nowait(self._waiting.popleft())
         if self.task is None:
             self.task = asyncio.ensure_future(self._write())
 
@@ -562,8 +572,8 @@ class Line:
         except Exception as error:
             # Whoever is there no more is missed by the control, and what was sent is sent again to another.
             _log.info("messages of tables to %s are lost: %r", self.address, error)
-            self.is_broken = True
         finally:
+            self.is_broken = True
             if comm is not None:
                 with suppress(Exception):
                     await comm.close()
@@ -644,6 +654,10 @@ def _describe(labelled):
     header, arrays = packet if is_parcel else pack(packet, copies=False)
     described, frames = to_frames(arrays)
     return {"what": what, "is_parcel": is_parcel, "header": header, "arrays": described}, frames
+
+
+def _n_bytes(described, frames):
+    return len(described["header"]) + sum(memoryview(frame).nbytes for frame in frames)
 
 
 def _message(number, described, frames):

@@ -72,6 +72,20 @@ class Program:
         What ranks see of each other's pushes to tables; None is ``BSP()``.
     replicas : int, default 1
         Copies of each shard of the tables on other workers, as many of which may die at once.
+    shards : int or None, default None
+        That tables are cut into; None is four for each worker that there is in the beginning. Workers that come later
+        take over some: where there are no more shards than workers, they take nothing.
+    scripts : dict of int to list, or None, default None
+        For each shard of the tables, in which order pushes are to be taken in and reads answered: all that
+        ``comm.tables.orders()`` of each rank has returned in an earlier run on as many ranks. An empty dict only has it
+        written down.
+    may_tighten : bool, default False
+        Whether ranks may come to wait for each other more than ``consistency`` says: by
+        ``comm.tables.client.staleness``.
+    holds_tables : bool, default False
+        Whether tables can be begun from a state that was saved, so that there may be checkpoints.
+    caches : bool, default True
+        Whether what a rank has read of dense tables is kept, and sent again only when it has changed.
 
     Examples
     --------
@@ -94,6 +108,11 @@ class Program:
     evenness = None
     consistency = None
     replicas = 1
+    shards = None
+    caches = True
+    scripts = None
+    may_tighten = False
+    holds_tables = False
 
     def tables(self, meta):
         """Return the tables that ranks share beside the state, by their names: none unless you say otherwise.
@@ -137,7 +156,13 @@ class Program:
         Parameters
         ----------
         state : object
+
+        Returns
+        -------
+        object
+            The state to go on from.
         """
+        return state
 
     def fingerprint(self):
         """Return what tells this program from another one of its class: its attributes, unless you say otherwise.

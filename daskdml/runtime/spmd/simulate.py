@@ -495,8 +495,9 @@ class _Simulation:
         if source is not None:
             if source.is_dead:
                 return
-            leaves = source.free_at = max(self.now, source.free_at) + n_bytes / self.cluster.bandwidth
-            self.bytes_sent[source.name] = self.bytes_sent.get(source.name, 0) + n_bytes
+            if source is not to:
+                leaves = source.free_at = max(self.now, source.free_at) + n_bytes / self.cluster.bandwidth
+                self.bytes_sent[source.name] = self.bytes_sent.get(source.name, 0) + n_bytes
         self.messages += 1
         last = self.server_arrivals.setdefault((source and source.name, to and to.name), 0.0)
         arrives = max(leaves + (0.0 if source is to else self.random.uniform(*self.cluster.latency)), last)

@@ -1,10 +1,9 @@
 """A parameter server on the workers of a simulated cluster: its messages take their virtual time."""
 
-from daskdml.comm.parameter_server import CONTROL, Control, HasLeft, Newcomer, Node
+from daskdml.comm.parameter_server import CONTROL, Control, HasLeft, Newcomer, Node, Patience
 from daskdml.runtime.spmd.program import GroupChanged
-from daskdml.runtime.tables.network import SHARDS_PER_NODE, rule_of
+from daskdml.runtime.tables.network import service_of
 from daskdml.runtime.tables.session import take_part
-from daskdml.runtime.tables.spec import Layout
 from daskdml.utils.portable import pack
 
 REMIND_SECONDS, MOST_REMINDERS = 1.0, 100
@@ -26,16 +25,17 @@ class SimulatedTables:
     control : Control
     nodes : dict of str to (worker, Node)
     clients : dict of worker to dict of str to Client or Newcomer
+    moved : dict of worker to list of int
+        Bytes that it sent to others and received from them.
     """
 
     def __init__(self, simulation, tables, program):
-        self.simulation, self.program = simulation, program
-        self.layout = Layout(tables, SHARDS_PER_NODE * len(simulation.workers))
-        self.staleness, self.is_collective = rule_of(program.consistency)
-        self.nodes, self.clients = {}, {}
+        self.simulation, self.service = simulation, service_of(program)
+        self.layout = self.service.layout(tables, len(simulation.workers))
+        self.nodes, self.clients, self.moved, self._patience = {}, {}, {}, {}
         for worker in simulation.workers.values():
             self._add(worker)
-        self.control = Control(self.layout.n_shards, self.nodes, program.replicas)
+        self.control = Control(self.layout.n_shards, self.nodes, self.service.replicas)
         self._n_reminders = 0
         self.carry(None, self.control.begin())
         self.remind()
@@ -48,14 +48,15 @@ class SimulatedTables:
         if not self.control.is_settled:
             self.carry(None, self.control.remind())
         for worker, clients in self.clients.items():
-            for client in clients.values():
-                if isinstance(client, Newcomer) or client.n_unacknowledged or not client.is_answered:
+            for name, client in clients.items():
+                waits = isinstance(client, Newcomer) or client.n_unacknowledged or not client.is_answered
+                if waits and self._patience.setdefault(name, Patience()).is_over(client, self.simulation.now):
                     self.carry(worker, client.retry())
         self.simulation.at(self.simulation.now + REMIND_SECONDS, self.remind)
 
     def _add(self, worker):
         name = _node_of(worker)
-        node = Node(name, self.layout.store, staleness=self.staleness, is_collective=self.is_collective)
+        node = Node(name, self.layout.store, **self.service.of_nodes)
         self.nodes[name] = worker, node
 
     def joined(self, worker):
@@ -80,7 +81,7 @@ class SimulatedTables:
         name = f"rank {number} of group {rank.generation} on {rank.worker.name}"
         rank.worker.rank, rank.worker.client_name = rank, name
         wire = _Wire(self, rank, self.clients.setdefault(rank.worker, {}))
-        return take_part(wire, name, comm, self.layout, tells_all=self.staleness is not None)
+        return take_part(wire, name, comm, self.layout, self.service)
 
     # Messages --------------------------------------------------------------------------------------------------------
 
@@ -90,7 +91,11 @@ class SimulatedTables:
         for to, message in messages:
             by_place.setdefault(self._place_of(to), []).append((to, message))
         for place, bundle in by_place.items():
-            self.simulation.send_bundle(source, place, bundle, sum(map(_n_bytes, bundle)), self._arrive)
+            n_bytes = sum(map(_n_bytes, bundle))
+            if source is not place:
+                for worker, direction in ((source, 0), (place, 1)):
+                    self.moved.setdefault(worker, [0, 0])[direction] += n_bytes
+            self.simulation.send_bundle(source, place, bundle, n_bytes, self._arrive)
 
     def _place_of(self, to):
         """Return the worker that an address is on, None for the control and for those who have gone."""
@@ -120,6 +125,16 @@ class _Wire:
 
     def __init__(self, server, rank, clients):
         self.server, self.rank, self.clients = server, rank, clients
+
+    @property
+    def node(self):
+        """The node of the worker."""
+        return self.server.nodes[_node_of(self.rank.worker)][1]
+
+    @property
+    def moved(self):
+        """Bytes that the worker has sent to others and received from them."""
+        return tuple(self.server.moved.get(self.rank.worker, (0, 0)))
 
     def act(self, call, *args):
         """Send what a call of the client returns."""

@@ -9,7 +9,7 @@ from daskdml.runtime.shelf import MemoryShelf, hand_over, newest
 from daskdml.runtime.spmd import driver as say
 from daskdml.runtime.spmd.driver import Driver
 from daskdml.runtime.spmd.program import Comm, GroupChanged, Station, run_rank
-from daskdml.runtime.tables.network import Network, checked_tables, rule_of
+from daskdml.runtime.tables.network import Network, checked_tables, service_of
 
 
 def run_threads(
@@ -49,7 +49,7 @@ def run_threads(
     n_ranks = max(min(n_ranks, len(blocks)), 1)
     shelves = [MemoryShelf(is_kept=False) if shelf is None else shelf for _ in range(n_ranks)]
     tables = checked_tables(program, meta)
-    network = Network(tables, n_ranks, *rule_of(program.consistency)) if tables else None
+    network = Network(tables, n_ranks, service_of(program)) if tables else None
     threads = _Threads(program, blocks, meta, topology, save_every, shelves, on_saved, network)
     driver = Driver(range(n_ranks), program.init(meta) if state is None else state, step)
     threads.carry_out(driver.begin())

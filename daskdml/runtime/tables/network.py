@@ -3,6 +3,7 @@
 import numbers
 import threading
 from collections import deque
+from typing import Any, NamedTuple
 
 from daskdml.comm.parameter_server import CONTROL, Client, Control, Node
 from daskdml.runtime.tables.session import Tables
@@ -11,16 +12,72 @@ from daskdml.runtime.tables.spec import DenseTable, Layout, SparseTable
 SHARDS_PER_NODE = 4
 
 
-def rule_of(consistency):
-    """Return the staleness, and whether updates of a clock are taken in together, of a program's consistency."""
-    if consistency is None:
-        return 0, True
-    if isinstance(consistency, type) or not hasattr(consistency, "is_collective"):
+class Service(NamedTuple):
+    """How the tables of a program are served.
+
+    Attributes
+    ----------
+    staleness : int or None
+        See `daskdml.comm.parameter_server.Client`.
+    is_collective : bool
+        See `daskdml.comm.parameter_server.replica.Replica`.
+    replicas : int
+    n_shards : int or None
+        None is `SHARDS_PER_NODE` for each worker that there is in the beginning, or fewer for small tables.
+    caches : bool
+    scripts : dict of int to list, or None
+        See `daskdml.comm.parameter_server.Node`.
+    may_tighten : bool
+        Whether clients may come to have a smaller staleness, or some.
+    """
+
+    staleness: Any
+    is_collective: bool
+    replicas: int
+    n_shards: Any
+    caches: bool
+    scripts: Any = None
+    may_tighten: bool = False
+
+    def layout(self, tables, n_nodes):
+        """Return which part of which table is on which shard; there are none that nothing has room on."""
+        if self.n_shards:
+            return Layout(tables, self.n_shards, least_part=1)
+        most = sum(table.most_parts() for table in tables.values())
+        return Layout(tables, max(min(SHARDS_PER_NODE * n_nodes, most), 1))
+
+    @property
+    def of_nodes(self):
+        """What a node is to know of it."""
+        return {"is_collective": self.is_collective, "scripts": self.scripts}
+
+    @property
+    def of_clients(self):
+        """What a client is to know of it."""
+        tells_all = self.staleness is not None or self.may_tighten
+        return {"staleness": self.staleness, "tells_all": tells_all, "caches": self.caches}
+
+
+def service_of(program):
+    """Return how the tables of a program are served.
+
+    Raises
+    ------
+    ValueError
+        For a consistency, replicas or shards that are none.
+    """
+    consistency, replicas, n_shards = program.consistency, program.replicas, program.shards
+    if consistency is not None and (isinstance(consistency, type) or not hasattr(consistency, "is_collective")):
         raise ValueError(
             "A program's consistency must be None or one of daskdml.strategies' BSP(), SSP(staleness), ASP(), got "
             f"{consistency!r}."
         )
-    return consistency.bound, consistency.is_collective
+    if not isinstance(replicas, numbers.Integral) or replicas < 0:
+        raise ValueError(f"A program's replicas must be an int of at least 0, got {replicas!r}.")
+    if n_shards is not None and not (isinstance(n_shards, numbers.Integral) and n_shards >= 1):
+        raise ValueError(f"A program's shards must be None or an int of at least 1, got {n_shards!r}.")
+    rule = (0, True) if consistency is None else (consistency.bound, consistency.is_collective)
+    return Service(*rule, int(replicas), n_shards, bool(program.caches), program.scripts, program.may_tighten)
 
 
 def checked_tables(program, meta):
@@ -30,11 +87,9 @@ def checked_tables(program, meta):
     ------
     ValueError
     """
-    tables, replicas = program.tables(meta), program.replicas
+    tables = program.tables(meta)
     if not isinstance(tables, dict) or not all(isinstance(t, (DenseTable, SparseTable)) for t in tables.values()):
         raise ValueError(f"tables must return a dict of DenseTable and SparseTable by their names, got {tables!r}.")
-    if not isinstance(replicas, numbers.Integral) or replicas < 0:
-        raise ValueError(f"A program's replicas must be an int of at least 0, got {replicas!r}.")
     return tables
 
 
@@ -74,10 +129,8 @@ class Network:
     ----------
     tables : dict of str to DenseTable or SparseTable
     n_ranks : int
-    staleness, is_collective
-        See `daskdml.comm.parameter_server.replica.Replica`.
-    replicas : int, default 0
-        Nobody dies in one process.
+    service : Service
+        But for the replicas: nobody dies in one process.
 
     Attributes
     ----------
@@ -90,18 +143,18 @@ class Network:
     is applied by that rank, on a lock of each node.
     """
 
-    def __init__(self, tables, n_ranks, staleness=0, is_collective=True, replicas=0):
+    def __init__(self, tables, n_ranks, service):
         nodes, clients = [f"node {r}" for r in range(n_ranks)], [f"rank {r}" for r in range(n_ranks)]
-        self.layout = Layout(tables, SHARDS_PER_NODE * n_ranks)
-        rule = {"staleness": staleness, "is_collective": is_collective}
-        self._control = Control(self.layout.n_shards, nodes, replicas, clients)
+        self.layout = service.layout(tables, n_ranks)
+        self._control = Control(self.layout.n_shards, nodes, 0, clients)
         self.inboxes = {CONTROL: Inbox(_of(self._control))}
-        for name in nodes:
-            self.inboxes[name] = Inbox(_of(Node(name, self.layout.store, clients, **rule)))
+        made = [Node(name, self.layout.store, clients, **service.of_nodes) for name in nodes]
+        for node in made:
+            self.inboxes[node.name] = Inbox(_of(node))
         self._clients = {}
-        for name in clients:
-            client = Client(name, self._control.directory, tells_all=staleness is not None)
-            self._clients[name] = wire = Wire(self, name, client)
+        for name, node in zip(clients, made):
+            client = Client(name, self._control.directory, **service.of_clients)
+            self._clients[name] = wire = Wire(self, name, client, node)
             self.inboxes[name] = Inbox(wire.take)
         self.carry(self._control.begin())
 
@@ -134,8 +187,10 @@ class Network:
 class Wire:
     """What a rank's `Tables` send by and wait on."""
 
-    def __init__(self, network, name, client):
-        self.network, self.name, self.client = network, name, client
+    moved = 0, 0  # bytes to other processes and from them
+
+    def __init__(self, network, name, client, node):
+        self.network, self.name, self.client, self.node = network, name, client, node
         self.changed, self.check = threading.Condition(), None
 
     def take(self, message, post):

@@ -1,14 +1,17 @@
 """Tables as one rank of a program sees them: read, add to, and say when a clock is over."""
 
+import zlib
+
 import numpy as np
 
 from daskdml.comm.parameter_server import CONTROL, Leave, Newcomer
 from daskdml.runtime.tables.spec import SparseTable, add_up
+from daskdml.utils.memory import Recycled
 
 MOST_UNACKNOWLEDGED = 4  # clocks that a client may be ahead of what is acknowledged: back-pressure
 
 
-def take_part(wire, name, comm, layout, tells_all):
+def take_part(wire, name, comm, layout, service):
     """Return the `Tables` of a rank that begins; the client that its worker had in the group before leaves.
 
     Parameters
@@ -19,9 +22,10 @@ def take_part(wire, name, comm, layout, tells_all):
         Of the new client.
     comm : daskdml.runtime.spmd.Comm
     layout : Layout
-    tells_all : bool
-        See `daskdml.comm.parameter_server.Client`.
+    service : daskdml.runtime.tables.network.Service
     """
+    if comm.generation > 1:  # those whom scripts are about are not all here any more
+        wire.node.forget_scripts()
     for old, client in list(wire.clients.items()):
         if not isinstance(client, Newcomer):  # what it pushed counts, though its group is over
             _settle(wire, client)
@@ -30,7 +34,7 @@ def take_part(wire, name, comm, layout, tells_all):
     newcomer = wire.clients[name] = Newcomer(name)
     wire.act(newcomer.retry)
     wire.wait(lambda: newcomer.entered is not None)
-    client, messages = newcomer.client(tells_all=tells_all)
+    client, messages = newcomer.client(**service.of_clients)
     wire.clients[name] = client
     wire.act(lambda: messages)
     comm.barrier()  # in step, a shard must know all ranks before one of them has completed a clock
@@ -67,7 +71,7 @@ class Tables:
 
     def __init__(self, client, layout, wire):
         self.client, self.layout, self.wire = client, layout, wire
-        self._added = {}
+        self._added, self._codec_states, self._is_asked, self.recycled = {}, {}, False, Recycled()
 
     def __getitem__(self, name):
         """Return a view of a table."""
@@ -76,6 +80,11 @@ class Tables:
             raise ValueError(f"There is no table {name!r}; this program has {known}.")
         kind = SparseView if isinstance(self.layout.tables[name], SparseTable) else DenseView
         return kind(self, name)
+
+    @property
+    def moved(self):
+        """Bytes that this process has sent to others and received from them for tables, its node's among them."""
+        return self.wire.moved
 
     @property
     def clock(self):
@@ -101,10 +110,48 @@ class Tables:
         self.settle()
         _leave(self.wire, self.client.name)
 
+    def get_dense(self):
+        """Return all dense tables by their names: arrays, of which each shard is asked once."""
+        found = self._answers() if self._is_asked else self._pull(self._all_dense())
+        views = {name: self[name] for name in self.layout.tables if isinstance(self[name], DenseView)}
+        parts = {name: self.layout.parts(name) for name in views}
+        return {
+            name: view._put_together([found[shard][name] for shard, _, _ in parts[name]])
+            for name, view in views.items()
+        }  # fmt: skip
+
+    def ask_dense(self):
+        """Ask for all dense tables, which `get_dense` returns after the next push; return at once.
+
+        What comes is a clock older than what would be asked for then. Where that is too old, as with BSP, nothing is
+        asked for now.
+        """
+        if self.client.staleness is None or self.client.staleness > 0:
+            self.wire.act(self.client.pull, self._all_dense(), 1)
+            self._is_asked = True
+
+    def _all_dense(self):
+        layout = self.layout
+        dense = (name for name in layout.tables if isinstance(self[name], DenseView))
+        return {shard: None for name in dense for shard, _, _ in layout.parts(name)}
+
+    def forget(self):
+        """Forget what codecs have left out so far."""
+        self._codec_states = {}
+
+    def orders(self):
+        """Return what this process's node has done as the head of shards, in its order, by shards; see `Program`."""
+        return {shard: list(order.done) for shard, order in self.wire.node.orders.items()}
+
     def _pull(self, wanted):
         """Return what was asked for of each shard."""
         self.wire.act(self.client.pull, wanted)
+        return self._answers()
+
+    def _answers(self):
+        self._is_asked = False
         self.wire.wait(lambda: self.client.is_answered)
+        self.client.use()
         return self.client.answers
 
 
@@ -117,26 +164,76 @@ class DenseView:
     def get(self):
         """Return the array; a copy."""
         parts = self._tables.layout.parts(self.name)
-        found = self._tables._pull(dict.fromkeys(shard for shard, _, _ in parts))
-        return np.concatenate([found[shard][self.name] for shard, _, _ in parts]).reshape(self._table.shape)
+        found = self._tables._pull({shard: self.name for shard, _, _ in parts})
+        return self._put_together([found[shard] for shard, _, _ in parts])
 
-    def add(self, update):
+    def get_moments(self):
+        """Return the list of the rule's moments, arrays of the table's shape, and the updates that all shards have."""
+        parts = self._tables.layout.parts(self.name)
+        found = self._tables._pull({shard: {self.name: "moments"} for shard, _, _ in parts})
+        n, n_updates = self._table.rule.n_moments, min(found[shard][self.name]["n"] for shard, _, _ in parts)
+        moments = [found[shard][self.name]["moments"] for shard, _, _ in parts]
+        return [self._put_together([own[k] for own in moments]) for k in range(n)], n_updates
+
+    def _put_together(self, parts):
+        dtype = parts[0].dtype if parts else self._table.dtype
+        found = self._tables.recycled.empty(self._table.n_numbers, dtype)
+        return np.concatenate(parts, out=found).reshape(self._table.shape)
+
+    def add(self, update, scalars=()):
         """Add an array of the table's shape.
+
+        Parameters
+        ----------
+        update : ndarray
+        scalars : sequence of float
+            As many as the table's rule asks for.
 
         Raises
         ------
         ValueError
-            For another shape.
+            For another shape, or another number of scalars.
         """
         update = np.asarray(update)
         if update.shape != self._table.shape:
             raise ValueError(f"Table {self.name!r} has shape {self._table.shape}, got an update of {update.shape}.")
-        update = update.astype(self._table.dtype).reshape(-1)
-        own = self._tables._added
-        own[self.name] = own[self.name] + update if self.name in own else update
+        copied = self._tables.recycled.empty(self._table.n_numbers, self._table.dtype)
+        copied[...] = update.reshape(-1)
+        scalars, asked = np.array(scalars, np.float64), getattr(self._table.rule, "n_scalars", 0)
+        if scalars.shape != (asked,):
+            raise ValueError(f"The rule of table {self.name!r} asks for {asked} scalars, got {scalars.shape}.")
+        before, own = self._tables._added.get(self.name), (copied, scalars)
+        self._tables._added[self.name] = own if before is None else tuple(map(np.add, before, own))
 
-    def _cut(self, update):
-        return [(shard, update[a:b]) for shard, a, b in self._tables.layout.parts(self.name)]
+    def put(self, theta, moments=(), n_updates=0):
+        """Replace the table by arrays of its shape, with the moments of its rule; all that any rank adds is lost.
+
+        Meant for moments when nobody else pushes.
+        """
+        flat = [np.array(part, self._table.dtype).reshape(-1) for part in (theta, *moments)]
+        self._tables._added[self.name] = {"theta": flat[0], "moments": flat[1:], "n": n_updates}
+
+    def _cut(self, added):
+        if isinstance(added, dict):
+            return [
+                (shard, {"theta": added["theta"][a:b], "moments": [m[a:b] for m in added["moments"]], "n": added["n"]})
+                for shard, a, b in self._tables.layout.parts(self.name)
+            ]
+        update, scalars = added
+        parts = [(shard, update[a:b]) for shard, a, b in self._tables.layout.parts(self.name)]
+        codec = self._table.codec
+        if codec is not None:
+            parts = [(shard, self._encoded(codec, shard, part)) for shard, part in parts]
+        return [(shard, (part, scalars)) for shard, part in parts]
+
+    def _encoded(self, codec, shard, part):
+        """Return the packet of a shard's part; what it leaves out waits for the next one."""
+        states = self._tables._codec_states
+        if (self.name, shard) not in states:
+            # Clients draw differently, or what they round off adds up.
+            states[self.name, shard] = codec.start(zlib.crc32(f"{self._tables.client.name}/{shard}".encode()))
+        packet, states[self.name, shard] = codec.encode(part, states[self.name, shard])
+        return packet
 
 
 class SparseView:
@@ -156,14 +253,15 @@ class SparseView:
         -------
         ndarray of shape (n, width)
         """
-        keys = _checked_keys(keys)
-        order, edges, shards = self._by_shard(keys)
+        # Each key once, however often it is named: a shard of frequent keys has no more to send than others.
+        distinct, where = np.unique(_checked_keys(keys), return_inverse=True)
+        order, edges, shards = self._by_shard(distinct)
         parts = {shard: order[a:b] for shard, a, b in zip(shards, edges, edges[1:])}
-        found = self._tables._pull({shard: {self.name: keys[at]} for shard, at in parts.items()})
-        rows = np.empty((len(keys), self._table.width), self._table.dtype)
+        found = self._tables._pull({shard: {self.name: distinct[at]} for shard, at in parts.items()})
+        rows = np.empty((len(distinct), self._table.width), self._table.dtype)
         for shard, at in parts.items():
             rows[at] = found[shard][self.name]
-        return rows
+        return rows if len(distinct) == len(where) and (where[1:] > where[:-1]).all() else rows[where]
 
     def add_rows(self, keys, rows):
         """Add to the rows of some keys; to one that is named twice, both.

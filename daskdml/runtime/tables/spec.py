@@ -10,6 +10,7 @@ import numpy as np
 
 from daskdml.kernels.copying import copy_pieces
 from daskdml.kernels.hash_table import HashTable, add_rows, put_pieces
+from daskdml.utils.memory import Recycled
 
 LEAST_PART = 4096  # numbers of a dense table on a shard, lest a short vector take a message from every worker
 SLAB_ROWS = 1 << 14
@@ -29,12 +30,20 @@ class DenseTable:
         whenever it is asked: no process needs all of it then. Zeros by default.
     rule : object, optional
         What is done with what is added: ``n_moments``, and ``step(theta, update, moments, n_updates)``, which changes
-        flat arrays in place and remembers nothing else. By default it is added.
+        flat arrays in place and remembers nothing else. By default it is added. One with ``n_scalars`` is given a fifth
+        argument: as many numbers that every push tells all shards, summed as updates are; and returns how many updates
+        it was, which ``n_updates`` counts, this one not among them.
+    moments : sequence of ndarray, optional
+        Arrays of the shape that the rule's moments begin with; zeros by default.
+    n_updates : int, default 0
+        That were before.
+    compression : codec of daskdml.compress, optional
+        Makes what is sent of updates, of each shard's part for itself; what it leaves out is added to the next one.
 
     Raises
     ------
     ValueError
-        For a shape, dtype, start or rule that does not fit.
+        For a shape, dtype, start, rule, moments or compression that does not fit.
 
     Examples
     --------
@@ -42,7 +51,7 @@ class DenseTable:
     6
     """
 
-    def __init__(self, shape, dtype="float32", start=None, rule=None):
+    def __init__(self, shape, dtype="float32", start=None, rule=None, *, moments=None, n_updates=0, compression=None):
         shape = (shape,) if isinstance(shape, numbers.Integral) else tuple(shape)
         if not all(isinstance(n, numbers.Integral) and n >= 0 for n in shape):
             raise ValueError(f"shape must be an int or a tuple of ints of at least 0, got {shape!r}.")
@@ -51,16 +60,41 @@ class DenseTable:
             start = np.asarray(start)
             if start.shape != shape:
                 raise ValueError(f"start must have the table's shape {shape}, got {start.shape}.")
-        self.start = start
+        self.start, self.moments, self.n_updates = start, self._checked_moments(moments), n_updates
+        self.codec = _checked_codec(compression)
+
+    def _checked_moments(self, moments):
+        if moments is None:
+            return None
+        found = [np.shape(moment) for moment in moments]
+        if found != [self.shape] * getattr(self.rule, "n_moments", 0):
+            raise ValueError(
+                f"moments must be arrays of the table's shape {self.shape}, as many as its rule has; got {found}."
+            )
+        return list(moments)
 
     @property
     def n_numbers(self):
         """How many numbers it has."""
         return math.prod(self.shape)
 
-    def _cut(self, n_shards):
+    def most_parts(self, least=LEAST_PART):
+        """Return how many parts it may be cut into.
+
+        Parameters
+        ----------
+        least : int, default 4096
+            Numbers of a part.
+
+        Returns
+        -------
+        int
+        """
+        return max(-(-self.n_numbers // least), 1)
+
+    def _cut(self, n_shards, least):
         """Return the first entry of each part and one more at the end: as many parts as shards, or few long ones."""
-        n_parts = max(min(n_shards, -(-self.n_numbers // LEAST_PART)), 1)
+        n_parts = min(n_shards, self.most_parts(least))
         return [self.n_numbers * k // n_parts for k in range(n_parts + 1)]
 
     def _first(self, begin, stop):
@@ -101,12 +135,42 @@ class SparseTable:
             raise ValueError(f"width must be an int of at least 1, got {width!r}.")
         self.width, self.dtype, self.rule = int(width), _float_dtype(dtype), _checked_rule(rule)
 
+    def most_parts(self, least=LEAST_PART):
+        """Return how many parts it may be cut into: any number.
+
+        Parameters
+        ----------
+        least : int, default 4096
+            Without effect: rows are dealt by their keys.
+
+        Returns
+        -------
+        float
+            Infinity.
+        """
+        return math.inf
+
 
 def _float_dtype(dtype):
     dtype = np.dtype(dtype)
     if dtype.name not in FLOATS:
         raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype.name!r}.")
     return dtype
+
+
+def _checked_codec(codec):
+    if codec is None:
+        return None
+    if codec.reduce_kind == "linear":
+        raise ValueError(
+            f"compression={codec} is added up by ranks that send at the same time, and a table is pushed to whenever "
+            "one likes: take FP16(), QSGD(), TopK() or OneBit()."
+        )
+    if codec.exact or codec.unbiased or codec.reduce_kind == "sum":
+        return codec
+    from daskdml.compress import ErrorFeedback  # brings scikit-learn, 130 MB that a worker without codecs does not need
+
+    return ErrorFeedback(codec)
 
 
 def _checked_rule(rule):
@@ -122,14 +186,17 @@ class Layout(NamedTuple):
     ----------
     tables : dict of str to DenseTable or SparseTable
     n_shards : int
+    least_part : int
+        Numbers of a dense table on a shard that has some.
     """
 
     tables: Any
     n_shards: int
+    least_part: int = LEAST_PART
 
     def parts(self, name):
         """Return (shard, first, stop) of the parts of a dense table."""
-        edges, begin = self.tables[name]._cut(self.n_shards), zlib.crc32(name.encode())
+        edges, begin = self.tables[name]._cut(self.n_shards, self.least_part), zlib.crc32(name.encode())
         return [((begin + k) % self.n_shards, a, b) for k, (a, b) in enumerate(zip(edges, edges[1:]))]
 
     def shards_of(self, keys):
@@ -169,7 +236,9 @@ class Store:
             self.parts[name].apply([update[name] for update in updates if name in update])
 
     def read(self, what):
-        """Return the parts of dense tables, and rows of sparse ones by their keys; None asks for all dense tables."""
+        """Return the parts of all dense tables for None, of one for its name; rows of sparse ones by their keys."""
+        if isinstance(what, str):
+            return self.parts[what].read()
         if what is None:
             return {name: part.read() for name, part in self.parts.items() if isinstance(part, DensePart)}
         return {name: self.parts[name].read(*(() if keys is None else (keys,))) for name, keys in what.items()}
@@ -185,24 +254,43 @@ class Store:
 
 
 class DensePart:
-    """Some entries of a dense table, flat."""
+    """Some entries of a dense table, flat; and a copy of them for readers, until they change."""
 
     def __init__(self, table, first, stop):
-        self.rule, self.theta, self.n_updates = table.rule, table._first(first, stop), 0
+        self.table, self.rule, self.n_updates = table, table.rule, table.n_updates
+        self.theta, self._copy, self._recycled = table._first(first, stop), None, Recycled()
         self.moments = [np.zeros_like(self.theta) for _ in range(getattr(table.rule, "n_moments", 0))]
+        for moment, start in zip(self.moments, table.moments or ()):
+            moment[:] = np.reshape(start, -1)[first:stop]
 
     def apply(self, updates):
-        """Take in the sum of some updates."""
-        update = functools.reduce(np.add, updates)
-        self.n_updates += 1
+        """Take in the sum of some updates, each (packet or array, scalars); or be what one of them is the state of."""
+        self._copy = None
+        for update in updates:
+            if isinstance(update, dict):
+                return self.restore(update)
+        codec = self.table.codec
+        arrays = [array if codec is None else codec.decode(array) for array, _ in updates]
+        update = functools.reduce(np.add, arrays)
         if self.rule is None:
             self.theta += update
+        elif getattr(self.rule, "n_scalars", 0):
+            scalars = functools.reduce(np.add, [np.asarray(scalars) for _, scalars in updates])
+            update = np.asarray(update, self.theta.dtype)  # decoded ones are float64
+            self.n_updates += self.rule.step(self.theta, update, self.moments, self.n_updates, scalars)
         else:
+            self.n_updates += 1
             self.rule.step(self.theta, update, self.moments, self.n_updates)
+        return None
 
-    def read(self):
-        """Return a copy."""
-        return self.theta.copy()
+    def read(self, what="theta"):
+        """Return a copy that is not to be changed; for "moments" those, and how many updates there were."""
+        if what == "moments":
+            return {"moments": [moment.copy() for moment in self.moments], "n": self.n_updates}
+        if self._copy is None:
+            self._copy = self._recycled.copy(self.theta)
+            self._copy.flags.writeable = False
+        return self._copy
 
     def state(self):
         """Return copies of all arrays."""
@@ -212,7 +300,7 @@ class DensePart:
 
     def restore(self, state):
         """Be what `state` has returned."""
-        self.theta, self.n_updates = np.array(state["theta"]), state["n"]
+        self.theta, self.n_updates, self._copy = np.array(state["theta"]), state["n"], None
         self.moments = [np.array(moment) for moment in state["moments"]]
 
 

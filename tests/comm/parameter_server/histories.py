@@ -75,7 +75,7 @@ class History:
         self.random, self.faults, self.n_clocks, self.staleness = random.Random(seed), faults, n_clocks, staleness
         self.make_node, self.make_client = node, client
         names, clients = [f"node {i}" for i in range(n_nodes)], [f"client {i}" for i in range(n_clients)]
-        self.rule = {"staleness": staleness, "is_collective": is_collective}
+        self.rule = {"is_collective": is_collective}
         self.first_clients, self.n_shards = clients, n_shards
         self.nodes = {name: self._node(name) for name in names}
         self.control = Control(n_shards, names, replicas, clients)
@@ -94,7 +94,7 @@ class History:
         return self.make_node(name, lambda shard: Named(), self.first_clients, **self.rule)
 
     def _client(self, name, clock=0):
-        return self.make_client(name, self.control.directory, clock)
+        return self.make_client(name, self.control.directory, clock, self.staleness)
 
     def post(self, messages):
         for to, message in messages:
@@ -148,6 +148,7 @@ class History:
             return
         if name in self.waiting:
             self.waiting.discard(name)
+            client.use()
             self.check_read(client)
             self.leads.append(client.clock - min(one.clock for one in self.clients.values()))
             updates = {}
@@ -164,7 +165,7 @@ class History:
         """What was read misses nothing that a client may count on: acknowledged or not, of clocks long completed."""
         if self.staleness is None:
             return
-        for shard, held in client.held.items():
+        for (shard, _), held in client.held.items():
             for (name, of), numbers in self.pushed.items():
                 if of == shard and name not in self.left:
                     due = numbers[: max(client.clock - self.staleness - self.joined_at(name), 0)]
@@ -173,12 +174,15 @@ class History:
 
     def check_kept(self, client, message):
         """What a client is told to keep is what the one that said so has, if that has not gone on since."""
+        held = client.held[message.shard, None]
+        if (held.epoch, held.version) != (message.epoch, message.version):
+            return  # told too late, and of an older request
         for node in self.nodes.values():
             replica = node.replicas.get(message.shard)
             if replica is None or not replica.is_head:
                 continue
             is_as_it_was = replica.epoch == message.epoch and replica.version == message.version
-            if is_as_it_was and client.held[message.shard].value != tuple(replica.store.log):
+            if is_as_it_was and held.value != tuple(replica.store.log):
                 self.violations.append(f"{client.name} keeps other values of shard {message.shard}")
 
     def joined_at(self, name):
@@ -235,7 +239,7 @@ class History:
     def is_over(self):
         for name, newcomer in list(self.newcomers.items()):
             if newcomer.entered is not None:
-                self.clients[name], messages = newcomer.client()
+                self.clients[name], messages = newcomer.client(staleness=self.staleness)
                 self.post(messages)
                 del self.newcomers[name]
         for name in list(self.clients):

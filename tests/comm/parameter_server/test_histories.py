@@ -117,7 +117,7 @@ class ReadsByVersionAlone(Client):
 
     def _pulls(self, shards):
         known = self.held
-        self.held = {s: held._replace(epoch=self.directory.epochs[s]) for s, held in known.items()}
+        self.held = {at: held._replace(epoch=self.directory.epochs[at[0]]) for at, held in known.items()}
         try:
             return super()._pulls(shards)
         finally:

@@ -10,7 +10,7 @@ import pytest
 import daskdml
 from daskdml import DenseTable, Program, SparseTable, config_context
 from daskdml.comm.parameter_server import HasLeft, Leave
-from daskdml.runtime.tables.network import Inbox, Network
+from daskdml.runtime.tables.network import Inbox, Network, Service
 from daskdml.runtime.tables.session import take_part
 from daskdml.strategies import ASP, BSP, SSP
 from daskdml.testing import SimulatedCluster
@@ -47,6 +47,9 @@ def test_in_step_is_gradient_descent(rows, n_threads):
         found = [daskdml.run(program, X, y)[1] for _ in range(2)]
     np.testing.assert_allclose(found[0], w, rtol=1e-12)
     assert found[0].tobytes() == found[1].tobytes()
+
+
+IN_STEP = Service(staleness=0, is_collective=True, replicas=0, n_shards=None, caches=True)
 
 
 class Counting(Program):
@@ -86,7 +89,7 @@ def test_rows_are_added_up_by_their_keys(n_threads):
 @pytest.mark.parametrize("staleness", [0, 2])
 def test_nobody_is_further_ahead_than_is_allowed(staleness):
     """One rank sleeps between its clocks; the others, who do not, are never more than so many before it."""
-    network = Network({"w": DenseTable(10)}, 3, staleness, staleness == 0)
+    network = Network({"w": DenseTable(10)}, 3, Service(staleness, staleness == 0, 0, None, True))
     ranks, leads, failures = [network.tables(r, ALONE) for r in range(3)], [], []
 
     def work(rank):
@@ -164,7 +167,7 @@ def test_tables_and_checkpoints_are_refused(tmp_path):
     ("consistency", SSP(-1), "staleness"), ("replicas", 1.5, "replicas must be an int of at least 0, got 1.5"),
     ("tables", lambda meta: [DenseTable(3)], "must return a dict of DenseTable and SparseTable"),
     ("tables", lambda meta: {"w": np.zeros(3)}, "must return a dict of DenseTable and SparseTable"),
-    ("tables", lambda meta: {"w": DenseTable(3, start=lambda a, b: np.zeros(9))}, r"start\(0, 3\) must return 3"),
+    ("tables", lambda meta: {"w": DenseTable(3, start=lambda a, b: np.zeros(9))}, r"start\(0, 1\) must return 1"),
 ])  # fmt: skip
 @pytest.mark.parametrize("size", [None, 2])
 def test_wrong_programs_are_refused(name, value, words, size):
@@ -176,7 +179,7 @@ def test_wrong_programs_are_refused(name, value, words, size):
 
 def test_one_that_was_held_to_be_dead_enters_anew():
     """Its old client is refused for good: nobody waits for what that had pushed."""
-    network = Network({"w": DenseTable(10)}, 2, 3, False)
+    network = Network({"w": DenseTable(10)}, 2, Service(3, False, 0, None, True))
     first = network.tables(0, ALONE)
     network.carry([("control", Leave("rank 0"))])
     first["w"].add(np.ones(10))
@@ -187,7 +190,8 @@ def test_one_that_was_held_to_be_dead_enters_anew():
     wire.clients = {"rank 0": first.client}
     network.inboxes["rank 0"] = Inbox(lambda message, post: None)
     network.inboxes[name] = Inbox(lambda message, post: [post(*one) for one in wire.clients[name].on(message)])
-    again = take_part(wire, name, SimpleNamespace(barrier=lambda: None), network.layout, True)
+    service = Service(3, False, 0, None, True)
+    again = take_part(wire, name, SimpleNamespace(barrier=lambda: None, generation=1), network.layout, service)
     again["w"].add(np.ones(10))
     again.push()
     again.settle()
@@ -201,7 +205,7 @@ def test_one_that_was_held_to_be_dead_enters_anew():
     (lambda t: t["rows"].get_rows([1.5]), ValueError, "whole numbers of one dimension, got float64"),
 ])  # fmt: skip
 def test_wrong_calls_are_refused(call, error, words):
-    tables = Network({"w": DenseTable(10), "rows": SparseTable()}, 1).tables(0, ALONE)
+    tables = Network({"w": DenseTable(10), "rows": SparseTable()}, 1, IN_STEP).tables(0, ALONE)
     with pytest.raises(error, match=words):
         call(tables)
 

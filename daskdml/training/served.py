@@ -1,0 +1,221 @@
+"""What a rank does whose parameters are with a parameter server: reads them, and pushes gradients of its rows."""
+
+import functools
+import time
+
+import numpy as np
+
+from daskdml.training.replica import Replica
+
+ROUNDING = 1e-6  # of sums of shares
+COEFFICIENTS, INTERCEPTS = "coefficients", "intercepts"  # names of the tables: only the first decay
+GONE_BACK = "gone back"  # of what a state shares: the tables hold more than it does
+
+
+class Descent:
+    """What a table of parameters does with gradients that are pushed to it: steps of a transform.
+
+    Of a push, or of all pushes of a clock together, with W the weight of the rows in it and B that of the batch::
+
+        step along (gradient + strength W / B theta) / W,   a share W / B of a step
+
+    Parameters
+    ----------
+    transform : daskdml.solvers.descent transform
+    strength : float
+        Of the penalty that decays.
+    is_decayed : bool
+
+    Attributes
+    ----------
+    n_moments, n_scalars : int
+        Scalars are W, the rate, B, and 1: sums over the pushes of a clock.
+    """
+
+    n_scalars = 4
+
+    def __init__(self, transform, strength, is_decayed):
+        self.transform, self.strength, self.is_decayed = transform, strength, is_decayed
+
+    @property
+    def n_moments(self):
+        """Those of the transform."""
+        return self.transform.n_moments
+
+    def step(self, theta, update, moments, n_updates, scalars):
+        """Step; return how much of an update it was."""
+        weight, rates, batch_weight, n_pushes = np.asarray(scalars).tolist()
+        if not weight > 0:
+            return 0.0
+        share = weight / batch_weight
+        decay = len(theta) if self.is_decayed else 0, self.strength * share, 1.0 / weight
+        n = n_updates + share
+        self.transform.step(theta, update, moments, rates / n_pushes, n, decay, _in_turn, share)
+        return share
+
+
+def _in_turn(n_items, work):
+    for i in range(n_items):
+        work(i)
+
+
+class ServedReplica(Replica):
+    """The rows of a rank, and the parameters as it has read them last."""
+
+    def weigh(self, comm):
+        """Learn what rows of all ranks weigh, and where the tables are; refuse to do again what another fit has done.
+
+        Raises
+        ------
+        ValueError
+            For an order of other batches or ranks: shards would wait for those that never come.
+        """
+        super().weigh(comm)
+        self._tables, replay = comm.tables, self.training.strategy.replay
+        if replay is not None and comm.generation == 1 and replay["of"] != self._recorded_of(comm):
+            raise ValueError(
+                f"replay is the order of a fit of {replay['of']}, and this is one of {self._recorded_of(comm)}: give "
+                "the same rows, batches and number of workers."
+            )
+
+    def fetch(self, staleness, asks=False):
+        """Read the parameters that all have pushed to, but for the last clocks of others.
+
+        Parameters
+        ----------
+        staleness : int or None
+            Clocks; None promises nothing.
+        asks : bool, default False
+            Whether to ask for the next ones, which come while a gradient is computed.
+        """
+        started, self._tables.client.staleness = time.perf_counter(), staleness
+        found, n = self._tables.get_dense(), self.n_decayed
+        self.theta[:n], self.theta[n:] = found[COEFFICIENTS], found[INTERCEPTS]
+        if asks:
+            self._tables.ask_dense()
+        self.charge("wait", started)
+
+    def forget(self):
+        """Forget what was not sent, and all that a strategy remembers of this rank."""
+        super().forget()
+        self._tables.forget()
+
+    def work(self, comm, first, stop):
+        """Return the sum of gradients of this rank's rows of some batches, and what stands behind it."""
+        started = comm.clock()
+        own = self.sum_of(self.gradients(first, stop))
+        comm.worked(functools.partial(self.n_rows, first, stop))
+        comm.check()
+        before = self.memory.get("worked", np.zeros(2))
+        self.memory["worked"] = before + (self.n_rows(first, stop), comm.clock() - started)
+        return own
+
+    def push(self, own, first, stop, is_whole):
+        """Push the gradient of this rank's rows of some batches; complete a clock.
+
+        Parameters
+        ----------
+        own : ndarray of shape (n_params + EXTRAS,)
+        first, stop : int
+            These batches.
+        is_whole : bool
+            Whether the server waits for the pushes of all ranks, and steps along their sum.
+        """
+        started = time.perf_counter()
+        n, weight = self.n_decayed, float(own[-2])
+        batch_weight = weight if self._is_alone else self._weight_of(first, stop)
+        if weight > 0:
+            self._count_loss(own, batch_weight, is_own=not self._is_alone)
+        scalars = weight, self._rate_of(first, stop), weight if is_whole else batch_weight, 1.0
+        self._tables[COEFFICIENTS].add(own[:n], scalars)
+        self._tables[INTERCEPTS].add(own[n : self.training.objective.n_params], scalars)
+        self._tables.push()
+        self._give_back(own)
+        self.charge("transfer", started)
+
+    def meet_again(self, comm, moves_rows, records):
+        """Wait for the pushes of all; have the same parameters, moments and losses as all.
+
+        Parameters
+        ----------
+        comm : Comm
+        moves_rows : bool
+            Whether ranks that took much longer than others give them some of their rows.
+        records : bool
+            Whether to tell all in which order shards have done what since they met last.
+        """
+        self._tables.settle()
+        losses, n_lags = np.array(self.memory.pop("losses", np.zeros(2))) + self.loss_sum, self._lags()
+        self.loss_sum = comm.allreduce(losses)  # also a barrier: all that was pushed is there
+        self.fetch(None)
+        n = self.n_decayed
+        (first, n_first), (last, n_last) = (self._tables[name].get_moments() for name in (COEFFICIENTS, INTERCEPTS))
+        for own, *parts in zip(self.moments, first, last):
+            own[:n], own[n:] = parts
+        # What a death has lost some shards may have: as many as all of them.
+        self.n_updates = int(min(n_first, n_last) + ROUNDING)
+        length = int(comm.allreduce(np.array([len(n_lags)]), "max")[0])
+        n_lags = comm.allreduce(np.pad(n_lags, (0, length - len(n_lags))))
+        known = np.asarray(self.shared.get("staleness", ()), np.int64)
+        length = max(length, len(known))
+        self.shared = {**self.shared, "staleness": sum(np.pad(a, (0, length - len(a))) for a in (n_lags, known))}
+        if records:
+            self.shared = {**self.shared, "order": self._recorded(comm)}
+        worked = self.memory.pop("worked", np.zeros(2))
+        if not worked[0]:  # all its rows are elsewhere: it is as fast as it was
+            worked = self.memory.get("pace", worked)
+        self.memory["pace"] = worked
+        if moves_rows and comm.size > 1 and self._epoch + 1 < self.training.max_epochs:
+            moved = self.move(comm, *worked)
+            self.shared = {**self.shared, "rows moved": self.shared.get("rows moved", 0) + moved}
+        comm.barrier()  # nobody pushes on before all have read
+
+    def _recorded(self, comm):
+        """Return what it belongs to, and what all shards have done: (shard, push or pull, rank, number); or None."""
+        if comm.generation > 1:
+            return None
+        told, rows = self.memory.setdefault("told", {}), []
+        for shard, done in self._tables.orders().items():
+            rows += [(shard, *one) for one in done[told.get(shard, 0) :]]
+            told[shard] = len(done)
+        before = self.shared["order"][1:] if "order" in self.shared else ()
+        found = comm.allgather(np.array(rows, np.int64).reshape(-1, 4))
+        return self._recorded_of(comm), np.concatenate([*before, *found])
+
+    def _recorded_of(self, comm):
+        """Return what an order belongs to."""
+        training, strategy = self.training, self.training.strategy
+        return {
+            "ranks": comm.size, "shards": self._tables.layout.n_shards, "rows": training.schedule.n_samples,
+            "batches": training.schedule.n_batches, "cut": list(training.schedule.cut), "growth": training.growth,
+            "consistency": str(strategy.consistency), "reads_ahead": strategy.reads_ahead,
+        }  # fmt: skip
+
+    def _lags(self):
+        """Return how often so many pushes of others had come between a read and the push that followed from it."""
+        found, client = self._tables.client.stalenesses, self._tables.client
+        client.stalenesses = {}
+        n_lags = np.zeros(max(found, default=-1) + 1, np.int64)
+        for lag, n in found.items():
+            n_lags[max(lag, 0)] += n
+        return n_lags
+
+    def close(self, state, batch):
+        """Return the state after some batches; within an epoch what is learnt is with the server, and not in it."""
+        if batch == self.training.schedule.n_batches:
+            return super().close(state, batch)
+        self.memory["losses"] = self.memory.get("losses", np.zeros(2)) + self.loss_sum
+        return state._replace(batch=batch, shared=self.shared)
+
+    def begin_epoch(self, comm):
+        """Let the tables hold what the state does, if an epoch was to count for nothing."""
+        if GONE_BACK not in self.shared:
+            return
+        if comm.rank == 0:
+            n = self.n_decayed
+            for name, part in ((COEFFICIENTS, slice(0, n)), (INTERCEPTS, slice(n, None))):
+                self._tables[name].put(self.theta[part], [moment[part] for moment in self.moments], self.n_updates)
+        self._tables.push()
+        self._tables.settle()
+        comm.barrier()
+        self.shared = {key: value for key, value in self.shared.items() if key != GONE_BACK}
