@@ -94,8 +94,9 @@ def report_training(estimator, fit, state, training):
     fit.report.notes = list(shared.get("notes", ()))
     if "order" in shared:
         fit.report.order = _order(shared["order"])
-    if "rows moved" in shared:
-        fit.report.counts["rows moved"] = shared["rows moved"]
+    for what in ("rows moved", "coefficients read"):
+        if what in shared:
+            fit.report.counts[what] = int(shared[what])
     staleness = shared.get("staleness", ())
     if len(staleness):
         fit.report.histograms["staleness"] = {lag: n for lag, n in enumerate(np.asarray(staleness).tolist()) if n}

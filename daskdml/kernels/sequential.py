@@ -143,6 +143,8 @@ class Settings(NamedTuple):
         Averaging begins once ``t >= average``; 0 or False for never.
     weight_pos, weight_neg : float
         Weights of rows with y > 0 and of the others.
+    stride : float
+        Steps that each step counts for in rates: others take those in between.
     """
 
     loss: str = "hinge"
@@ -158,6 +160,7 @@ class Settings(NamedTuple):
     average: int = 0
     weight_pos: float = 1.0
     weight_neg: float = 1.0
+    stride: float = 1.0
 
 
 def _scalar(place, doc):
@@ -220,6 +223,11 @@ class State:
         self.__dict__.update((name, _aligned(array)) for name, array in arrays.items())
 
 
+def state_of(coef, average_coef, q, scalars):
+    """Return a state that consists of copies of some arrays of float64."""
+    return State(*map(_aligned, (coef, average_coef, q, scalars)))
+
+
 def new_state(n_features, settings, coef=None, intercept=0.0, t=1.0):
     """Make a state to begin with.
 
@@ -241,7 +249,7 @@ def new_state(n_features, settings, coef=None, intercept=0.0, t=1.0):
     scalars = np.zeros(N_SCALARS)
     scalars[[WSCALE, INTERCEPT, T, AVERAGE_B]] = 1.0, intercept, t, 1.0
     average_coef, q = np.zeros(n_features if settings.average else 0), np.zeros(n_features if has_l1 else 0)
-    state = State(_aligned(coef), _aligned(average_coef), _aligned(q), _aligned(scalars))
+    state = state_of(coef, average_coef, q, scalars)
     begin(state, settings)
     return state
 
@@ -381,7 +389,7 @@ def _pack(settings, is_sparse, itemsize):
     codes = LOSSES.index(s.loss), PENALTIES.index(s.penalty), LEARNING_RATES.index(s.learning_rate), is_sparse, itemsize
     numbers = (
         s.epsilon, s.alpha, ratio, s.eta0, s.power_t, start, s.weight_pos, s.weight_neg,
-        decay if s.fit_intercept else 0.0, s.average,
+        decay if s.fit_intercept else 0.0, s.average, s.stride,
     )  # fmt: skip
     return np.array(codes, np.int64), np.array(numbers, np.float64)
 
@@ -405,6 +413,7 @@ def _descend(values, columns, counts, like, y, weight, codes, numbers, coef, ave
     loss, penalty, schedule, is_sparse, itemsize = codes[0], codes[1], codes[2], codes[3], codes[4]
     epsilon, alpha, l1_ratio, eta0, power_t = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
     start, weight_pos, weight_neg, decay, average = numbers[5], numbers[6], numbers[7], numbers[8], numbers[9]
+    stride = numbers[10]
     # Variables and not places of s: each row waits for these of the row before, and memory would add to that.
     wscale, intercept, t, eta = s[WSCALE], s[INTERCEPT], s[T], s[ETA]
     for i in range(values.size):
@@ -447,7 +456,7 @@ def _descend(values, columns, counts, like, y, weight, codes, numbers, coef, ave
         if penalty == L1 or penalty == ELASTICNET:
             s[U] += l1_ratio * eta * alpha
             _truncate(at, n, is_sparse, s[U], wscale, coef, q)
-        t += 1.0
+        t += stride
     s[WSCALE], s[INTERCEPT], s[T], s[ETA] = wscale, intercept, t, eta
     return _all_finite(coef, intercept)
 

@@ -34,6 +34,7 @@ from daskdml.utils.params import Interval, Options, check_params
 from daskdml.utils.random import as_seed
 
 _INT, _REAL = numbers.Integral, numbers.Real
+LARGE = 1 << 20  # features of sparse rows: a step for all of them takes longer than those of a batch of rows
 CONSTRAINTS = {
     "penalty": [Options({p for p in PENALTIES if p}), None],
     "alpha": [Interval(_REAL, 0, None, "left")],
@@ -106,7 +107,7 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
             )  # fmt: skip
         if self.strategy is not None:
             check_strategy(self.strategy)
-            self._way.check(self)
+            self._way(is_large=False).check(self)
             self.strategy.check(self)
             if is_incremental:
                 warn_of_forgetting(self.strategy)
@@ -121,14 +122,29 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
                 "'threads'; runtime='tasks' has neither. Leave it at 'auto'."
             )
 
-    @property
-    def _way(self):
-        """The class that trains: what goes by batches is imported where there is a strategy."""
+    def _way(self, is_large, layout="csr"):
+        """Return the class that trains: what needs a strategy is imported where there is one."""
         if self.strategy is None:
             return ByRows
+        if self.strategy.is_served and self.strategy.is_by_row(is_large and layout == "csr"):
+            if layout != "csr":
+                raise ValueError(
+                    f"{self.strategy} is for CSR rows, and these are {layout}: pass scipy.sparse.csr_matrix(X), or "
+                    "give sparse=False."
+                )
+            from daskdml.linear_model._sgd_served import ByServedRows
+
+            return ByServedRows
         from daskdml.linear_model._sgd_batches import ByBatches
 
         return ByBatches
+
+    def _way_of(self, run):
+        """Return the class that trains on some rows."""
+        way = self._way(run.n_features >= LARGE, run.layout)
+        if self.strategy is not None:
+            way.check(self)
+        return way
 
     def _fit(self, X, y, sample_weight, given, is_incremental):
         self._check_params(is_incremental)
@@ -159,7 +175,7 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         summary = fit.targets(self._kind)
         labels, factors = self._prepare_targets(run, summary, found, goes_on, is_incremental)
         run.locate_nonfinite()  # a loss that is zero on one side takes no step for a row of NaN
-        way = self._way(self, run, labels, factors)
+        way = self._way_of(run)(self, run, labels, factors)
         seed = as_seed(0 if self.random_state is None else self.random_state)
         is_mixed = bool(self.shuffle) and (self.shuffle == "rows" or is_mixable(run.n_samples, p, run.dtype))
         schedule = way.schedule(seed, is_mixed, self.validation_fraction if self.early_stopping else 0.0)
@@ -207,7 +223,7 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         coef, intercept = given
         if goes_on:
             coef, intercept = self.coef_ if coef is None else coef, self.intercept_ if intercept is None else intercept
-        coef = np.zeros((k, p)) if coef is None else np.asarray(coef, np.float64)
+        coef = np.broadcast_to(0.0, (k, p)) if coef is None else np.asarray(coef, np.float64)
         intercept = np.zeros(k) if intercept is None else np.atleast_1d(np.asarray(intercept, np.float64))
         if coef.size != k * p or coef.shape not in ((k, p), (p,), (1, p)):
             raise ValueError(f"Provided coef_init does not match dataset: its shape is {coef.shape}, not {(k, p)}.")
@@ -215,12 +231,14 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
             raise ValueError(
                 f"Provided intercept_init does not match dataset: its shape is {intercept.shape}, not {(k,)}."
             )
-        if not (np.isfinite(coef).all() and np.isfinite(intercept).all()):
+        if not (np.isfinite(coef.sum()) and np.isfinite(intercept).all()):
             raise ValueError("coef_init and intercept_init must be finite, and hold NaN or infinity.")
         return way.begin(training, coef.reshape(k, p), intercept, t, age)
 
     def _is_untouched(self, kept):
         """Whether coefficients are those that the last fit left, and not some of the user's."""
+        if kept.coef is None:
+            return False
         return np.array_equal(self.coef_, kept.coef) and np.array_equal(self.intercept_, kept.intercept)
 
     def _note(self, found, fit, way, training, state, is_incremental, t, n_rows):
@@ -228,8 +246,8 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
         (coef, intercept), learnt, found.n_iter_, found.t_, n_seen, steps = way.outcome(training, state, t)
         found.coef_, found.intercept_ = self._shaped(coef), intercept
         found._kept = SimpleNamespace(
-            way=type(way), steps=steps, age=state.age, coef=found.coef_.copy(), intercept=intercept.copy(),
-            learnt=learnt, n_rows=n_rows + n_seen,
+            way=type(way), steps=steps, age=state.age, coef=None if learnt is None else found.coef_.copy(),
+            intercept=intercept.copy(), learnt=learnt, n_rows=n_rows + n_seen,
         )  # fmt: skip
         n_trained = training.schedule.n_trained
         if self.strategy is None:
@@ -369,7 +387,7 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     strategy : see `daskdml.strategies`, or None, default None
         How workers that train by batches communicate. None takes a step a row.
     batch_size : int or "auto", default "auto"
-        Rows of a step, with a strategy alone; "auto" is a fiftieth of all, and 200 at most.
+        Rows of a step, with a strategy alone; "auto" is a fiftieth of all, and 200 at most: see Notes.
 
     Attributes
     ----------
@@ -401,6 +419,12 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     rows that are held out are scored by the class that is predicted. A step takes time for all coefficients, however
     few values rows store; what travels is 8 bytes a coefficient and class, and with `ModelParallel`, which cuts models
     by features, 8 bytes a row and class.
+
+    With `ParameterServer` and CSR rows of 2**20 features or more, or its ``sparse=True``, steps are a row again, and a
+    worker has only the coefficients that the rows of its batch store (a fiftieth of all rows with "auto", and 8,192 for
+    each worker at most): in one process they are scikit-learn's steps, on several workers the model depends on how many
+    there are. The classes stop together, by their mean objective or accuracy. ``coef_`` maps a file of scratch space
+    from 16 MB on; ``average`` is refused.
 
     Examples
     --------

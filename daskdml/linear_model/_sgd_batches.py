@@ -12,6 +12,14 @@ AUTO_STEPS = 50  # of an epoch with batch_size="auto", at least
 SPARSE_INTERCEPT_RATE = 0.01  # scikit-learn's
 
 
+def warn_of_long_batches(model, n):
+    """Warn where a batch is to have more rows than there are."""
+    if model.batch_size != "auto" and model.batch_size > n:
+        warnings.warn(
+            f"batch_size={model.batch_size} is larger than the number of rows, {n}; a batch is all rows.", stacklevel=6
+        )
+
+
 class ByBatches:
     """Trains all outputs of a model together, by batches.
 
@@ -59,11 +67,7 @@ class ByBatches:
     def schedule(self, seed, is_mixed, held_out):
         """Return which rows form which batch."""
         n, model = self.run.n_samples, self.model
-        if model.batch_size != "auto" and model.batch_size > n:
-            warnings.warn(
-                f"batch_size={model.batch_size} is larger than the number of rows, {n}; a batch is all rows.",
-                stacklevel=5,
-            )  # fmt: skip
+        warn_of_long_batches(model, n)
         return Schedule.of(
             n, self.step_rows, seed, is_shuffled=bool(model.shuffle), is_mixed=is_mixed, held_out=held_out,
             least=min(self.run.n_ranks, self.step_rows) if model.strategy.spreads else 1,

@@ -341,7 +341,13 @@ class Run(HasRoom):
             )
         checkpoint = Checkpoint.of_fit(options["checkpoint"], fingerprint_of(self, what))
         saved = checkpoint.read() if options["resume"] else None
-        begin = (saved[0], program.resume(saved[1])) if saved else (0, program.init(self.meta))
+        begin, shelf = (saved[0], program.resume(saved[1])) if saved else (0, program.init(self.meta)), None
+        if program.keeps_parts:
+            shelf = Shelf(f"{checkpoint.absolute_url}.parts", is_shared=True)
+            if not options["resume"]:
+                shelf.clear()
+            shelf.put(Shelf.SEEN, 2**62, True)
+            begin = program.begin_on(shelf, *begin)
         pack(begin[1])  # what cannot be written is better known now than in the middle
 
         def write(step, state):
@@ -350,14 +356,11 @@ class Run(HasRoom):
                 follow(step, state)
 
         saving = {"save_every": options["checkpoint_every"], "on_saved": write}
-        if program.keeps_parts:
-            saving["shelf"] = Shelf(f"{checkpoint.absolute_url}.parts", is_shared=True)
-            if not options["resume"]:
-                saving["shelf"].clear()
-            saving["shelf"].put(Shelf.SEEN, 2**62, True)
+        if shelf is not None:
+            saving["shelf"] = shelf
         state = self.run_program(program, *begin, **saving)
-        if program.keeps_parts:  # first: a finished state without its parts would be of no use
-            saving["shelf"].clear_or_warn()
+        if shelf is not None:  # first: a finished state without its parts would be of no use
+            shelf.clear_or_warn()
         checkpoint.remove_or_warn()
         return state
 

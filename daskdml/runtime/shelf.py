@@ -14,7 +14,15 @@ from daskdml.runtime.checkpoint import Checkpoint
 from daskdml.utils.portable import pack, unpack
 
 
-class Shelf:
+class Lending:
+    """Mixin: parts that are not kept, but there until the run is over: what a process holds in any case."""
+
+    def lend(self, name, value):
+        """Let the caller have a part at the end, which must not be changed any more."""
+        self.__dict__.setdefault("lent", {})[name] = value
+
+
+class Shelf(Lending):
     """Parts in files, written as checkpoints are: whole or not at all.
 
     Parameters
@@ -94,7 +102,7 @@ class Shelf:
         return Checkpoint(f"{self.folder}/{name}@{version}{self._END}", {"part": name})
 
 
-class MemoryShelf:
+class MemoryShelf(Lending):
     """Parts in memory, of ranks that are threads of one process.
 
     Parameters
@@ -165,6 +173,8 @@ def hand_over(program, state, shelves):
 
 
 def newest(shelf, name):
-    """Return the newest version of a part on a shelf, or None."""
+    """Return a part that was lent, or the newest version of one on a shelf, or None."""
+    if name in getattr(shelf, "lent", ()):
+        return shelf.lent[name]
     versions = shelf.versions().get(name, ())
     return shelf.get(name, versions[-1]) if versions else None

@@ -49,6 +49,10 @@ class ParameterServer(BaseEstimator):
     replay : dict or None, default None
         The order of an earlier fit, which had as many workers with the same rows, and of which no worker died: that one
         is followed, and makes the same bits.
+    sparse : bool or "auto", default "auto"
+        Whether a rank has only the coefficients that the rows of its batch store: it reads those, takes a step for each
+        row, as models without a strategy do, and pushes by how much they have moved. For `SGDClassifier` and
+        `SGDRegressor` on CSR rows; "auto" does so from 2**20 features on.
     guard : bool, default False
         Watch the loss as in `AllReduce`; with half the staleness from then on, ASP with ``SSP(8)``, and in the end in
         step. ``fit_report_.notes`` says what was done, and why.
@@ -63,6 +67,11 @@ class ParameterServer(BaseEstimator):
     push. What was acknowledged survives a death; the group that is formed then goes on from the batch of the rank that
     had come furthest, see `daskdml.Program.tables`. M. Li et al., "Scaling distributed machine learning with the
     parameter server", 2014.
+
+    With ``sparse`` a batch costs a rank 12 bytes each way for each of the n coefficients that its rows store (a number
+    of 32 bits, and a float64), 12 n more for a copy, and memory of 2 / P of the model on P workers; one rank takes
+    scikit-learn's steps, several add up what one after the other would have moved a coefficient by. Checkpoints of it
+    are of the ends of epochs, and workers write them shard by shard.
 
     Examples
     --------
@@ -81,6 +90,7 @@ class ParameterServer(BaseEstimator):
         "moves_rows": ["boolean"],
         "record": ["boolean"],
         "replay": [dict, None],
+        "sparse": ["boolean", Options({"auto"})],
         "guard": ["boolean"],
     }
 
@@ -91,7 +101,7 @@ class ParameterServer(BaseEstimator):
 
     def __init__(
         self, shards="auto", *, replicas=1, consistency=None, compression=None, cache=True, reads_ahead=False,
-        moves_rows=True, record=False, replay=None, guard=False,
+        moves_rows=True, record=False, replay=None, sparse="auto", guard=False,
     ):  # fmt: skip
         self.shards = shards
         self.replicas = replicas
@@ -102,11 +112,31 @@ class ParameterServer(BaseEstimator):
         self.moves_rows = moves_rows
         self.record = record
         self.replay = replay
+        self.sparse = sparse
         self.guard = guard
 
     @property
     def _rule(self):
         return BSP() if self.consistency is None else self.consistency
+
+    @property
+    def bound(self):
+        """Clocks that ranks may be apart, None if they may be any."""
+        return self._rule.bound
+
+    def is_by_row(self, is_large):
+        """Tell whether ranks take a step a row, with the coefficients that their rows store.
+
+        Parameters
+        ----------
+        is_large : bool
+            Whether these are CSR rows of very many features.
+
+        Returns
+        -------
+        bool
+        """
+        return is_large if self.sparse == "auto" else bool(self.sparse)
 
     @property
     def remembers(self):
@@ -154,6 +184,11 @@ class ParameterServer(BaseEstimator):
         """
         check_params(self, self._constraints)
         self._rule.bound  # noqa: B018 - refuses a staleness that is none
+        if self.sparse is True and not hasattr(estimator, "l1_ratio"):
+            raise ValueError(
+                f"sparse=True is for linear models of sparse rows; every row has to do with all weights of "
+                f"{type(estimator).__name__}. Leave it at 'auto'."
+            )
         if self.moves_rows and (self.record or self.replay is not None):
             raise ValueError(
                 "moves_rows=True moves rows by what the clock says, and record and replay are of what a fit does "

@@ -35,6 +35,15 @@ def in_shards(training, state):
     return training._replace(first=state, begin=begin, save_every=get_config()["checkpoint_every"]), state
 
 
+def room_of(n, dtype, mapped_bytes=MAPPED_BYTES):
+    """Return an array for so many numbers, which maps a file without a name if they take so many bytes."""
+    if n * dtype.itemsize < mapped_bytes:
+        return np.empty(n, dtype)
+    with tempfile.TemporaryFile(dir=get_config()["scratch_dir"]) as file:
+        RowsFile(file, (n, 1), dtype)  # reserves the room
+        return np.memmap(file, dtype, "r+", shape=(n,))
+
+
 class Gathering:
     """Puts shards together as they come, one at a time.
 
@@ -69,12 +78,7 @@ class Gathering:
                     self._sharded.put(array, self._numbers[name], part)
 
     def _room(self):
-        n, dtype = self._objective.n_params, self._objective.dtype
-        if n * dtype.itemsize < MAPPED_BYTES:
-            return np.empty(n, dtype)
-        with tempfile.TemporaryFile(dir=get_config()["scratch_dir"]) as file:
-            RowsFile(file, (n, 1), dtype)  # reserves the room
-            return np.memmap(file, dtype, "r+", shape=(n,))
+        return room_of(self._objective.n_params, self._objective.dtype)
 
     def whole(self, state):
         """Return a state with all parameters."""

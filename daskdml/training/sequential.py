@@ -52,7 +52,8 @@ class SequentialState(NamedTuple):
     Attributes
     ----------
     theta : ndarray of float64, shape (n_models, length)
-        What `daskdml.kernels.sequential.State` consists of, behind each other.
+        What `daskdml.kernels.sequential.State` consists of, behind each other: of models that are with a parameter
+        server scalars alone.
     epoch, batch, age : int
         See `TrainingState`.
     sums : ndarray of float64, shape (n_models,)
@@ -67,6 +68,10 @@ class SequentialState(NamedTuple):
         Empty while it goes on.
     seconds, trace, n_rounds, bytes_sent, bytes_received, moved, n_ranks, n_steps
         See `TrainingState`.
+    n_updates, scores, n_lost, shared, cut
+        Likewise, of models that are with a parameter server; an update is the push of a batch.
+    coef : object
+        What such models begin with, (columns, rows of their coefficients); in the end all of them.
     """
 
     theta: Any
@@ -88,6 +93,12 @@ class SequentialState(NamedTuple):
     moved: Any = None
     n_ranks: int = 1
     n_steps: int = 0
+    n_updates: int = 0
+    scores: tuple = ()
+    n_lost: int = 0
+    shared: Any = None
+    cut: tuple = ()
+    coef: Any = None
 
 
 class SequentialTraining(NamedTuple):
@@ -108,6 +119,12 @@ class SequentialTraining(NamedTuple):
         Whether models are judged by rows that are held out.
     center : float
         About the mean of y.
+    strategy : daskdml.strategies.ParameterServer or None
+        With whom the coefficients are; see `daskdml.training.served_rows`.
+    dtype : dtype
+        Of the coefficients there.
+    save_every : float
+        Seconds at least between two versions of them in a folder of the user's.
     """
 
     settings: tuple
@@ -119,8 +136,16 @@ class SequentialTraining(NamedTuple):
     patience: int
     scores: bool = False
     center: float = 0.0
+    strategy: Any = None
+    dtype: Any = np.dtype(np.float64)
+    save_every: float = 0.0
 
-    is_sharded = is_served = depends_on_ranks = False
+    is_sharded = is_served = depends_on_ranks = keeps_parts = False
+
+    @property
+    def n_held(self):
+        """Coefficients of a model that are in the state."""
+        return self.n_features
 
     def results(self, state):
         """Return no names: all of the result is in the state."""
@@ -129,6 +154,11 @@ class SequentialTraining(NamedTuple):
     def replica(self, blocks, n_threads, each):
         """Return what a rank holds."""
         return Streams(self, blocks, n_threads, each)
+
+    def batches_per_step(self):
+        """Return the batches of a superstep."""
+        numbers = self.schedule.n_micro * self.schedule.micro_rows * self.n_features * len(self.settings)
+        return int(np.clip(STEP_NUMBERS / numbers, 1, 1024))
 
     def is_done(self, state):
         """Tell whether the training is over."""
@@ -147,7 +177,7 @@ class SequentialTraining(NamedTuple):
 
     def states(self, theta):
         """Return the `State` of each model."""
-        return [thick(part, settings, self.n_features) for part, settings in zip(theta, self.settings)]
+        return [thick(part, settings, self.n_held) for part, settings in zip(theta, self.settings)]
 
     def targets(self, i, y):
         """Return y as model i sees it."""
@@ -159,20 +189,21 @@ class SequentialTraining(NamedTuple):
         """Go on by some averages; at the end of an epoch judge it."""
         replica.account = replica.account or Account(comm)
         replica.account.begin()
-        replica.meet(comm)
+        if replica.meet(comm):
+            replica.begin(comm)
         replica.account.assign("rows")
         schedule, first = self.schedule, state.batch
-        numbers = schedule.n_micro * schedule.micro_rows * self.n_features * len(self.settings)
-        stop = min(first + int(np.clip(STEP_NUMBERS / numbers, 1, 1024)), schedule.n_batches)
+        stop = min(first + self.batches_per_step(), schedule.n_batches)
         replica.open(state, first, stop)
-        for batch in range(first, stop):
-            replica.advance(batch, comm)
+        replica.train(first, stop, comm)
         state = replica.close(state, stop)
         replica.account.assign("steps")
         if stop == schedule.n_batches:
             state = self._end_epoch(state, replica, comm)
             replica.account.assign("scores")
-        return replica.account.close(state, replica.take_seconds())
+        state = replica.account.close(state, replica.take_seconds())
+        replica.save(state, comm, self.is_done(state))
+        return state
 
     def _end_epoch(self, state, replica, comm):
         """Judge each model as scikit-learn does, which fits them one by one."""
@@ -186,9 +217,10 @@ class SequentialTraining(NamedTuple):
             losses=(*state.losses, float(sums[active].mean() / n)),
         )  # fmt: skip
         learnt = theta[:, : -sequential.N_SCALARS], theta[:, -sequential.N_SCALARS + sequential.INTERCEPT]
-        if not all(np.isfinite(part).all() for part in learnt):
+        if not all(np.isfinite(part).all() for part in learnt) or not replica.is_finite(comm):
             return state._replace(stopped_because="not finite")
         values = self._scores(replica, theta, comm) if self.scores else sums
+        state, values = self.judged(state, values)
         for i in np.flatnonzero(active):
             if self.scores:
                 is_idle = values[i] < best[i] + self.tol
@@ -199,7 +231,7 @@ class SequentialTraining(NamedTuple):
             n_idle[i] = n_idle[i] + 1 if is_idle and self.tol > -np.inf else 0
             if n_idle[i] < self.patience:
                 continue
-            model = thick(theta[i], self.settings[i], self.n_features)
+            model = thick(theta[i], self.settings[i], self.n_held)
             if self.settings[i].learning_rate == "adaptive" and model.eta > SMALLEST_RATE:
                 model.eta /= 5.0
                 theta[i], n_idle[i] = flat(model), 0
@@ -210,23 +242,22 @@ class SequentialTraining(NamedTuple):
             theta=theta, best=best, n_idle=n_idle, n_epochs=n_epochs, is_over=is_over, stopped_because=why
         )  # fmt: skip
 
+    def judged(self, state, values):
+        """Return the state, and by what each model is judged: its own objective or score."""
+        return state, values
+
     def _scores(self, replica, theta, comm):
         """Return accuracy (of a class against the others) or R² of each model on the rows held out."""
         schedule, k = self.schedule, len(self.settings)
         first, stop = schedule.unit_spans(np.arange(schedule.n_units))
         number, sums = np.cumsum(stop > first) - 1, {}
-        models = self.states(theta)
-        for model in models:
-            sequential.settle(model)
+        raw_of = replica.predictor(self.states(theta))
         for unit in replica.units.tolist():
             rows, found = schedule.held_rows(unit), np.zeros((k, 4))
             if len(rows):
                 selection = replica.select(rows)
-                X, weight = selection.X(), np.ones(len(rows)) if selection.weight is None else selection.weight
-                for i, (model, settings) in enumerate(zip(models, self.settings)):
-                    is_averaged = settings.average and settings.average <= model.t - 1
-                    coef = model.average_coef if is_averaged else model.coef
-                    raw = X @ coef + (model.average_intercept if is_averaged else model.intercept)
+                weight = np.ones(len(rows)) if selection.weight is None else selection.weight
+                for i, raw in enumerate(raw_of(selection)):
                     y = self.targets(i, selection.y)
                     if self.labels is not None:
                         found[i, :2] = weight @ ((raw > 0) == (y > 0)), weight.sum()
@@ -287,6 +318,34 @@ class Streams(Replica):
     @property
     def _n_models(self):
         return len(self.training.settings)
+
+    def begin(self, comm):
+        """Do what is to be done before the first step of a group: nothing."""
+
+    def is_finite(self, comm):
+        """Tell whether all coefficients are that are not in the state."""
+        return True
+
+    def predictor(self, models):
+        """Return the function that gives raw predictions of a `Selection`, one array for each model."""
+        for model in models:
+            sequential.settle(model)
+
+        def raw(X, model, settings):
+            is_averaged = settings.average and settings.average <= model.t - 1
+            coef = model.average_coef if is_averaged else model.coef
+            return X @ coef + (model.average_intercept if is_averaged else model.intercept)
+
+        def raws(selection):
+            X = selection.X()
+            return [raw(X, model, settings) for model, settings in zip(models, self.training.settings)]
+
+        return raws
+
+    def train(self, first, stop, comm):
+        """Train on some batches."""
+        for batch in range(first, stop):
+            self.advance(batch, comm)
 
     def open(self, state, first, stop):
         """Take over a state and prepare the rows of some batches."""
@@ -374,18 +433,24 @@ class Streams(Replica):
     def _descend(self, i, models):
         """Take a step for each row of slice i; return the sums of the objective of each model."""
         first, stop = self._row_edges[i : i + 2]
+        return self._step(self._rows(first, stop), first, stop, models, self.training.settings)
+
+    def _rows(self, first, stop):
+        """Return some rows of the selection as kernels take them."""
+        where = [part[first:stop] for part in self._selection.where]
+        if not self.rows.is_sparse:
+            return DenseRows(where[0], self.rows.dtype)
+        if self.rows.pieces[0].X.indices.itemsize != 4:
+            raise ValueError("A chunk holds 2**31 values or more; make the chunks smaller.")
+        return SparseRows(*where, self.rows.dtype)
+
+    def _step(self, rows, first, stop, models, settings):
+        """Take a step for each of some rows of the selection; return the sums of the objective of each model."""
         selection, training, sums = self._selection, self.training, np.zeros(len(models))
-        where = [part[first:stop] for part in selection.where]
-        if self.rows.is_sparse:
-            if self.rows.pieces[0].X.indices.itemsize != 4:
-                raise ValueError("A chunk holds 2**31 values or more; make the chunks smaller.")
-            rows = SparseRows(*where, self.rows.dtype)
-        else:
-            rows = DenseRows(where[0], self.rows.dtype)
         y, weight = selection.y[first:stop], None if selection.weight is None else selection.weight[first:stop]
         for k in self._active:
             model = models[k]
             model.loss_sum = model.objective_sum = 0.0
-            sequential.descend(rows, training.targets(k, y), weight, model, training.settings[k])
+            sequential.descend(rows, training.targets(k, y), weight, model, settings[k])
             sums[k] = model.objective_sum
         return sums

@@ -59,24 +59,88 @@ def _in_turn(n_items, work):
         work(i)
 
 
-class ServedReplica(Replica):
-    """The rows of a rank, and the parameters as it has read them last."""
+class AtServer:
+    """Mixin: a rank of a training whose parameters are with a parameter server."""
 
-    def weigh(self, comm):
-        """Learn what rows of all ranks weigh, and where the tables are; refuse to do again what another fit has done.
+    def find_tables(self, comm):
+        """Learn where the tables are; refuse to do again what another fit has done.
 
         Raises
         ------
         ValueError
             For an order of other batches or ranks: shards would wait for those that never come.
         """
-        super().weigh(comm)
         self._tables, replay = comm.tables, self.training.strategy.replay
         if replay is not None and comm.generation == 1 and replay["of"] != self._recorded_of(comm):
             raise ValueError(
                 f"replay is the order of a fit of {replay['of']}, and this is one of {self._recorded_of(comm)}: give "
                 "the same rows, batches and number of workers."
             )
+
+    def note_work(self, comm, n_rows, started):
+        """Remember the time that rows took; let it pass where a clock is simulated."""
+        comm.worked(n_rows)
+        comm.check()
+        self.memory["worked"] = self.memory.get("worked", np.zeros(2)) + (n_rows(), comm.clock() - started)
+
+    def tally(self, comm, moves_rows, records):
+        """Tell all how stale what each has pushed was; move rows away from ranks that took longer than others.
+
+        Parameters
+        ----------
+        comm : Comm
+        moves_rows : bool
+        records : bool
+            Whether to tell all in which order shards have done what since they met last.
+        """
+        n_lags = self._lags()
+        length = int(comm.allreduce(np.array([len(n_lags)]), "max")[0])
+        n_lags = comm.allreduce(np.pad(n_lags, (0, length - len(n_lags))))
+        known = np.asarray(self.shared.get("staleness", ()), np.int64)
+        length = max(length, len(known))
+        self.shared = {**self.shared, "staleness": sum(np.pad(a, (0, length - len(a))) for a in (n_lags, known))}
+        if records:
+            self.shared = {**self.shared, "order": self._recorded(comm)}
+        worked = self.memory.pop("worked", np.zeros(2))
+        if not worked[0]:  # all its rows are elsewhere: it is as fast as it was
+            worked = self.memory.get("pace", worked)
+        self.memory["pace"] = worked
+        if moves_rows and comm.size > 1:
+            moved = self.move(comm, *worked)
+            self.shared = {**self.shared, "rows moved": self.shared.get("rows moved", 0) + moved}
+
+    def _recorded(self, comm):
+        """Return what it belongs to, and what all shards have done: (shard, push or pull, rank, number); or None."""
+        if comm.generation > 1:
+            return None
+        told, rows = self.memory.setdefault("told", {}), []
+        for shard, done in self._tables.orders().items():
+            rows += [(shard, *one) for one in done[told.get(shard, 0) :]]
+            told[shard] = len(done)
+        before = self.shared["order"][1:] if "order" in self.shared else ()
+        found = comm.allgather(np.array(rows, np.int64).reshape(-1, 4))
+        return self._recorded_of(comm), np.concatenate([*before, *found])
+
+    def _recorded_of(self, comm):
+        """Return what an order belongs to."""
+        training, strategy = self.training, self.training.strategy
+        return {
+            "ranks": comm.size, "shards": self._tables.layout.n_shards, "rows": training.schedule.n_samples,
+            "batches": training.schedule.n_batches, "cut": list(training.schedule.cut), "growth": training.growth,
+            "consistency": str(strategy.consistency), "reads_ahead": strategy.reads_ahead,
+        }  # fmt: skip
+
+    def _lags(self):
+        """Return how often so many pushes of others had come between a read and the push that followed from it."""
+        found, client = self._tables.client.stalenesses, self._tables.client
+        client.stalenesses = {}
+        n_lags = np.zeros(max(found, default=-1) + 1, np.int64)
+        for lag, n in found.items():
+            n_lags[max(lag, 0)] += n
+        return n_lags
+
+class ServedReplica(AtServer, Replica):
+    """The rows of a rank, and the parameters as it has read them last."""
 
     def fetch(self, staleness, asks=False):
         """Read the parameters that all have pushed to, but for the last clocks of others.
@@ -104,10 +168,7 @@ class ServedReplica(Replica):
         """Return the sum of gradients of this rank's rows of some batches, and what stands behind it."""
         started = comm.clock()
         own = self.sum_of(self.gradients(first, stop))
-        comm.worked(functools.partial(self.n_rows, first, stop))
-        comm.check()
-        before = self.memory.get("worked", np.zeros(2))
-        self.memory["worked"] = before + (self.n_rows(first, stop), comm.clock() - started)
+        self.note_work(comm, functools.partial(self.n_rows, first, stop), started)
         return own
 
     def push(self, own, first, stop, is_whole):
@@ -145,7 +206,7 @@ class ServedReplica(Replica):
             Whether to tell all in which order shards have done what since they met last.
         """
         self._tables.settle()
-        losses, n_lags = np.array(self.memory.pop("losses", np.zeros(2))) + self.loss_sum, self._lags()
+        losses = np.array(self.memory.pop("losses", np.zeros(2))) + self.loss_sum
         self.loss_sum = comm.allreduce(losses)  # also a barrier: all that was pushed is there
         self.fetch(None)
         n = self.n_decayed
@@ -154,51 +215,8 @@ class ServedReplica(Replica):
             own[:n], own[n:] = parts
         # What a death has lost some shards may have: as many as all of them.
         self.n_updates = int(min(n_first, n_last) + ROUNDING)
-        length = int(comm.allreduce(np.array([len(n_lags)]), "max")[0])
-        n_lags = comm.allreduce(np.pad(n_lags, (0, length - len(n_lags))))
-        known = np.asarray(self.shared.get("staleness", ()), np.int64)
-        length = max(length, len(known))
-        self.shared = {**self.shared, "staleness": sum(np.pad(a, (0, length - len(a))) for a in (n_lags, known))}
-        if records:
-            self.shared = {**self.shared, "order": self._recorded(comm)}
-        worked = self.memory.pop("worked", np.zeros(2))
-        if not worked[0]:  # all its rows are elsewhere: it is as fast as it was
-            worked = self.memory.get("pace", worked)
-        self.memory["pace"] = worked
-        if moves_rows and comm.size > 1 and self._epoch + 1 < self.training.max_epochs:
-            moved = self.move(comm, *worked)
-            self.shared = {**self.shared, "rows moved": self.shared.get("rows moved", 0) + moved}
+        self.tally(comm, moves_rows and self._epoch + 1 < self.training.max_epochs, records)
         comm.barrier()  # nobody pushes on before all have read
-
-    def _recorded(self, comm):
-        """Return what it belongs to, and what all shards have done: (shard, push or pull, rank, number); or None."""
-        if comm.generation > 1:
-            return None
-        told, rows = self.memory.setdefault("told", {}), []
-        for shard, done in self._tables.orders().items():
-            rows += [(shard, *one) for one in done[told.get(shard, 0) :]]
-            told[shard] = len(done)
-        before = self.shared["order"][1:] if "order" in self.shared else ()
-        found = comm.allgather(np.array(rows, np.int64).reshape(-1, 4))
-        return self._recorded_of(comm), np.concatenate([*before, *found])
-
-    def _recorded_of(self, comm):
-        """Return what an order belongs to."""
-        training, strategy = self.training, self.training.strategy
-        return {
-            "ranks": comm.size, "shards": self._tables.layout.n_shards, "rows": training.schedule.n_samples,
-            "batches": training.schedule.n_batches, "cut": list(training.schedule.cut), "growth": training.growth,
-            "consistency": str(strategy.consistency), "reads_ahead": strategy.reads_ahead,
-        }  # fmt: skip
-
-    def _lags(self):
-        """Return how often so many pushes of others had come between a read and the push that followed from it."""
-        found, client = self._tables.client.stalenesses, self._tables.client
-        client.stalenesses = {}
-        n_lags = np.zeros(max(found, default=-1) + 1, np.int64)
-        for lag, n in found.items():
-            n_lags[max(lag, 0)] += n
-        return n_lags
 
     def close(self, state, batch):
         """Return the state after some batches; within an epoch what is learnt is with the server, and not in it."""

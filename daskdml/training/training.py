@@ -80,6 +80,11 @@ class Training(NamedTuple):
     is_on_device: bool = False
     is_incremental: bool = False
 
+    @property
+    def keeps_parts(self):
+        """Whether the model is cut into shards, which are on no rank all together."""
+        return self.is_sharded
+
     def replica(self, blocks, n_threads, each):
         """Return what a rank holds."""
         kind = DeviceReplica if self.is_on_device else Replica
@@ -146,6 +151,8 @@ class Training(NamedTuple):
                 state = state._replace(n_lost=state.n_lost + 1)
             if (strategy.is_local and comm.size > 1) or strategy.is_served:
                 replica.weigh(comm)
+            if strategy.is_served:
+                replica.find_tables(comm)
             if not (state.epoch or state.batch):
                 state = state._replace(shared={**(state.shared or {}), **self._drift(strategy, replica, comm)})
         replica.account.assign("rows")

@@ -213,13 +213,13 @@ class Recycled:
     True
     """
 
-    def __init__(self):
-        self._free, self._leases = [], {}
+    def __init__(self, most_held=MOST_HELD):
+        self._free, self._leases, self._most_held = [], {}, most_held
 
     def empty(self, shape, dtype):
         """Return an array that is not filled, in C order."""
         dtype = np.dtype(dtype)
-        n_bytes = dtype.itemsize * (math.prod(shape) if isinstance(shape, tuple) else shape)
+        n_bytes = int(dtype.itemsize) * int(math.prod(shape) if isinstance(shape, tuple) else shape)
         if not LEAST_BYTES <= n_bytes <= MOST_BYTES:
             return np.empty(shape, dtype)
         memory = self._take(n_bytes)
@@ -235,16 +235,17 @@ class Recycled:
 
     def _take(self, n_bytes):
         free = self._free
-        while free:
-            try:
-                memory = free.pop()  # the last that was used is in the cache
-            except IndexError:
-                break
-            if memory.nbytes >= n_bytes:
-                return memory
-        return np.empty(n_bytes, np.uint8)
+        # The smallest that is large enough, the last of them, for it is in the cache. Other threads add to the end.
+        sizes = [memory.nbytes for memory in free]
+        fitting = [(size, -i) for i, size in enumerate(sizes) if size >= n_bytes]
+        if fitting:
+            return free.pop(-min(fitting)[1])
+        if len(free) == self._most_held:  # of sizes that nobody asks for any more
+            free.pop(0)
+        step = 1 << max(n_bytes.bit_length() - 4, 12)  # the next one may be a little longer
+        return np.empty(-(-n_bytes // step) * step, np.uint8)
 
     def _give_back(self, lease):
         memory = self._leases.pop(lease)
-        if len(self._free) < MOST_HELD:
+        if len(self._free) < self._most_held:
             self._free.append(memory)

@@ -164,6 +164,24 @@ class Program:
         """
         return state
 
+    def begin_on(self, shelf, step, state):
+        """Prepare to go on from parts that ranks of an earlier process have left on a shelf which all see.
+
+        Parameters
+        ----------
+        shelf : daskdml.runtime.shelf.Shelf
+        step : int
+            That is finished.
+        state : object
+            After it.
+
+        Returns
+        -------
+        int, object
+            Where to begin.
+        """
+        return step, state
+
     def fingerprint(self):
         """Return what tells this program from another one of its class: its attributes, unless you say otherwise.
 

@@ -6,6 +6,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from daskdml.comm.parameter_server import CONTROL, Client, Control, Node
+from daskdml.runtime.tables.rows import RowTable
 from daskdml.runtime.tables.session import Tables
 from daskdml.runtime.tables.spec import DenseTable, Layout, SparseTable
 
@@ -88,7 +89,8 @@ def checked_tables(program, meta):
     ValueError
     """
     tables = program.tables(meta)
-    if not isinstance(tables, dict) or not all(isinstance(t, (DenseTable, SparseTable)) for t in tables.values()):
+    kinds = DenseTable, SparseTable, RowTable
+    if not isinstance(tables, dict) or not all(isinstance(table, kinds) for table in tables.values()):
         raise ValueError(f"tables must return a dict of DenseTable and SparseTable by their names, got {tables!r}.")
     return tables
 

@@ -5,7 +5,8 @@ import zlib
 import numpy as np
 
 from daskdml.comm.parameter_server import CONTROL, Leave, Newcomer
-from daskdml.runtime.tables.spec import SparseTable, add_up
+from daskdml.runtime.tables.rows import RowTable, RowView
+from daskdml.runtime.tables.spec import DenseTable, SparseTable, add_up
 from daskdml.utils.memory import Recycled
 
 MOST_UNACKNOWLEDGED = 4  # clocks that a client may be ahead of what is acknowledged: back-pressure
@@ -71,15 +72,15 @@ class Tables:
 
     def __init__(self, client, layout, wire):
         self.client, self.layout, self.wire = client, layout, wire
-        self._added, self._codec_states, self._is_asked, self.recycled = {}, {}, False, Recycled()
+        self._added, self._codec_states, self._is_asked, self.recycled = {}, {}, False, Recycled(most_held=16)
 
     def __getitem__(self, name):
         """Return a view of a table."""
         if name not in self.layout.tables:
             known = ", ".join(self.layout.tables) or "none"
             raise ValueError(f"There is no table {name!r}; this program has {known}.")
-        kind = SparseView if isinstance(self.layout.tables[name], SparseTable) else DenseView
-        return kind(self, name)
+        kinds = (DenseTable, DenseView), (SparseTable, SparseView), (RowTable, RowView)
+        return next(view for table, view in kinds if isinstance(self.layout.tables[name], table))(self, name)
 
     @property
     def moved(self):
@@ -112,7 +113,7 @@ class Tables:
 
     def get_dense(self):
         """Return all dense tables by their names: arrays, of which each shard is asked once."""
-        found = self._answers() if self._is_asked else self._pull(self._all_dense())
+        found = self.answers() if self._is_asked else self._pull(self._all_dense())
         views = {name: self[name] for name in self.layout.tables if isinstance(self[name], DenseView)}
         parts = {name: self.layout.parts(name) for name in views}
         return {
@@ -126,9 +127,38 @@ class Tables:
         What comes is a clock older than what would be asked for then. Where that is too old, as with BSP, nothing is
         asked for now.
         """
-        if self.client.staleness is None or self.client.staleness > 0:
-            self.wire.act(self.client.pull, self._all_dense(), 1)
-            self._is_asked = True
+        if self.may_ask_ahead:
+            self.ask(self._all_dense(), 1)
+
+    @property
+    def may_ask_ahead(self):
+        """Whether what is asked for a clock before it is used is new enough."""
+        return self.client.staleness is None or self.client.staleness > 0
+
+    def ask(self, wanted, ahead=0):
+        """Ask shards for something; `answers` returns what they say.
+
+        Parameters
+        ----------
+        wanted : dict of int to object
+            What to read of each shard: see `daskdml.runtime.tables.spec.Store.read`.
+        ahead : int, default 0
+            Pushes until it is used.
+        """
+        self.wire.act(self.client.pull, wanted, ahead)
+        self._is_asked = True
+
+    @property
+    def is_asked(self):
+        """Whether something was asked for that nobody has taken."""
+        return self._is_asked
+
+    def answers(self):
+        """Wait for what was asked for, and return it by shards."""
+        self._is_asked = False
+        self.wire.wait(lambda: self.client.is_answered)
+        self.client.use()
+        return self.client.answers
 
     def _all_dense(self):
         layout = self.layout
@@ -145,14 +175,8 @@ class Tables:
 
     def _pull(self, wanted):
         """Return what was asked for of each shard."""
-        self.wire.act(self.client.pull, wanted)
-        return self._answers()
-
-    def _answers(self):
-        self._is_asked = False
-        self.wire.wait(lambda: self.client.is_answered)
-        self.client.use()
-        return self.client.answers
+        self.ask(wanted)
+        return self.answers()
 
 
 class DenseView:

@@ -10,6 +10,7 @@ import numpy as np
 
 from daskdml.kernels.copying import copy_pieces
 from daskdml.kernels.hash_table import HashTable, add_rows, put_pieces
+from daskdml.runtime.tables.rows import RowPart, RowTable
 from daskdml.utils.memory import Recycled
 
 LEAST_PART = 4096  # numbers of a dense table on a shard, lest a short vector take a message from every worker
@@ -184,7 +185,7 @@ class Layout(NamedTuple):
 
     Attributes
     ----------
-    tables : dict of str to DenseTable or SparseTable
+    tables : dict of str to DenseTable, SparseTable or RowTable
     n_shards : int
     least_part : int
         Numbers of a dense table on a shard that has some.
@@ -196,8 +197,19 @@ class Layout(NamedTuple):
 
     def parts(self, name):
         """Return (shard, first, stop) of the parts of a dense table."""
-        edges, begin = self.tables[name]._cut(self.n_shards, self.least_part), zlib.crc32(name.encode())
-        return [((begin + k) % self.n_shards, a, b) for k, (a, b) in enumerate(zip(edges, edges[1:]))]
+        edges = self.tables[name]._cut(self.n_shards, self.least_part)
+        return [(self.shard_of_part(name, k), a, b) for k, (a, b) in enumerate(zip(edges, edges[1:]))]
+
+    def _begin(self, name):
+        return zlib.crc32(name.encode())
+
+    def n_parts(self, name):
+        """Return how many parts a table of dense or numbered rows is cut into."""
+        return min(self.n_shards, self.tables[name].most_parts(self.least_part))
+
+    def shard_of_part(self, name, part):
+        """Return the shard that has a part."""
+        return (self._begin(name) + part) % self.n_shards
 
     def shards_of(self, keys):
         """Return the shard of each key of a sparse table: other bits of a hash than those that choose a slot there."""
@@ -212,6 +224,10 @@ class Layout(NamedTuple):
         for name, table in self.tables.items():
             if isinstance(table, SparseTable):
                 parts[name] = SparsePart(table)
+            elif isinstance(table, RowTable):
+                part = (shard - self._begin(name)) % self.n_shards
+                if part < self.n_parts(name):
+                    parts[name] = RowPart(table, part, self.n_parts(name))
             else:
                 own = [(a, b) for owner, a, b in self.parts(name) if owner == shard]
                 if own:
