@@ -119,6 +119,9 @@ def _sum_strengths(values, counts, like, numbers, strengths, n_others, sums, sha
     place, last = 0, shares.size - 1
     sums[:, :] = 0.0
     for i in range(values.size):
+        if i + 1 < values.size:
+            for line in range(counts[i + 1] * 8 // 64 + 1):
+                ask_for(values[i + 1] + 64 * line)
         square = 0.0
         for k in range(counts[i]):
             value = load(values[i], k, like)

@@ -8,7 +8,7 @@ from daskdml.linear_model._sgd_batches import AUTO_STEPS, ByBatches, warn_of_lon
 from daskdml.training import Schedule
 from daskdml.training.served_rows import ServedRowsTraining
 
-AUTO_ROWS = 8192  # of a worker in a batch with batch_size="auto", if there are enough
+AUTO_ROWS = 1 << 14  # of a worker in a batch with batch_size="auto", if there are enough
 
 
 class ByServedRows(ByRows):
