@@ -14,11 +14,12 @@ from daskdml.kernels.compile import build, f4, f8, i4, i8, matrix, types, vector
 from daskdml.kernels.copying import ask_for
 from daskdml.kernels.sequential import load
 
+LEAST_SLOTS, MOST_LOAD = 64, 0.75
 AHEAD = 8  # rows: about as long as a line takes from memory
 _COLUMN = np.int32(0)
 
 
-def number_columns(addresses, counts, empty=np.empty):
+def number_columns(addresses, counts, n_expected=0, empty=np.empty):
     """Count through the columns that some CSR rows store.
 
     Parameters
@@ -26,6 +27,8 @@ def number_columns(addresses, counts, empty=np.empty):
     addresses : ndarray of int64, shape (n_rows,)
         Of the int32 columns of each row. The caller keeps what is there alive.
     counts : ndarray of int64, shape (n_rows,)
+    n_expected : int, default 0
+        About how many distinct ones there will be: a table of many more slots takes twice as long.
     empty : callable of (shape, dtype), default np.empty
         Makes arrays.
 
@@ -44,15 +47,30 @@ def number_columns(addresses, counts, empty=np.empty):
     """
     n_stored = int(counts.sum())
     numbers, columns = empty(n_stored, np.int32), empty(n_stored, np.int32)
-    # A slot is a column and its number together: one line of the cache for each that is looked for.
-    slots = empty(1 << max(n_stored + n_stored // 2, 2).bit_length(), np.int64)
+    n_slots = 1 << max(int(1.5 * min(n_expected or n_stored, n_stored)), LEAST_SLOTS).bit_length()
+    at = np.zeros(3, np.int64)  # rows, stored columns and distinct ones so far
+    while True:
+        # A slot is a column and its number together: one line of the cache for each that is looked for.
+        slots = empty(n_slots, np.int64)
+        _compiled(_number)(addresses, counts, slots, numbers, columns, at)
+        if at[0] == len(addresses):
+            return numbers, columns[: at[2]]
+        n_slots *= 4
+
+
+def _number(addresses, counts, slots, numbers, columns, at):
+    first, place, n, mask = at[0], at[1], at[2], slots.size - 1
     slots[:] = 0
-    return numbers, columns[: _compiled(_number)(addresses, counts, slots, numbers, columns)]
-
-
-def _number(addresses, counts, slots, numbers, columns):
-    n, place, mask = 0, 0, slots.size - 1
-    for i in range(addresses.size):
+    for i in range(n):  # of a table that was too small
+        column = np.int64(columns[i])
+        slot = ((column * 2654435769) >> 12) & mask
+        while slots[slot] != 0:
+            slot = (slot + 1) & mask
+        slots[slot] = ((column + 1) << 32) | (i + 1)
+    for i in range(first, addresses.size):
+        if n + counts[i] > slots.size * MOST_LOAD:
+            at[0], at[1], at[2] = i, place, n
+            return
         if i + 1 < addresses.size:
             for line in range(counts[i + 1] // 16 + 1):
                 ask_for(addresses[i + 1] + 64 * line)
@@ -71,7 +89,7 @@ def _number(addresses, counts, slots, numbers, columns):
                 slots[slot] = found
             numbers[place] = (found & 0xFFFFFFFF) - 1
             place += 1
-    return n
+    at[0], at[1], at[2] = addresses.size, place, n
 
 
 def shares_of_sum(rows, numbers, n_distinct, strengths, n_others, empty=np.empty):
@@ -352,7 +370,7 @@ ROUNDING = 16  # units of the last place of what was added up
 def _compiled(body):
     read, write, numbers = vector(i8, read=True), vector(i8), vector(i4)
     signatures = {
-        _number: i8(read, read, write, numbers, numbers),
+        _number: types.void(read, read, write, numbers, numbers, write),
         _deal: types.void(vector(i4, read=True), i8, i8, i8, i8, write, numbers, numbers, write),
     }
     return build(body, signatures[body])

@@ -143,6 +143,8 @@ class Touched:
     ----------
     rows : SparseRows
     view : daskdml.runtime.tables.rows.RowView
+    n_expected, empty
+        See `daskdml.kernels.numbered_rows.number_columns`.
 
     Attributes
     ----------
@@ -153,8 +155,8 @@ class Touched:
     dealt : daskdml.runtime.tables.rows.Dealt
     """
 
-    def __init__(self, rows, view, empty):
-        self.numbers, columns = numbered_rows.number_columns(rows.columns, rows.counts, empty)
+    def __init__(self, rows, view, n_expected, empty):
+        self.numbers, columns = numbered_rows.number_columns(rows.columns, rows.counts, n_expected, empty)
         ends = np.cumsum(rows.counts)
         self.rows = rows._replace(columns=self.numbers.ctypes.data + 4 * (ends - rows.counts))
         self.n_features, self.dealt = len(columns), view.deal(columns)
@@ -167,7 +169,7 @@ class ServedStream(AtServer, Streams):
         """Find the tables, and learn how rows are dealt to the batches of an epoch."""
         check_seen(comm.shelf.versions(), comm)
         self.find_tables(comm)
-        self._saved_at = comm.clock()
+        self._saved_at, self._n_expected = comm.clock(), 0
         self._view = self._tables[COEFFICIENTS]
         schedule, sizes = self.training.schedule, []
         for first in range(0, schedule.n_batches, SLAB):
@@ -221,7 +223,8 @@ class ServedStream(AtServer, Streams):
         first, stop = self.rows_of(batch, batch + 1)
         nothing = np.empty(0, np.int64)
         rows = self._rows(first, stop) if stop > first else SparseRows(nothing, nothing, nothing, self.training.dtype)
-        touched = Touched(rows, self._view, self._tables.recycled.empty)
+        touched = Touched(rows, self._view, self._n_expected, self._tables.recycled.empty)
+        self._n_expected = touched.n_features
         self.charge("encode", started)
         self._tables.ask(self._wanted(touched, self._scales[batch]), ahead)
         return touched
@@ -345,7 +348,8 @@ class ServedStream(AtServer, Streams):
 
         def raws(selection):
             self._tables.client.staleness = None
-            touched = Touched(SparseRows(*selection.where, self.rows.dtype), self._view, self._tables.recycled.empty)
+            rows = SparseRows(*selection.where, self.rows.dtype)
+            touched = Touched(rows, self._view, 0, self._tables.recycled.empty)
             self._tables.ask(self._wanted(touched, self._scales[-1]))
             _, local = self._models_of(touched, self._tables.answers())
             X = selection.X()

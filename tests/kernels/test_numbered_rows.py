@@ -30,12 +30,13 @@ def matrix(n, p, density, dtype=np.float64, seed=0):
     return sparse.random(n, p, density, format="csr", dtype=dtype, random_state=np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("shape, density", [((40, 300), 0.1), ((7, 2**31 - 2), 1e-8), ((5, 9), 0.0)])
-def test_columns_are_counted_through_in_the_order_in_which_they_come(shape, density):
+@pytest.mark.parametrize("n_expected", [0, 1, 10**6])
+@pytest.mark.parametrize("shape, density", [((40, 300), 0.1), ((90, 3000), 0.02), ((7, 2**31 - 2), 1e-8), ((5, 9), 0.0)])
+def test_columns_are_counted_through_in_the_order_in_which_they_come(shape, density, n_expected):
     X = matrix(*shape, density)
     order = np.random.default_rng(1).permutation(X.shape[0])
     rows = SparseRows.of(X, order)
-    numbers, columns = number_columns(rows.columns, rows.counts)
+    numbers, columns = number_columns(rows.columns, rows.counts, n_expected)
     stored = X[order].indices
     known = dict.fromkeys(stored.tolist())
     assert columns.tolist() == list(known)
