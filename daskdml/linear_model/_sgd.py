@@ -421,10 +421,10 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     by features, 8 bytes a row and class.
 
     With `ParameterServer` and CSR rows of 2**20 features or more, or its ``sparse=True``, steps are a row again, and a
-    worker has only the coefficients that the rows of its batch store (a fiftieth of all rows with "auto", and 16,384 for
-    each worker at most): in one process they are scikit-learn's steps, on several workers the model depends on how many
-    there are. The classes stop together, by their mean objective or accuracy. ``coef_`` maps a file of scratch space
-    from 16 MB on; ``average`` is refused.
+    worker has only the coefficients that the rows of its batch store (a fiftieth of all rows with "auto", and 16,384
+    for each worker at most): in one process they are scikit-learn's steps, on several workers the model depends on how
+    many there are. The classes stop together, by their mean objective or accuracy. ``coef_`` maps a file of scratch
+    space from 16 MB on; ``average`` is refused.
 
     Examples
     --------

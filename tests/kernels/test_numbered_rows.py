@@ -31,7 +31,9 @@ def matrix(n, p, density, dtype=np.float64, seed=0):
 
 
 @pytest.mark.parametrize("n_expected", [0, 1, 10**6])
-@pytest.mark.parametrize("shape, density", [((40, 300), 0.1), ((90, 3000), 0.02), ((7, 2**31 - 2), 1e-8), ((5, 9), 0.0)])
+@pytest.mark.parametrize(
+    "shape, density", [((40, 300), 0.1), ((90, 3000), 0.02), ((7, 2**31 - 2), 1e-8), ((5, 9), 0.0)]
+)
 def test_columns_are_counted_through_in_the_order_in_which_they_come(shape, density, n_expected):
     X = matrix(*shape, density)
     order = np.random.default_rng(1).permutation(X.shape[0])
