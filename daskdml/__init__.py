@@ -24,7 +24,7 @@ _ROOMS = (
     "wrappers",
 )
 
-_PROGRAMS = ("DenseTable", "Program", "SparseTable", "run")
+_PROGRAMS = ("DenseTable", "Program", "SparseTable", "TableRule", "run")
 
 __all__ = ["__version__", "config_context", "get_config", "set_config", *_PROGRAMS, *_ROOMS]
 

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parent.parent
 
 PUBLIC = {
     "daskdml": """
-        DenseTable Program SparseTable compress config_context ensemble get_config impute linear_model metrics
-        model_selection neural_network preprocessing run set_config strategies testing tree wrappers
+        DenseTable Program SparseTable TableRule compress config_context ensemble get_config impute linear_model
+        metrics model_selection neural_network preprocessing run set_config strategies testing tree wrappers
     """,
     "daskdml.ensemble": """
         ExtraTreesClassifier ExtraTreesRegressor HistGradientBoostingClassifier HistGradientBoostingRegressor

@@ -88,13 +88,28 @@ def check_params(estimator, constraints):
     InvalidParameterError
         Naming the parameter, what it may be and what it was.
     """
-    for name, value in estimator.get_params(deep=False).items():
+    check_values(type(estimator).__name__, estimator.get_params(deep=False), constraints)
+
+
+def check_values(owner, values, constraints):
+    """Check parameters of something that is no estimator, likewise.
+
+    Parameters
+    ----------
+    owner : str
+        What messages call it.
+    values : dict
+    constraints : dict of str to list
+
+    Raises
+    ------
+    InvalidParameterError
+    """
+    for name, value in values.items():
         allowed = constraints.get(name)
         if allowed is not None and not any(_accepts(one, value) for one in allowed):
             choices = " or ".join(_describe(one) for one in allowed)
-            raise InvalidParameterError(
-                f"The {name!r} parameter of {type(estimator).__name__} must be {choices}. Got {value!r} instead."
-            )
+            raise InvalidParameterError(f"The {name!r} parameter of {owner} must be {choices}. Got {value!r} instead.")
 
 
 def _accepts(constraint, value):

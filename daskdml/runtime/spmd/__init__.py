@@ -4,9 +4,10 @@ from daskdml.runtime.spmd.program import Comm, GroupChanged, Meta, Outcome, Prog
 from daskdml.runtime.spmd.run import run
 from daskdml.runtime.spmd.simulate import SimulatedCluster
 from daskdml.runtime.spmd.threads import run_threads
+from daskdml.runtime.tables.rules import TableRule
 from daskdml.runtime.tables.spec import DenseTable, SparseTable
 
 __all__ = [
-    "Comm", "DenseTable", "GroupChanged", "Meta", "Outcome", "Program", "SimulatedCluster", "SparseTable", "run",
-    "run_threads",
+    "Comm", "DenseTable", "GroupChanged", "Meta", "Outcome", "Program", "SimulatedCluster", "SparseTable",
+    "TableRule", "run", "run_threads",
 ]  # fmt: skip
