@@ -36,7 +36,8 @@ class ParameterServer(BaseEstimator):
         Makes what is pushed of the gradients of coefficients, of each shard's part for itself, with error feedback
         where it leaves something out; what is read is sent as it is.
     cache : bool, default True
-        Whether a rank keeps what it has read, and is sent only the shards that have changed since.
+        Whether a rank keeps what it has read, and is sent only the shards that have changed since. With ``sparse`` what
+        a batch stores is read anew, for every push changes all shards.
     reads_ahead : bool, default False
         Whether a rank asks for the parameters of its next step before it computes this one, as far as the consistency
         allows: with BSP it does not. They come while it computes, and are a clock older, which wants a smaller rate.

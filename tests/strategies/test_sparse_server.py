@@ -167,6 +167,17 @@ def test_several_ranks_find_what_one_finds(params, n_ranks, consistency, drawn):
     assert max(lags) <= most and sum(lags.values()) > 0
 
 
+@pytest.mark.parametrize("consistency", [BSP(), ASP()], ids=str)
+def test_a_worker_that_is_behind_reads_what_others_have_left(consistency):
+    """Where L2 leaves nothing of a coefficient within a batch: at its own time what came since would be e^700."""
+    params = {"loss": "log_loss", "alpha": 1.0, "shuffle": False, "max_iter": 2, "tol": None}
+    cluster = SimulatedCluster(4, rows_per_block=64, seconds_per_row=1e-5, stragglers={0: 6.0})
+    found = cluster.fit(SGDClassifier(strategy=server(consistency=consistency), **params), X, Y)
+    alone = ScikitClassifier(**params).fit(X, Y)
+    assert log_loss(Y, found.predict_proba(X)) < 1.01 * log_loss(Y, alone.predict_proba(X))
+    assert np.abs(found.coef_).max() < 2 * np.abs(alone.coef_).max()
+
+
 def test_without_shares_frequent_features_overshoot(monkeypatch, drawn):
     """What `shares_of_sum` is there for."""
     X, y, more, theirs = drawn

@@ -152,10 +152,12 @@ class RowPart:
     rows : ndarray of shape (n_rows, width)
     log_scale : float
         At which they are held.
+    least_scale : float
+        At which anybody has added to them.
     """
 
     def __init__(self, table, number, n_parts):
-        self.table, self.number, self.n_parts, self.log_scale = table, number, n_parts, 0.0
+        self.table, self.number, self.n_parts, self.log_scale, self.least_scale = table, number, n_parts, 0.0, 0.0
         self.rows = np.zeros((len(table.numbers_of(number, n_parts)), table.width), table.dtype)
         if isinstance(table.start, SavedRows):
             table.start.fill(self)
@@ -169,6 +171,7 @@ class RowPart:
         for places, rows, log_scale, most_shrinkage in updates:
             if self.table.n_decaying and self.log_scale - log_scale > MOST_GROWTH:
                 self.rescale(log_scale)
+            self.least_scale = min(self.least_scale, log_scale)
             factor = math.exp(self.log_scale - log_scale)
             add_to_rows(self.rows, places, rows, factor, self.table.n_decaying, most_shrinkage)
 
@@ -180,15 +183,18 @@ class RowPart:
     def read(self, what):
         """Return the rows of some (places, log scale)."""
         places, log_scale = what
-        return take_rows(self.rows, places, math.exp(log_scale - self.log_scale), self.table.n_decaying)
+        # A reader that is behind others is given what they have left: at its own time what came since would be more.
+        factor = math.exp(min(log_scale, self.least_scale) - self.log_scale)
+        return take_rows(self.rows, places, factor, self.table.n_decaying)
 
     def state(self):
         """Return copies of all that is held."""
-        return {"rows": self.rows.copy(), "log scale": self.log_scale}
+        return {"rows": self.rows.copy(), "log scale": self.log_scale, "least scale": self.least_scale}
 
     def restore(self, state):
         """Be what `state` has returned."""
-        self.rows, self.log_scale = np.array(state["rows"]), float(state["log scale"])
+        self.rows = np.array(state["rows"])
+        self.log_scale, self.least_scale = float(state["log scale"]), float(state["least scale"])
 
 
 class Dealt(NamedTuple):
