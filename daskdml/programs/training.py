@@ -139,6 +139,7 @@ class TrainingProgram(Program):
         found, names = self.training.saved(shelf)
         if found is None:  # of coefficients that nobody has put down there are none to go on from
             return 0, self.state
+        self.training = self.training._replace(schedule=self.training.schedule.cut_as(found.cut))
         self.state, self.begin = found, SavedRows(shelf.folder, names, found.epoch)
         return found.n_steps, found
 

@@ -342,6 +342,28 @@ def test_another_process_goes_on_from_an_epoch(after, penalty, tmp_path, monkeyp
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.parametrize("n_ranks", [2, 5])
+def test_other_numbers_of_workers_go_on_from_an_epoch(n_ranks, tmp_path, monkeypatch, drawn):
+    X, y, more, theirs = drawn
+    params = {"loss": "log_loss", "alpha": 1e-4, "max_iter": 4, "tol": None, "random_state": 0}
+    model = SGDClassifier(strategy=server(consistency=SSP(2)), batch_size=512, **params)
+
+    def save(self, state, comm, is_last, save=ServedStream.save):
+        if state.epoch == 2 and state.batch:
+            raise Interrupted
+        return save(self, state, comm, is_last)
+
+    with config_context(checkpoint=str(tmp_path), checkpoint_every=1e-9, resume=True):
+        with monkeypatch.context() as patch:
+            patch.setattr(ServedStream, "save", save)
+            with pytest.raises(Interrupted):
+                SimulatedCluster(3, rows_per_block=200).fit(clone(model), X, y)
+        found = SimulatedCluster(n_ranks, rows_per_block=200).fit(clone(model), X, y)
+    expected = log_loss(theirs, ScikitClassifier(**params).fit(X, y).predict_proba(more))
+    assert log_loss(theirs, found.predict_proba(more)) < 1.05 * expected
+    assert found.n_iter_ == 4 and len(found.fit_report_.records) == 4
+
+
 def test_what_was_put_down_is_cut_into_other_shards(tmp_path):
     rng, shelf = np.random.default_rng(0), Shelf(str(tmp_path), is_shared=True)
     table = RowTable(100, 2, n_decaying=1)
