@@ -17,6 +17,7 @@ from daskdml.training import (
     Training,
     TrainingState,
     in_shards,
+    is_result,
 )
 from daskdml.utils.config import get_config
 
@@ -136,6 +137,9 @@ class TrainingProgram(Program):
             return step, state
         from daskdml.runtime.tables.rows import SavedRows
 
+        for name in shelf.versions():
+            if is_result(name):  # of a fit that had ended, and whose caller had not: this one may end otherwise
+                shelf.drop(name)
         found, names = self.training.saved(shelf)
         if found is None:  # of coefficients that nobody has put down there are none to go on from
             return 0, self.state

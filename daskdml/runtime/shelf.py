@@ -86,6 +86,11 @@ class Shelf(Lending):
                     except FileNotFoundError:
                         pass
 
+    def drop(self, name):
+        """Let go of all versions of a part."""
+        for version in self.versions().get(name, ()):
+            self._fs.rm(f"{self._path}/{name}@{version}{self._END}")
+
     def clear(self):
         """Let go of everything."""
         if self._fs.exists(self._path):

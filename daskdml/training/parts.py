@@ -9,6 +9,7 @@ import logging
 
 import numpy as np
 
+RESULT = "result-"
 SAVING_SHARE = 0.05  # of the time, at most, that putting shards down takes
 _log = logging.getLogger("daskdml.ranks")
 
@@ -65,7 +66,12 @@ def faults_of(act, *args):
 
 def result_name(shard):
     """Return the name under which a shard of the model is kept in the end."""
-    return f"result-{shard}"
+    return f"{RESULT}{shard}"
+
+
+def is_result(name):
+    """Tell whether a part is of the model in the end."""
+    return name.startswith(RESULT)
 
 
 def _shard_name(shard):

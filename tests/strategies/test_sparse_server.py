@@ -19,7 +19,7 @@ from daskdml.runtime.tables.rows import RowPart, RowTable, SavedRows
 from daskdml.strategies import ASP, BSP, SSP, ParameterServer
 from daskdml.testing import SimulatedCluster
 from daskdml.training import served_rows
-from daskdml.training.served_rows import ServedStream
+from daskdml.training.served_rows import RowGathering, ServedStream
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -340,6 +340,29 @@ def test_another_process_goes_on_from_an_epoch(after, penalty, tmp_path, monkeyp
     np.testing.assert_array_equal(found.intercept_, whole.intercept_)
     assert found.n_iter_ == whole.n_iter_ == 5 and found.t_ == whole.t_
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_results_of_a_fit_that_its_caller_has_not_seen_are_not_mixed_with_later_ones(tmp_path, monkeypatch, drawn):
+    """It had ended after more epochs, on other workers: its parts are of a later version, and cut otherwise."""
+    X, y, *_ = drawn
+    model = SGDClassifier("log_loss", max_iter=4, tol=None, random_state=0, strategy=server(), batch_size=512)
+
+    def take(self, name, value):
+        raise Interrupted
+
+    with config_context(checkpoint=str(tmp_path), checkpoint_every=1e-9, resume=True):
+        with monkeypatch.context() as patch:
+            patch.setattr(RowGathering, "take", take)
+            with pytest.raises(Interrupted):
+                SimulatedCluster(3, rows_per_block=200).fit(clone(model), X, y)
+        names = {path.name for path in tmp_path.rglob("result-*")}
+        assert len(names) >= 2
+        for path in list(tmp_path.rglob("result-*")):  # as if it had stopped later than this one will
+            path.rename(path.with_name(path.name.partition("@")[0] + "@99.whole"))
+        found = SimulatedCluster(2, rows_per_block=200).fit(clone(model), X, y)
+    whole = SimulatedCluster(2, rows_per_block=200).fit(clone(model), X, y)
+    assert np.corrcoef(found.coef_[0], whole.coef_[0])[0, 1] > 0.95
+    assert found.score(X, y) == pytest.approx(whole.score(X, y), abs=0.02)
 
 
 @pytest.mark.parametrize("n_ranks", [2, 5])
