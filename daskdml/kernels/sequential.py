@@ -223,11 +223,6 @@ class State:
         self.__dict__.update((name, _aligned(array)) for name, array in arrays.items())
 
 
-def state_of(coef, average_coef, q, scalars):
-    """Return a state that consists of copies of some arrays of float64."""
-    return State(*map(_aligned, (coef, average_coef, q, scalars)))
-
-
 def new_state(n_features, settings, coef=None, intercept=0.0, t=1.0):
     """Make a state to begin with.
 
@@ -249,7 +244,7 @@ def new_state(n_features, settings, coef=None, intercept=0.0, t=1.0):
     scalars = np.zeros(N_SCALARS)
     scalars[[WSCALE, INTERCEPT, T, AVERAGE_B]] = 1.0, intercept, t, 1.0
     average_coef, q = np.zeros(n_features if settings.average else 0), np.zeros(n_features if has_l1 else 0)
-    state = state_of(coef, average_coef, q, scalars)
+    state = State(_aligned(coef), _aligned(average_coef), _aligned(q), _aligned(scalars))
     begin(state, settings)
     return state
 

@@ -231,7 +231,9 @@ class DescendedModel(StoredCoefficients, LinearPredictor, BaseEstimator):
             raise ValueError(
                 f"Provided intercept_init does not match dataset: its shape is {intercept.shape}, not {(k,)}."
             )
-        if not (np.isfinite(coef.sum()) and np.isfinite(intercept).all()):
+        with np.errstate(over="ignore"):
+            is_finite = np.isfinite(coef.sum()) or np.isfinite(coef).all()
+        if not (is_finite and np.isfinite(intercept).all()):
             raise ValueError("coef_init and intercept_init must be finite, and hold NaN or infinity.")
         return way.begin(training, coef.reshape(k, p), intercept, t, age)
 
@@ -387,7 +389,8 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     strategy : see `daskdml.strategies`, or None, default None
         How workers that train by batches communicate. None takes a step a row.
     batch_size : int or "auto", default "auto"
-        Rows of a step, with a strategy alone; "auto" is a fiftieth of all, and 200 at most: see Notes.
+        Rows of a step, with a strategy alone; "auto" is a fiftieth of all, and 200 at most. With a sparse
+        `ParameterServer` rows between two pushes, see Notes.
 
     Attributes
     ----------
@@ -423,8 +426,9 @@ class SGDClassifier(ScoredByAccuracy, OneAgainstAll, DescendedModel):
     With `ParameterServer` and CSR rows of 2**20 features or more, or its ``sparse=True``, steps are a row again, and a
     worker has only the coefficients that the rows of its batch store (a fiftieth of all rows with "auto", and 16,384
     for each worker at most): in one process they are scikit-learn's steps, on several workers the model depends on how
-    many there are. The classes stop together, by their mean objective or accuracy. ``coef_`` maps a file of scratch
-    space from 16 MB on; ``average`` is refused.
+    many there are. The classes stop together, by their mean objective or accuracy, and ``t_`` counts rows. ``coef_``
+    maps a file of scratch space from 16 MB on; of float32 rows it is learnt as float32. A warm start, ``coef_init`` and
+    each further call of ``partial_fit`` send the coefficients other than zero to every worker. ``average`` is refused.
 
     Examples
     --------

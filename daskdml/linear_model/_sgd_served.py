@@ -8,6 +8,7 @@ from daskdml.linear_model._sgd_batches import AUTO_STEPS, ByBatches, warn_of_lon
 from daskdml.training import Schedule
 from daskdml.training.served_rows import ServedRowsTraining
 
+MOST_COLUMNS = 2**31 - 1  # whose numbers are of 32 bits
 AUTO_ROWS = 1 << 14  # of a worker in a batch with batch_size="auto", if there are enough
 
 
@@ -37,6 +38,11 @@ class ByServedRows(ByRows):
     def schedule(self, seed, is_mixed, held_out):
         """Return which rows form which batch."""
         n, model, n_ranks = self.run.n_samples, self.model, self.run.n_ranks
+        if self.run.n_features > MOST_COLUMNS:
+            raise ValueError(
+                f"X has {self.run.n_features:,} columns, and a parameter server has rows for {MOST_COLUMNS:,}: hash "
+                "features into fewer."
+            )
         auto = min(AUTO_ROWS * n_ranks, max(n // AUTO_STEPS, 1))
         warn_of_long_batches(model, n)
         rows = auto if model.batch_size == "auto" else min(int(model.batch_size), n)

@@ -137,11 +137,13 @@ class TrainingProgram(Program):
             return step, state
         from daskdml.runtime.tables.rows import SavedRows
 
-        for name in shelf.versions():
-            if is_result(name):  # of a fit that had ended, and whose caller had not: this one may end otherwise
-                shelf.drop(name)
         found, names = self.training.saved(shelf)
+        # What others had begun to put down after that, or had ended with, does not belong to what comes now.
+        for name in shelf.versions():
+            if name != shelf.SEEN:
+                shelf.drop(name, -1 if is_result(name) or found is None else found.epoch)
         if found is None:  # of coefficients that nobody has put down there are none to go on from
+            self.state = self.state._replace(cut=self.training.schedule.cut)
             return 0, self.state
         self.training = self.training._replace(schedule=self.training.schedule.cut_as(found.cut))
         self.state, self.begin = found, SavedRows(shelf.folder, names, found.epoch)

@@ -86,10 +86,11 @@ class Shelf(Lending):
                     except FileNotFoundError:
                         pass
 
-    def drop(self, name):
-        """Let go of all versions of a part."""
+    def drop(self, name, above=-1):
+        """Let go of the versions of a part above one, or of all."""
         for version in self.versions().get(name, ()):
-            self._fs.rm(f"{self._path}/{name}@{version}{self._END}")
+            if version > above:
+                self._fs.rm(f"{self._path}/{name}@{version}{self._END}")
 
     def clear(self):
         """Let go of everything."""

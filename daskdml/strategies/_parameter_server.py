@@ -185,7 +185,7 @@ class ParameterServer(BaseEstimator):
         """
         check_params(self, self._constraints)
         self._rule.bound  # noqa: B018 - refuses a staleness that is none
-        if self.sparse is True and not hasattr(estimator, "l1_ratio"):
+        if self.is_by_row(False) and not hasattr(estimator, "l1_ratio"):
             raise ValueError(
                 f"sparse=True is for linear models of sparse rows; every row has to do with all weights of "
                 f"{type(estimator).__name__}. Leave it at 'auto'."

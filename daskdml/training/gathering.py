@@ -1,5 +1,6 @@
 """A model cut into shards, as the process that asked for it sees it: what is sent out, and what comes back."""
 
+import mmap
 import tempfile
 
 import numpy as np
@@ -41,7 +42,8 @@ def room_of(n, dtype, mapped_bytes=MAPPED_BYTES):
         return np.empty(n, dtype)
     with tempfile.TemporaryFile(dir=get_config()["scratch_dir"]) as file:
         RowsFile(file, (n, 1), dtype)  # reserves the room
-        return np.memmap(file, dtype, "r+", shape=(n,))
+        # Not np.memmap, which joblib would send to other processes by the name of the file, and it has none.
+        return np.ndarray(n, dtype, mmap.mmap(file.fileno(), n * dtype.itemsize))
 
 
 class Gathering:

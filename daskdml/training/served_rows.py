@@ -285,7 +285,7 @@ class ServedStream(AtServer, Streams):
         settings = [one._replace(stride=stride) for one in training.settings]
         sums = self._step(touched.rows, first, stop, models, settings)
         rates = training.rates(self.models[0].eta, t + stride * np.arange(stop - first))
-        shares, share_of_intercepts = self._shares(touched, first, stop, rates, comm)
+        shares, share_of_intercepts = self._shares(touched, first, stop, rates, stride, comm)
         own, of_all = training.decay(rates), self._scales[batch + 1] - self._scales[batch]
         changes = [Change(one.wscale, own, of_all, stride, training.shrinkage(rates)) for one in models]
         moved = moved_rows(
@@ -297,10 +297,10 @@ class ServedStream(AtServer, Streams):
         memory = self.memory
         memory["norms"] = [(model.squared_norm, model.absolute_norm) for model in models]
         memory["sums"] = memory.get("sums", 0.0) + np.array([*sums, stop - first, touched.n_features])
-        memory["finite"] = memory.get("finite", True) and bool(np.isfinite(sums.sum() + moved.sum() + intercepts.sum()))
+        memory["finite"] = memory.get("finite", True) and bool(np.isfinite(moved.sum() + intercepts.sum()))
         return moved, intercepts
 
-    def _shares(self, touched, first, stop, rates, comm):
+    def _shares(self, touched, first, stop, rates, stride, comm):
         """Return which share of what this rank has moved coefficients by it is to add, and of intercepts."""
         if comm.size == 1:
             return np.empty(0), 1.0
@@ -309,7 +309,9 @@ class ServedStream(AtServer, Streams):
         if selection.weight is not None:
             strengths = strengths * selection.weight[first:stop]
         strengths = strengths * max(max(one.weight_pos, one.weight_neg) for one in settings)
-        n_others = (comm.size - 1) * (2 if self.training.strategy.reads_ahead else 1)
+        # As many rows of others as there are for each of its own; of two batches where what is read is older.
+        is_ahead = self.training.strategy.reads_ahead and self._tables.may_ask_ahead
+        n_others = (stride - 1.0) * (2 if is_ahead else 1)
         return numbered_rows.shares_of_sum(
             touched.rows, touched.numbers, touched.n_features, strengths, n_others, self._tables.recycled.empty
         )
@@ -374,9 +376,11 @@ class ServedStream(AtServer, Streams):
         faults = []
         for part, held in self._parts(comm, copies=False).items():
             faults += faults_of(shelf.put, rows_name(part), state.epoch, held.state())
-        if comm.rank == 0:
+        # The state last, which says that all is there.
+        is_whole = not comm.vote(bool(faults))
+        if is_whole and comm.rank == 0:
             faults += faults_of(shelf.put, STATE, state.epoch, state)
-        if comm.vote(bool(faults)):
+        if not is_whole or faults:
             where = faults or "on another worker"
             _log.warning("coefficients could not be put down, the last version stays: %s", where)
         elif comm.rank == 0:

@@ -18,6 +18,8 @@ class Node:
         Makes the store of a shard as it is at the start, the same on every node.
     clients : iterable of str
         That are there from the start.
+    make_empty : callable of int, optional
+        Makes the store of a shard that will be restored from a snapshot at once; ``make_store`` by default.
     is_collective : bool, default False
         See `Replica`.
     scripts : dict of int to sequence, optional
@@ -30,9 +32,9 @@ class Node:
         Of shards of which clients have talked to this node, where there are scripts.
     """
 
-    def __init__(self, name, make_store, clients=(), is_collective=False, scripts=None):
+    def __init__(self, name, make_store, clients=(), is_collective=False, scripts=None, make_empty=None):
         self.name, self.replicas, self._number = name, {}, -1
-        self._make_store, self._clients = make_store, tuple(clients)
+        self._make_store, self._make_empty, self._clients = make_store, make_empty or make_store, tuple(clients)
         self._is_collective, self._scripts, self.orders = is_collective, scripts, {}
 
     def on(self, message):
@@ -85,7 +87,7 @@ class Node:
                     del self.replicas[shard]
             elif replica is None:
                 # Only at the start: whoever comes later is in no chain before it has everything.
-                self.replicas[shard] = self._make(shard, epoch, chain, self._clients)
+                self.replicas[shard] = self._make(self._make_store(shard), shard, epoch, chain, self._clients)
             else:
                 if epoch > replica.epoch and shard in self.orders:
                     self.orders[shard].forget_script()
@@ -97,10 +99,10 @@ class Node:
         if replica is not None and (message.epoch < replica.epoch or self.name in replica.chain):
             return []
         if replica is None or message.epoch > replica.epoch or state["version"] > replica.version:
-            replica = self._make(message.shard, message.epoch, state["chain"])
+            replica = self._make(self._make_empty(message.shard), message.shard, message.epoch, state["chain"])
             replica.restore(state)
             self.replicas[message.shard] = replica
         return [(message.source, Confirm(message.shard, message.epoch, self.name, replica.version))]
 
-    def _make(self, shard, epoch, chain, clients=()):
-        return Replica(self.name, shard, epoch, chain, self._make_store(shard), clients, self._is_collective)
+    def _make(self, store, shard, epoch, chain, clients=()):
+        return Replica(self.name, shard, epoch, chain, store, clients, self._is_collective)

@@ -50,7 +50,7 @@ class Host:
         self.worker, self.run, self.layout, self.service = post.worker, run, layout, service
         self.name, self.clients, self.changed = _address_of(post.worker.address), {}, threading.Condition()
         self._post, self._now = post, ("", 0)
-        self.node = Node(self.name, layout.store, **service.of_nodes)
+        self.node = Node(self.name, layout.store, make_empty=layout.empty_store, **service.of_nodes)
         self._inbox, self._client = Inbox(_hand(self.node.on)), Inbox(self._tell)
         self._lines, self._pool, self._lock = {}, ThreadPoolExecutor(2, "daskdml-tables"), threading.Lock()
         self.bytes_sent = self.bytes_received = self._n_long = 0

@@ -56,7 +56,7 @@ class SimulatedTables:
 
     def _add(self, worker):
         name = _node_of(worker)
-        node = Node(name, self.layout.store, **self.service.of_nodes)
+        node = Node(name, self.layout.store, make_empty=self.layout.empty_store, **self.service.of_nodes)
         self.nodes[name] = worker, node
 
     def joined(self, worker):

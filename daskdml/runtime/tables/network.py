@@ -150,7 +150,8 @@ class Network:
         self.layout = service.layout(tables, n_ranks)
         self._control = Control(self.layout.n_shards, nodes, 0, clients)
         self.inboxes = {CONTROL: Inbox(_of(self._control))}
-        made = [Node(name, self.layout.store, clients, **service.of_nodes) for name in nodes]
+        make = self.layout.store, self.layout.empty_store
+        made = [Node(name, make[0], clients, make_empty=make[1], **service.of_nodes) for name in nodes]
         for node in made:
             self.inboxes[node.name] = Inbox(_of(node))
         self._clients = {}

@@ -12,6 +12,7 @@ from daskdml.runtime.shelf import Shelf
 
 MOST_ROWS = 2**31 - 1  # their numbers are of 32 bits, which half the bytes of most messages are
 LARGE, BLOCK_SHIFT = 1 << 20, 7
+LEAST_FACTOR = 1e-200
 MOST_GROWTH = 20.0  # of what is added, as a power of e: then all that a part holds is multiplied out
 
 
@@ -146,6 +147,8 @@ class RowPart:
     table : RowTable
     number, n_parts : int
         Which part of how many.
+    is_empty : bool, default False
+        Whether it is not to hold what the table begins with.
 
     Attributes
     ----------
@@ -156,9 +159,11 @@ class RowPart:
         At which anybody has added to them.
     """
 
-    def __init__(self, table, number, n_parts):
+    def __init__(self, table, number, n_parts, is_empty=False):
         self.table, self.number, self.n_parts, self.log_scale, self.least_scale = table, number, n_parts, 0.0, 0.0
         self.rows = np.zeros((len(table.numbers_of(number, n_parts)), table.width), table.dtype)
+        if is_empty:
+            return
         if isinstance(table.start, SavedRows):
             table.start.fill(self)
         elif table.start is not None:
@@ -173,6 +178,8 @@ class RowPart:
                 self.rescale(log_scale)
             self.least_scale = min(self.least_scale, log_scale)
             factor = math.exp(self.log_scale - log_scale)
+            if factor < LEAST_FACTOR:  # of one that was so far behind nothing is left
+                continue
             add_to_rows(self.rows, places, rows, factor, self.table.n_decaying, most_shrinkage)
 
     def rescale(self, log_scale):
@@ -193,7 +200,10 @@ class RowPart:
 
     def restore(self, state):
         """Be what `state` has returned."""
-        self.rows = np.array(state["rows"])
+        rows = np.array(state["rows"])
+        if rows.shape != self.rows.shape:
+            raise ValueError(f"Part {self.number} of {self.n_parts} has rows {self.rows.shape}, and got {rows.shape}.")
+        self.rows = rows
         self.log_scale, self.least_scale = float(state["log scale"]), float(state["least scale"])
 
 
@@ -299,7 +309,8 @@ class RowView:
     def copy_of(self, part, log_scale):
         """Return a part that other processes hold."""
         layout = self._tables.layout
-        shard, copied = layout.shard_of_part(self.name, part), RowPart(self._table, part, layout.n_parts(self.name))
+        n_parts = layout.n_parts(self.name)
+        shard, copied = layout.shard_of_part(self.name, part), RowPart(self._table, part, n_parts, is_empty=True)
         places = np.arange(len(copied.rows), dtype=np.int32)
         copied.rows = self._tables._pull({shard: {self.name: (places, log_scale)}})[shard][self.name]
         copied.log_scale = log_scale

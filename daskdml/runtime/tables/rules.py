@@ -18,8 +18,8 @@ class TableRule:
         adam      m <- momentum m + (1 - momentum) g,    w <- w - r m / (1 - momentum^n)
                   s <- beta_2 s + (1 - beta_2) g^2,      r = rate / (sqrt(s / (1 - beta_2^n)) + epsilon)
 
-    and then, with L1, ``w <- sign(w) max(|w| - r l1, 0)``: the proximal operator of ``l1 |w|`` in the metric of the
-    step.
+    where r is zero as long as a number has had no gradient; and then, with L1, ``w <- sign(w) max(|w| - r l1, 0)``: the
+    proximal operator of ``l1 |w|`` in the metric of the step.
 
     Parameters
     ----------
@@ -92,13 +92,16 @@ class TableRule:
             first, second = moments
             first += (1.0 - mu) * (update - first)
             second += (1.0 - self.beta_2) * (update * update - second)
-            rate = rate / (np.sqrt(second / (1.0 - self.beta_2**n_updates)) + self.epsilon)
+            rate = self._scaled(second / (1.0 - self.beta_2**n_updates))
             theta -= rate * first / (1.0 - mu**n_updates)
         else:
             if self.method == "adagrad":
                 moments[0] += update * update
-                rate = rate / (np.sqrt(moments[0]) + self.epsilon)
+                rate = self._scaled(moments[0])
             theta -= rate * update
         if self.l1:
-            # Where no gradient ever was the rate of adagrad is huge, and the number zero.
             np.copyto(theta, np.sign(theta) * np.maximum(np.abs(theta) - rate * self.l1, 0.0))
+
+    def _scaled(self, square):
+        """Return the rate of each number: zero where there never was a gradient, and no L1 then either."""
+        return np.where(square > 0, self.rate / (np.sqrt(square) + self.epsilon), 0.0).astype(square.dtype)

@@ -148,11 +148,6 @@ class Tables:
         self.wire.act(self.client.pull, wanted, ahead)
         self._is_asked = True
 
-    @property
-    def is_asked(self):
-        """Whether something was asked for that nobody has taken."""
-        return self._is_asked
-
     def answers(self):
         """Wait for what was asked for, and return it by shards."""
         self._is_asked = False

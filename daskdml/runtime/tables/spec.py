@@ -218,7 +218,11 @@ class Layout(NamedTuple):
             mixed = (keys ^ (keys >> np.uint64(32))) * _KEY_STREAM
         return ((mixed >> np.uint64(32)) % np.uint64(self.n_shards)).astype(np.int64)
 
-    def store(self, shard):
+    def empty_store(self, shard):
+        """Return what can be restored from a snapshot of a shard; what tables of rows begin with is not read."""
+        return self.store(shard, is_empty=True)
+
+    def store(self, shard, is_empty=False):
         """Return what a shard holds at first."""
         parts = {}
         for name, table in self.tables.items():
@@ -227,7 +231,7 @@ class Layout(NamedTuple):
             elif isinstance(table, RowTable):
                 part = (shard - self._begin(name)) % self.n_shards
                 if part < self.n_parts(name):
-                    parts[name] = RowPart(table, part, self.n_parts(name))
+                    parts[name] = RowPart(table, part, self.n_parts(name), is_empty)
             else:
                 own = [(a, b) for owner, a, b in self.parts(name) if owner == shard]
                 if own:

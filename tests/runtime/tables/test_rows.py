@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from daskdml.runtime.tables.rows import LARGE, MOST_GROWTH, RowPart, RowTable
+from daskdml.runtime.tables.rows import LARGE, MOST_GROWTH, RowPart, RowTable, SavedRows
 from daskdml.runtime.tables.spec import DenseTable, Layout
 
 
@@ -57,6 +57,21 @@ def test_what_decays_is_multiplied_when_it_is_read(dtype):
     for one in (part, copied):
         np.testing.assert_allclose(one.read((all_places, scale)), expected, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(copied.rows[:, :2], expected[:, :2], rtol=1e-4, atol=1e-6)
+
+
+def test_a_push_that_is_far_behind_leaves_nothing():
+    """Neither a number that is none, as zero over zero is, nor anything of the reader's own time."""
+    part, place = RowPart(RowTable(1, 2, n_decaying=1), 0, 1), np.zeros(1, np.int32)
+    part.apply([(place, np.array([[2.0, -0.1, 0.0]]), -2000.0, 9.0)])
+    part.apply([(place, np.array([[5.0, -0.1, 0.0]]), 0.0, 9.0)])
+    np.testing.assert_allclose(part.read((place, 0.0)), [[2.0, -0.1]], rtol=1e-12)
+
+
+def test_parts_that_will_be_restored_read_nothing():
+    gone = RowTable(5, start=SavedRows("/nowhere/at/all", ["rows-0"], 3))
+    Layout({"rows": gone}, 1).empty_store(0)
+    with pytest.raises(ValueError, match=r"Part 0 of 1 has rows \(5, 1\), and got \(4, 1\)"):
+        RowPart(gone, 0, 1, is_empty=True).restore({"rows": np.zeros((4, 1))})
 
 
 def test_rows_to_begin_with_are_on_their_shards():
