@@ -52,7 +52,7 @@ def _target(loss):
 
 def _peer(settings, has_classes=False, **options):
     words = settings._asdict()
-    for ours in ("weight_pos", "weight_neg", "intercept_decay"):
+    for ours in ("weight_pos", "weight_neg", "intercept_decay", "stride"):
         del words[ours]
     words |= {"average": settings.average or False, "shuffle": False, "tol": None} | options
     if settings.loss not in CLASSIFIES:
