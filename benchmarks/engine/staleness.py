@@ -22,8 +22,9 @@ NOW_AND_THEN = {
     "BSP": ParameterServer(consistency=BSP(), **SERVER),
     "SSP(3)": ParameterServer(consistency=SSP(3), **SERVER),
     "SSP(10)": ParameterServer(consistency=SSP(10), **SERVER),
+    "SSP(3), 4 groups": ParameterServer(consistency=SSP(3), groups=4, **SERVER),
     "ASP": ParameterServer(consistency=ASP(), **SERVER),
-    "ASP, reads ahead": ParameterServer(consistency=ASP(), reads_ahead=True, **SERVER),
+    "ASP, reads_ahead=False": ParameterServer(consistency=ASP(), reads_ahead=False, **SERVER),
     "all-reduce": AllReduce(),
 }
 ALWAYS = {
@@ -31,7 +32,7 @@ ALWAYS = {
     "BSP, rows move": ParameterServer(consistency=BSP(), shards=SHARDS),
     "SSP(3), rows move": ParameterServer(consistency=SSP(3), shards=SHARDS),
 }
-MOST = {"SSP(3)": 0.65, "ASP": 0.4, "ASP, reads ahead": 0.4}
+MOST = {"SSP(3)": 0.65, "ASP": 0.4}
 RECOVERED = 0.7
 
 

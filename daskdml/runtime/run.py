@@ -333,20 +333,13 @@ class Run(HasRoom):
         if options["checkpoint"] is None:
             every = min(options["checkpoint_every"], math.inf if follow is None else FOLLOWED_SECONDS)
             return self.run_program(program, save_every=every, on_saved=follow)
-        if program.tables(self.meta) and not program.holds_tables:
-            # A state that goes on beside tables that begin anew would be a wrong answer.
-            raise ValueError(
-                f"Checkpoints do not hold tables yet, and {type(program).__qualname__} has some: leave out the option "
-                "checkpoint. A copy of each shard on another worker (replicas) survives the death of one."
-            )
         checkpoint = Checkpoint.of_fit(options["checkpoint"], fingerprint_of(self, what))
+        if program.tables(self.meta) and not program.holds_tables:
+            return self._run_saving_tables(program, checkpoint, options, follow)
         saved = checkpoint.read() if options["resume"] else None
         begin, shelf = (saved[0], program.resume(saved[1])) if saved else (0, program.init(self.meta)), None
         if program.keeps_parts:
-            shelf = Shelf(f"{checkpoint.absolute_url}.parts", is_shared=True)
-            if not options["resume"]:
-                shelf.clear()
-            shelf.put(Shelf.SEEN, 2**62, True)
+            shelf = self._shelf_of(checkpoint, options)
             begin = program.begin_on(shelf, *begin)
         pack(begin[1])  # what cannot be written is better known now than in the middle
 
@@ -363,6 +356,36 @@ class Run(HasRoom):
             shelf.clear_or_warn()
         checkpoint.remove_or_warn()
         return state
+
+    def _run_saving_tables(self, program, checkpoint, options, follow):
+        """Run a program whose state is nothing without its tables: ranks write both, when all have met."""
+        from .tables.saving import begin_on
+
+        if program.keeps_parts:
+            raise ValueError(
+                f"{type(program).__qualname__} keeps parts of its state beside tables, and a checkpoint holds one of "
+                "the two: leave out the option checkpoint, or put what the parts hold into tables."
+            )
+        shelf = self._shelf_of(checkpoint, options)
+        program._saving, step, state = begin_on(shelf, options["checkpoint_every"])
+        try:
+            begin = (0, program.init(self.meta)) if step is None else (step, program.resume(state))
+            pack(begin[1])
+            every = min(options["checkpoint_every"], math.inf if follow is None else FOLLOWED_SECONDS)
+            state = self.run_program(program, *begin, save_every=every, on_saved=follow)
+        finally:
+            del program._saving
+        shelf.clear_or_warn()
+        return state
+
+    @staticmethod
+    def _shelf_of(checkpoint, options):
+        """Return a shelf beside a checkpoint, that all workers are to see; an empty one if nothing is resumed."""
+        shelf = Shelf(f"{checkpoint.absolute_url}.parts", is_shared=True)
+        if not options["resume"]:
+            shelf.clear()
+        shelf.put(Shelf.SEEN, 2**62, True)
+        return shelf
 
     def close(self):
         """Let go of everything placed for this run."""

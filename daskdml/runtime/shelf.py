@@ -14,15 +14,37 @@ from daskdml.runtime.checkpoint import Checkpoint
 from daskdml.utils.portable import pack, unpack
 
 
-class Lending:
-    """Mixin: parts that are not kept, but there until the run is over: what a process holds in any case."""
+class Keeping:
+    """Mixin: what both kinds of shelves do alike."""
 
     def lend(self, name, value):
-        """Let the caller have a part at the end, which must not be changed any more."""
+        """Let the caller have a part at the end, which must not be changed any more: it is not kept, but lies here."""
         self.__dict__.setdefault("lent", {})[name] = value
 
+    @staticmethod
+    def faults_of(act, *args):
+        """Do something; return what a file system said against it, in a list."""
+        try:
+            act(*args)
+        except OSError as error:
+            return [str(error)]
+        return []
 
-class Shelf(Lending):
+    def refuse_unseen(self, comm):
+        """Refuse to be shared unless all ranks see what the caller has put here.
+
+        Raises
+        ------
+        ValueError
+        """
+        if self.is_shared and comm.vote(self.SEEN not in self.versions()):
+            raise ValueError(
+                f"The checkpoint folder {self.folder} is not seen by all workers, which write their shards there: name "
+                "a folder or URL that all of them and this process share, or leave checkpoint out."
+            )
+
+
+class Shelf(Keeping):
     """Parts in files, written as checkpoints are: whole or not at all.
 
     Parameters
@@ -108,7 +130,7 @@ class Shelf(Lending):
         return Checkpoint(f"{self.folder}/{name}@{version}{self._END}", {"part": name})
 
 
-class MemoryShelf(Lending):
+class MemoryShelf(Keeping):
     """Parts in memory, of ranks that are threads of one process.
 
     Parameters

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 from sklearn.base import BaseEstimator, clone
 
+from daskdml.strategies._groups import GROUPS, group_of
 from daskdml.utils.params import Interval, Options, check_params
 
 ROUNDS = 8  # of gossip between two averages of all, at least
@@ -58,9 +59,9 @@ class LocalSGD(BaseEstimator):
     mixing : {"allreduce", "gossip"}, default "allreduce"
         "gossip" averages with two neighbours instead of all ranks, see `daskdml.comm.gossip`; all meet at the end of a
         superstep (some tenths of a second, and every epoch).
-    groups : int or None, default None
-        Ranks in so many groups: inside a group gradients are added up before every step, and the groups average every
-        ``steps``.
+    groups : int, "host" or None, default None
+        Ranks in so many groups, or in one for each machine: inside a group gradients are added up before every step,
+        and the groups average every ``steps``.
     guard : bool, default False
         As in `AllReduce`; with half the steps from then on.
 
@@ -81,7 +82,7 @@ class LocalSGD(BaseEstimator):
 
     _constraints = {
         "steps": [Interval(numbers.Integral, 1, None)], "outer": [OuterStep, None],
-        "mixing": [Options({"allreduce", "gossip"})], "groups": [Interval(numbers.Integral, 1, None), None],
+        "mixing": [Options({"allreduce", "gossip"})], "groups": GROUPS,
         "guard": ["boolean"],
     }  # fmt: skip
 
@@ -166,7 +167,7 @@ class LocalSGD(BaseEstimator):
         first, stop : int
             Batches ``first`` to ``stop - 1`` of the epoch.
         """
-        group = self._group(comm)
+        group = group_of(comm, self.groups)
         merged = replica.n_merged
         for begin in range(first, stop, self.steps * merged):
             end = min(begin + self.steps * merged, stop)
@@ -193,15 +194,6 @@ class LocalSGD(BaseEstimator):
                 self._average(replica, comm, weight, own_loss)
             if before is not None:
                 self._step_outside(replica, before)
-
-    def _group(self, comm):
-        """Return the ranks that this one adds up gradients with before every step, or None."""
-        if self.groups is None or comm.size == 1:
-            return None
-        n_groups = min(self.groups, comm.size)
-        edges = [comm.size * k // n_groups for k in range(n_groups + 1)]
-        mine = next(k for k in range(n_groups) if edges[k] <= comm.rank < edges[k + 1])
-        return range(edges[mine], edges[mine + 1])
 
     def _average(self, replica, comm, weight, own_loss):
         """Let all ranks have the mean of parameters and moments, and the sum of losses."""

@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator, clone
 from daskdml.compress import FP16, QSGD, ErrorFeedback
 from daskdml.compress.codec import Codec
 from daskdml.strategies._consistency import ASP, BSP, SSP
+from daskdml.strategies._groups import GROUPS, group_of
 from daskdml.utils.params import Interval, Options, check_params
 
 LOOSEST = 8  # clocks, of what comes after ASP where convergence suffers
@@ -38,9 +39,13 @@ class ParameterServer(BaseEstimator):
     cache : bool, default True
         Whether a rank keeps what it has read, and is sent only the shards that have changed since. With ``sparse`` what
         a batch stores is read anew, for every push changes all shards.
-    reads_ahead : bool, default False
+    reads_ahead : bool or "auto", default "auto"
         Whether a rank asks for the parameters of its next step before it computes this one, as far as the consistency
         allows: with BSP it does not. They come while it computes, and are a clock older, which wants a smaller rate.
+        "auto" does so with ASP, which waits for nobody then, and with ``sparse``.
+    groups : int, "host" or None, default None
+        Ranks in so many groups, or in one for each machine, that are in step: they add up their gradients, one of them
+        pushes the sum, reads for all, and is what the consistency is about. Not with ``sparse``.
     moves_rows : bool, default True
         Whether a rank that took much longer for an epoch than the others gives them rows, so that all take as long: an
         epoch is of the same rows, each of them once, whoever has it.
@@ -87,7 +92,8 @@ class ParameterServer(BaseEstimator):
         "consistency": [BSP, SSP, ASP, None],
         "compression": [Codec, None],
         "cache": ["boolean"],
-        "reads_ahead": ["boolean"],
+        "reads_ahead": ["boolean", Options({"auto"})],
+        "groups": GROUPS,
         "moves_rows": ["boolean"],
         "record": ["boolean"],
         "replay": [dict, None],
@@ -101,8 +107,8 @@ class ParameterServer(BaseEstimator):
     accumulate = batches_per_update = 1
 
     def __init__(
-        self, shards="auto", *, replicas=1, consistency=None, compression=None, cache=True, reads_ahead=False,
-        moves_rows=True, record=False, replay=None, sparse="auto", guard=False,
+        self, shards="auto", *, replicas=1, consistency=None, compression=None, cache=True, reads_ahead="auto",
+        groups=None, moves_rows=True, record=False, replay=None, sparse="auto", guard=False,
     ):  # fmt: skip
         self.shards = shards
         self.replicas = replicas
@@ -110,6 +116,7 @@ class ParameterServer(BaseEstimator):
         self.compression = compression
         self.cache = cache
         self.reads_ahead = reads_ahead
+        self.groups = groups
         self.moves_rows = moves_rows
         self.record = record
         self.replay = replay
@@ -124,6 +131,20 @@ class ParameterServer(BaseEstimator):
     def bound(self):
         """Clocks that ranks may be apart, None if they may be any."""
         return self._rule.bound
+
+    def asks_ahead(self, is_by_row):
+        """Tell whether a rank is to ask for what its next step needs before it computes this one.
+
+        Parameters
+        ----------
+        is_by_row : bool
+            Whether ranks have only the coefficients that their rows store.
+
+        Returns
+        -------
+        bool
+        """
+        return is_by_row or self.bound is None if self.reads_ahead == "auto" else self.reads_ahead
 
     def is_by_row(self, is_large):
         """Tell whether ranks take a step a row, with the coefficients that their rows store.
@@ -156,7 +177,10 @@ class ParameterServer(BaseEstimator):
         -------
         str
         """
-        return f"{n_ranks} replicas with a parameter server, {self._rule}"
+        groups = {None: "", "host": " in groups, one a machine,", 1: " in a group"}.get(
+            self.groups, f" in {self.groups} groups"
+        )
+        return f"{n_ranks} replicas{groups} with a parameter server, {self._rule}"
 
     def loosened(self, n_numbers):
         """Return a strategy of which ranks are less far apart, or None where they are in step.
@@ -174,6 +198,19 @@ class ParameterServer(BaseEstimator):
         if bound == 0:
             return None
         return clone(self).set_params(consistency=SSP(LOOSEST if bound is None else bound // 2))
+
+    def group(self, comm):
+        """Return the ranks that this one is in step with, itself among them; None if it is for itself.
+
+        Parameters
+        ----------
+        comm : daskdml.runtime.spmd.Comm
+
+        Returns
+        -------
+        sequence of int or None
+        """
+        return group_of(comm, self.groups)
 
     def check(self, estimator):
         """Refuse what cannot be right.
@@ -241,9 +278,9 @@ class ParameterServer(BaseEstimator):
         is_whole = replica.training.strategy._rule.is_collective
         for begin in range(first, stop, replica.n_merged):
             end = min(begin + replica.n_merged, stop)
-            # Not before all meet, nor where nothing is on its way.
-            asks = self.reads_ahead and comm.size > 1 and end < replica.training.schedule.n_batches
-            replica.fetch(self._rule.bound, asks)
-            replica.push(replica.work(comm, begin, end), begin, end, is_whole)
+            # Not before all meet, nor where nothing new would be on its way.
+            asks = self.asks_ahead(False) and not replica.pushes_all and end < replica.training.schedule.n_batches
+            replica.fetch(comm, self._rule.bound, asks)
+            replica.push(comm, replica.work(comm, begin, end), begin, end, is_whole)
         if stop == replica.training.schedule.n_batches:
             replica.meet_again(comm, self.moves_rows, self.record)

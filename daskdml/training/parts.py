@@ -47,21 +47,12 @@ def _put_all(replica, state, comm):
     parts = {k: [arrays, replica.best.get(k)] for k, arrays in replica.shards.items()}
     faults = _put(_shard_name, parts, version, replica.grid, comm)
     if not shelf.is_shared or comm.rank == 0:
-        faults += faults_of(shelf.put, "state", version, state)
+        faults += shelf.faults_of(shelf.put, "state", version, state)
     if comm.vote(bool(faults)):
         _log.warning("shards could not be put down, the last version stays: %s", faults or "on another worker")
     elif not shelf.is_shared or comm.rank == 0:
         # Now all shards of this version are there, on two ranks each.
-        faults_of(shelf.drop_below, version)
-
-
-def faults_of(act, *args):
-    """Return what a file system said against it, in a list."""
-    try:
-        act(*args)
-    except OSError as error:
-        return [str(error)]
-    return []
+        shelf.faults_of(shelf.drop_below, version)
 
 
 def result_name(shard):
@@ -91,7 +82,7 @@ def _put(name_of, parts, version, grid, comm, copies=True):
     """Keep a value of each shard of this rank, and where no other group has it on the next rank too; return faults."""
     shelf, faults = comm.shelf, []
     for k, value in parts.items() if grid.group == 0 or not shelf.is_shared else ():
-        faults += faults_of(shelf.put, name_of(k), version, value, copies)
+        faults += shelf.faults_of(shelf.put, name_of(k), version, value, copies)
     if shelf.is_shared or grid.n_groups > 1 or comm.size == 1:
         return faults
     after, before = (comm.rank + 1) % comm.size, (comm.rank - 1) % comm.size
@@ -101,7 +92,7 @@ def _put(name_of, parts, version, grid, comm, copies=True):
         if i < len(own):
             _send(parts[own[i]], after, comm)
         if i < len(others):
-            faults += faults_of(shelf.put, name_of(others[i]), version, _receive(before, comm), False)
+            faults += shelf.faults_of(shelf.put, name_of(others[i]), version, _receive(before, comm), False)
     return faults
 
 
@@ -121,7 +112,7 @@ def restore(replica, state, comm):
     """
     shelf, sharded, grid = comm.shelf, replica.sharded, replica.grid
     found = {} if comm.generation == 1 and not shelf.is_shared else shelf.versions()
-    check_seen(found, comm)
+    shelf.refuse_unseen(comm)
     known = comm.gather_values(found)
     version, holders = comm.broadcast_value(known and _newest_whole(known, sharded.n_shards))
     own = grid.shards_of(comm.rank)
@@ -148,21 +139,6 @@ def restore(replica, state, comm):
         # What a dead rank had is on one shelf now: on two again before the rows travel.
         _put_all(replica, state, comm)
     return state
-
-
-def check_seen(found, comm):
-    """Refuse a shelf that is to be shared, with its versions, unless all ranks see it.
-
-    Raises
-    ------
-    ValueError
-    """
-    shelf = comm.shelf
-    if shelf.is_shared and comm.vote(shelf.SEEN not in found):
-        raise ValueError(
-            f"The checkpoint folder {shelf.folder} is not seen by all workers, which write their shards there: name a "
-            "folder or URL that all of them and this process share, or leave checkpoint out."
-        )
 
 
 def _newest_whole(known, n_shards):

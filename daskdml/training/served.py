@@ -60,7 +60,13 @@ def _in_turn(n_items, work):
 
 
 class AtServer:
-    """Mixin: a rank of a training whose parameters are with a parameter server."""
+    """Mixin: a rank of a training whose parameters are with a parameter server.
+
+    Attributes
+    ----------
+    pushes_all : bool
+        Whether what this rank pushes, or its group, is of all rows: nobody else does.
+    """
 
     def find_tables(self, comm):
         """Learn where the tables are; refuse to do again what another fit has done.
@@ -71,6 +77,11 @@ class AtServer:
             For an order of other batches or ranks: shards would wait for those that never come.
         """
         self._tables, replay = comm.tables, self.training.strategy.replay
+        self._group = self.training.strategy.group(comm)
+        self._is_leader = self._group is None or comm.rank == self._group[0]
+        self.pushes_all = comm.size == len(self._group or [comm.rank])
+        if not self._is_leader:  # it has no clock of its own that others would wait for
+            self._tables.leave()
         if replay is not None and comm.generation == 1 and replay["of"] != self._recorded_of(comm):
             raise ValueError(
                 f"replay is the order of a fit of {replay['of']}, and this is one of {self._recorded_of(comm)}: give "
@@ -128,6 +139,7 @@ class AtServer:
             "ranks": comm.size, "shards": self._tables.layout.n_shards, "rows": training.schedule.n_samples,
             "batches": training.schedule.n_batches, "cut": list(training.schedule.cut), "growth": training.growth,
             "consistency": str(strategy.consistency), "reads_ahead": strategy.reads_ahead,
+            "groups": strategy.groups,
         }  # fmt: skip
 
     def _lags(self):
@@ -139,25 +151,35 @@ class AtServer:
             n_lags[max(lag, 0)] += n
         return n_lags
 
-class ServedReplica(AtServer, Replica):
-    """The rows of a rank, and the parameters as it has read them last."""
 
-    def fetch(self, staleness, asks=False):
+class ServedReplica(AtServer, Replica):
+    """The rows of a rank, and the parameters as it has read them last, or the first rank of its group has."""
+
+    def fetch(self, comm, staleness, asks=False):
         """Read the parameters that all have pushed to, but for the last clocks of others.
 
         Parameters
         ----------
+        comm : Comm
         staleness : int or None
             Clocks; None promises nothing.
         asks : bool, default False
             Whether to ask for the next ones, which come while a gradient is computed.
         """
-        started, self._tables.client.staleness = time.perf_counter(), staleness
-        found, n = self._tables.get_dense(), self.n_decayed
-        self.theta[:n], self.theta[n:] = found[COEFFICIENTS], found[INTERCEPTS]
-        if asks:
-            self._tables.ask_dense()
-        self.charge("wait", started)
+        started = time.perf_counter()
+        if self._is_leader:
+            self._tables.client.staleness = staleness
+            found, n = self._tables.get_dense(), self.n_decayed
+            self.theta[:n], self.theta[n:] = found[COEFFICIENTS], found[INTERCEPTS]
+            if asks:
+                self._tables.ask_dense()
+            self.charge("wait", started)
+        self._share(comm, self.theta)
+
+    def _share(self, comm, array):
+        """Let all ranks of a group have what the first one has."""
+        if self._group is not None:
+            array[:] = comm.broadcast(array, self._group[0], self._group)
 
     def forget(self):
         """Forget what was not sent, and all that a strategy remembers of this rank."""
@@ -171,28 +193,33 @@ class ServedReplica(AtServer, Replica):
         self.note_work(comm, functools.partial(self.n_rows, first, stop), started)
         return own
 
-    def push(self, own, first, stop, is_whole):
-        """Push the gradient of this rank's rows of some batches; complete a clock.
+    def push(self, comm, own, first, stop, is_whole):
+        """Push the gradient of this rank's rows of some batches, or of its group's; complete a clock.
 
         Parameters
         ----------
+        comm : Comm
         own : ndarray of shape (n_params + EXTRAS,)
         first, stop : int
             These batches.
         is_whole : bool
             Whether the server waits for the pushes of all ranks, and steps along their sum.
         """
+        if self._group is not None:
+            own = comm.allreduce(own, members=self._group)
+        if not self._is_leader:
+            return self._give_back(own)
         started = time.perf_counter()
         n, weight = self.n_decayed, float(own[-2])
-        batch_weight = weight if self._is_alone else self._weight_of(first, stop)
+        batch_weight = weight if self.pushes_all else self._weight_of(first, stop)
         if weight > 0:
-            self._count_loss(own, batch_weight, is_own=not self._is_alone)
+            self._count_loss(own, batch_weight, is_own=not self.pushes_all)
         scalars = weight, self._rate_of(first, stop), weight if is_whole else batch_weight, 1.0
         self._tables[COEFFICIENTS].add(own[:n], scalars)
         self._tables[INTERCEPTS].add(own[n : self.training.objective.n_params], scalars)
         self._tables.push()
-        self._give_back(own)
         self.charge("transfer", started)
+        return self._give_back(own)
 
     def meet_again(self, comm, moves_rows, records):
         """Wait for the pushes of all; have the same parameters, moments and losses as all.
@@ -208,13 +235,17 @@ class ServedReplica(AtServer, Replica):
         self._tables.settle()
         losses = np.array(self.memory.pop("losses", np.zeros(2))) + self.loss_sum
         self.loss_sum = comm.allreduce(losses)  # also a barrier: all that was pushed is there
-        self.fetch(None)
-        n = self.n_decayed
-        (first, n_first), (last, n_last) = (self._tables[name].get_moments() for name in (COEFFICIENTS, INTERCEPTS))
-        for own, *parts in zip(self.moments, first, last):
-            own[:n], own[n:] = parts
+        self.fetch(comm, None)
+        n, n_updates = self.n_decayed, np.zeros(1)
+        if self._is_leader:
+            (first, n_first), (last, n_last) = (self._tables[name].get_moments() for name in (COEFFICIENTS, INTERCEPTS))
+            for own, *parts in zip(self.moments, first, last):
+                own[:n], own[n:] = parts
+            n_updates[0] = min(n_first, n_last)
+        for shared in (*self.moments, n_updates):
+            self._share(comm, shared)
         # What a death has lost some shards may have: as many as all of them.
-        self.n_updates = int(min(n_first, n_last) + ROUNDING)
+        self.n_updates = int(n_updates[0] + ROUNDING)
         self.tally(comm, moves_rows and self._epoch + 1 < self.training.max_epochs, records)
         comm.barrier()  # nobody pushes on before all have read
 
@@ -233,7 +264,8 @@ class ServedReplica(AtServer, Replica):
             n = self.n_decayed
             for name, part in ((COEFFICIENTS, slice(0, n)), (INTERCEPTS, slice(n, None))):
                 self._tables[name].put(self.theta[part], [moment[part] for moment in self.moments], self.n_updates)
-        self._tables.push()
-        self._tables.settle()
+        if self._is_leader:
+            self._tables.push()
+            self._tables.settle()
         comm.barrier()
         self.shared = {key: value for key, value in self.shared.items() if key != GONE_BACK}

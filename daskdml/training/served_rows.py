@@ -21,7 +21,7 @@ from daskdml.kernels import numbered_rows, sequential
 from daskdml.kernels.numbered_rows import Change, moved_rows
 from daskdml.kernels.sequential import SparseRows, State
 from daskdml.training.gathering import room_of
-from daskdml.training.parts import check_seen, faults_of, result_name
+from daskdml.training.parts import result_name
 from daskdml.training.sequential import SequentialTraining, Streams, flat
 from daskdml.training.served import COEFFICIENTS, INTERCEPTS, AtServer
 from daskdml.utils.memory import Pages
@@ -167,7 +167,6 @@ class ServedStream(AtServer, Streams):
 
     def begin(self, comm):
         """Find the tables, and learn how rows are dealt to the batches of an epoch."""
-        check_seen(comm.shelf.versions(), comm)
         self.find_tables(comm)
         self._saved_at, self._n_expected = comm.clock(), 0
         self._view = self._tables[COEFFICIENTS]
@@ -211,7 +210,7 @@ class ServedStream(AtServer, Streams):
         for batch in range(first, stop):
             touched = self._ask(batch) if asked is None else asked
             found, asked = self._answers(), None
-            if strategy.reads_ahead and comm.size > 1 and batch + 1 < stop and self._tables.may_ask_ahead:
+            if strategy.asks_ahead(True) and comm.size > 1 and batch + 1 < stop and self._tables.may_ask_ahead:
                 asked = self._ask(batch + 1, ahead=1)
             self._take_steps(batch, touched, found, comm)
         if stop == self.training.schedule.n_batches:
@@ -310,7 +309,7 @@ class ServedStream(AtServer, Streams):
             strengths = strengths * selection.weight[first:stop]
         strengths = strengths * max(max(one.weight_pos, one.weight_neg) for one in settings)
         # As many rows of others as there are for each of its own; of two batches where what is read is older.
-        is_ahead = self.training.strategy.reads_ahead and self._tables.may_ask_ahead
+        is_ahead = self.training.strategy.asks_ahead(True) and self._tables.may_ask_ahead
         n_others = (stride - 1.0) * (2 if is_ahead else 1)
         return numbered_rows.shares_of_sum(
             touched.rows, touched.numbers, touched.n_features, strengths, n_others, self._tables.recycled.empty
@@ -375,16 +374,16 @@ class ServedStream(AtServer, Streams):
             return
         faults = []
         for part, held in self._parts(comm, copies=False).items():
-            faults += faults_of(shelf.put, rows_name(part), state.epoch, held.state())
+            faults += shelf.faults_of(shelf.put, rows_name(part), state.epoch, held.state())
         # The state last, which says that all is there.
         is_whole = not comm.vote(bool(faults))
         if is_whole and comm.rank == 0:
-            faults += faults_of(shelf.put, STATE, state.epoch, state)
+            faults += shelf.faults_of(shelf.put, STATE, state.epoch, state)
         if not is_whole or faults:
             where = faults or "on another worker"
             _log.warning("coefficients could not be put down, the last version stays: %s", where)
         elif comm.rank == 0:
-            faults_of(shelf.drop_below, state.epoch)
+            shelf.faults_of(shelf.drop_below, state.epoch)
         self._saved_at = comm.clock()
 
     def _hand_over(self, comm):
@@ -394,7 +393,7 @@ class ServedStream(AtServer, Streams):
         for part, held in self._parts(comm, copies=not shelf.is_shared).items():
             held.rescale(self._scales[-1])
             if shelf.is_shared:
-                faults += faults_of(shelf.put, result_name(part), self._epoch + 1, (n_parts, held.rows))
+                faults += shelf.faults_of(shelf.put, result_name(part), self._epoch + 1, (n_parts, held.rows))
             else:
                 shelf.lend(result_name(part), (n_parts, held.rows))
         if comm.vote(bool(faults)):

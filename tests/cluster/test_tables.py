@@ -2,6 +2,7 @@
 
 import collections
 import os
+import pathlib
 import random
 import signal
 import sys
@@ -140,3 +141,73 @@ def test_a_worker_stands_still_and_goes_on(tmp_path, seed):
     log = [line.split()[0] for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
     assert set(map(int, log)) <= set(keys.tolist()) and set(counts.tolist()) == {1.0}
     assert total.min() >= len(log)
+
+
+class Summing(daskdml.Program):
+    """Adds whole numbers, a step at a time; says where it is, and where it has begun."""
+
+    n_steps = 60
+
+    def __init__(self, folder, consistency):
+        self.folder, self.consistency = str(folder), consistency
+
+    def tables(self, meta):
+        return {"dense": DenseTable(40_000, "float64"), "sparse": SparseTable(1, "float64")}
+
+    def init(self, meta):
+        return 0, None
+
+    def resume(self, state):
+        pathlib.Path(self.folder, "resumed").write_text(str(state[0]))
+        return state
+
+    def step(self, state, blocks, comm):
+        n, dense, sparse = sum(len(block.X) for block in blocks), comm.tables["dense"], comm.tables["sparse"]
+        dense.get()
+        dense.add(np.full(40_000, float(n)))
+        sparse.add_rows([block.start for block in blocks], [[float(state[0] + 1)]] * len(blocks))
+        comm.tables.push()
+        time.sleep(0.02)
+        if comm.rank == 0:
+            pathlib.Path(self.folder, "step").write_text(str(state[0]))
+        if state[0] + 1 < self.n_steps:
+            return state[0] + 1, None
+        comm.tables.settle()
+        comm.barrier()
+        return self.n_steps, (dense.get(), sparse.get_rows(np.arange(12_000))[:, 0])
+
+    def done(self, state):
+        return state[0] == self.n_steps
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("consistency", CONSISTENCIES, ids=str)
+def test_two_neighbours_die_and_a_checkpoint_is_gone_on_from(tmp_path, consistency):
+    """An error that says so; and from shards that were put down no count is lost or doubled, on other workers."""
+    folder, at = tmp_path / "checkpoints", tmp_path / "step"
+    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        pids = sorted(client.run(os.getpid).values())
+
+        def strike():
+            while not (at.exists() and int(at.read_text() or 0) >= 20):
+                time.sleep(0.005)
+            for pid in pids[:2]:
+                os.kill(pid, signal.SIGKILL)
+
+        thread = threading.Thread(target=strike, daemon=True)
+        thread.start()
+        with (
+            config_context(runtime="spmd", checkpoint=str(folder), checkpoint_every=0.1),
+            pytest.raises(RuntimeError, match="Go on from a checkpoint.*replicas = 2"),
+        ):
+            daskdml.run(Summing(tmp_path, consistency), *rows())
+        thread.join()
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster),
+        config_context(runtime="spmd", checkpoint=str(folder), resume=True),
+    ):  # fmt: skip
+        dense, sparse = daskdml.run(Summing(tmp_path, consistency), *rows())[1]
+    assert int((tmp_path / "resumed").read_text()) >= 1
+    assert set(dense.tolist()) == {60 * 12_000.0}
+    assert set(sparse[sparse > 0].tolist()) == {60 * 61 / 2} and (sparse > 0).sum() >= 12
+    assert os.listdir(folder) == []

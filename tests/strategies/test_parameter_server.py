@@ -13,7 +13,7 @@ from daskdml.neural_network import MLPClassifier
 from daskdml.report.page import render_fit
 from daskdml.runtime.tables.session import DenseView
 from daskdml.solvers.descent import Adam, Momentum, Plain
-from daskdml.strategies import ASP, BSP, SSP, AllReduce, ParameterServer
+from daskdml.strategies import ASP, BSP, SSP, AllReduce, LocalSGD, ParameterServer
 from daskdml.testing import SimulatedCluster
 from daskdml.training import training
 from daskdml.training.served import GONE_BACK, Descent, ServedReplica
@@ -123,6 +123,69 @@ def test_in_step_linear_models_take_the_steps_of_sums(params, spread_sums):
         for one in (spread_sums(compression=Identity()), ParameterServer())
     )  # fmt: skip
     np.testing.assert_allclose(numbers(found), numbers(expected), rtol=1e-9, atol=1e-10)
+
+
+# Groups --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("groups, n_groups", [(1, 1), (2, 2), (4, 4), ("host", 3), (9, 6)])
+def test_groups_in_step_take_the_steps_of_sums(groups, n_groups, spread_sums):
+    """Six ranks, two on each machine: one of each group pushes for all."""
+    expected, found = (
+        on(6, network(strategy), X, Y, workers_per_host=2)
+        for strategy in (spread_sums(compression=Identity()), ParameterServer(groups=groups))
+    )
+    np.testing.assert_allclose(numbers(found), numbers(expected), rtol=1e-9, atol=1e-10)
+    np.testing.assert_allclose(found.loss_curve_, expected.loss_curve_, rtol=1e-9)
+    assert set(found.fit_report_.histograms["staleness"]) == set(range(n_groups))
+
+
+@pytest.mark.parametrize("consistency", [SSP(1), ASP()], ids=str)
+def test_inside_a_group_ranks_are_in_step_and_outside_they_are_not(consistency, spread_sums):
+    """One group is sums, whatever the consistency; of several each is one that may be behind."""
+    sums = on(6, network(spread_sums(compression=Identity())), X, Y)
+    one, three, six = (
+        on(6, network(ParameterServer(consistency=consistency, groups=groups)), X, Y, hiccups=(0.1, 10.0))
+        for groups in (1, 3, None)
+    )
+    np.testing.assert_allclose(numbers(one), numbers(sums), rtol=1e-9, atol=1e-10)
+    assert np.abs(numbers(three) - numbers(sums)).max() > 1e-3
+    lags = [model.fit_report_.histograms["staleness"] for model in (one, three, six)]
+    assert sum(lags[0].values()) * 6 == sum(lags[1].values()) * 2 == sum(lags[2].values())  # pushes, of shards
+    if consistency.bound is not None:
+        assert max(lags[1]) <= 2 * (2 * consistency.bound + 1)
+    assert "6 replicas in 3 groups with a parameter server" in three.fit_report_.where
+
+
+@pytest.mark.parametrize("consistency", [BSP(), SSP(2), pytest.param(ASP(), marks=pytest.mark.slow)], ids=str)
+def test_groups_outlive_those_who_push_for_them(consistency):
+    """Rank 2 speaks for the second of two groups; rank 1 for nobody; and one comes."""
+    params = {"solver": "sgd", "learning_rate_init": 0.05, "hidden_layer_sizes": (32,), "max_iter": 30,
+              "n_iter_no_change": 40, "alpha": 1e-4, "batch_size": 64}  # fmt: skip
+    cluster = SimulatedCluster(
+        4, rows_per_block=64, seconds_per_row=1e-5, kills=[(0.2, 2), (1.2, 1)], joins=[(0.7, 9)]
+    )
+    model = cluster.fit(network(ParameterServer(consistency=consistency, groups=2), **params), X, Y)
+    assert cluster.report.generations == 4 and model.n_iter_ == 30 and model.score(X, Y) > 0.97
+
+
+def test_groups_that_were_recorded_do_the_same_again():
+    common = {"consistency": ASP(), "moves_rows": False, "groups": 3}
+    recorded = on(6, network(ParameterServer(record=True, **common)), X, Y, seed=1)
+    other, again = (
+        on(6, network(ParameterServer(**common, **replay)), X, Y, seed=2, stragglers={0: 3.0}, seconds_per_row=1e-4)
+        for replay in ({}, {"replay": recorded.fit_report_.order})
+    )
+    assert numbers(other).tobytes() != numbers(recorded).tobytes() == numbers(again).tobytes()
+    with pytest.raises(ValueError, match="the same rows, batches and number of workers"):
+        on(6, network(ParameterServer(**{**common, "groups": 2}, replay=recorded.fit_report_.order)), X, Y)
+
+
+def test_machines_are_groups_of_local_steps_too():
+    found, expected = (
+        on(6, network(LocalSGD(4, groups=groups), solver="sgd"), X, Y, workers_per_host=2) for groups in ("host", 3)
+    )
+    assert numbers(found).tobytes() == numbers(expected).tobytes()
 
 
 # Shares of a step ----------------------------------------------------------------------------------------------------
@@ -362,6 +425,8 @@ def test_targets_and_layouts_are_those_of_any_strategy():
 
 
 @pytest.mark.parametrize("strategy, words", [
+    (ParameterServer(groups=0), "'groups'.*must be"), (ParameterServer(groups="node"), "'groups'.*must be.*'host'"),
+    (ParameterServer(reads_ahead="yes"), "'reads_ahead'"),
     (ParameterServer(shards=0), "'shards'.*must be"), (ParameterServer(replicas=-1), "'replicas'.*must be"),
     (ParameterServer(consistency=SSP(-1)), "'staleness'"), (ParameterServer(consistency="SSP"), "'consistency'"),
     (ParameterServer(record=True), "set moves_rows=False"), (ParameterServer(replay={}), "set moves_rows=False"),

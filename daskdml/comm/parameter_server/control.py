@@ -18,7 +18,8 @@ class ShardsLost(RuntimeError):
         self.shards = tuple(shards)
         super().__init__(
             f"All workers that held {len(self.shards)} of the shards of the parameter server are gone, and with them "
-            "what they held; begin anew, and keep more copies: replicas = 2 lets two workers die at once."
+            "what they held. Go on from a checkpoint, if there is one: config_context(checkpoint=..., resume=True). "
+            "Or begin anew, and keep more copies: replicas = 2 lets two workers die at once."
         )
 
 

@@ -43,7 +43,7 @@ class Node:
         if kind in ("Directory", "Snapshot"):
             return self._on_directory(message) if kind == "Directory" else self._on_snapshot(message)
         replica = self.replicas.get(message.shard)
-        if kind == "Enrol" and message.kind == "leave":
+        if kind == "Enrol" and message.kind == "leave" and self._waits_for(message.client):
             self.forget_scripts()
         if replica is not None:
             if kind in OF_CLIENTS and self._scripts is not None:
@@ -69,6 +69,11 @@ class Node:
             self._scripts = {}
             for order in list(self.orders.values()):
                 order.forget_script()
+
+    def _waits_for(self, client):
+        """Tell whether a script of what this node is the head of has something yet to be done by a client."""
+        heads = [shard for shard, replica in self.replicas.items() if replica.is_head] if self._scripts else ()
+        return any(self._order_of(shard).waits_for(client) for shard in heads)
 
     def _order_of(self, shard):
         if shard not in self.orders:

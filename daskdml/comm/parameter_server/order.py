@@ -42,6 +42,10 @@ class Order:
             kind, message = self._next()
         return messages
 
+    def waits_for(self, client):
+        """Tell whether the script has something yet to be done by a client."""
+        return any(number == number_of(client) for _, number, _ in self._script)
+
     def forget_script(self):
         """Go on as it comes: whoever the script is about may be gone, and asks again if not."""
         self._script.clear()

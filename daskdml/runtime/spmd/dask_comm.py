@@ -17,7 +17,7 @@ from contextlib import suppress
 from daskdml.runtime.mapped import worker_folder
 from daskdml.runtime.shelf import Shelf
 from daskdml.runtime.spmd.program import GroupChanged, Labelled, Station
-from daskdml.runtime.spmd.same_host import Incoming, Outgoing, may_share
+from daskdml.runtime.spmd.same_host import Incoming, Outgoing, machine_of, may_share
 from daskdml.utils.portable import Parcel, from_frames, pack, to_frames, unpack
 
 OPERATION, TABLES = "daskdml_packets", "daskdml_tables"
@@ -393,6 +393,11 @@ class Wire:
     def shelf(self):
         """What ranks of this run keep on this worker."""
         return self.post.shelf(self.run, self._shelf)
+
+    @property
+    def hosts(self):
+        """The machine of each rank."""
+        return [machine_of(address) for address in self.group]
 
     def begin(self):
         """Wait for the turn to compute; raise `GroupChanged` if the group is over before it has begun."""

@@ -83,7 +83,8 @@ class Program:
         Whether ranks may come to wait for each other more than ``consistency`` says: by
         ``comm.tables.client.staleness``.
     holds_tables : bool, default False
-        Whether tables can be begun from a state that was saved, so that there may be checkpoints.
+        Whether tables are begun from a state that was saved, and what is on ``comm.shelf``: checkpoints do not hold
+        them then. Otherwise ranks meet now and then after a step, and shards are written to the checkpoint's folder.
     caches : bool, default True
         Whether what a rank has read of dense tables is kept, and sent again only when it has changed.
 
@@ -113,6 +114,7 @@ class Program:
     scripts = None
     may_tighten = False
     holds_tables = False
+    _saving = None  # a `daskdml.runtime.tables.saving.Saving`, during a run with checkpoints of its tables
 
     def tables(self, meta):
         """Return the tables that ranks share beside the state, by their names: none unless you say otherwise.
@@ -132,6 +134,10 @@ class Program:
         A push is applied once, whoever dies; a step is not. When the group changes, ranks go on from the last step that
         any of them has finished: what a rank had pushed in a step that is done again counts twice, and what it had yet
         to push in one that another had finished is not made up for. Steps along gradients bear that, counts do not.
+
+        With ``config_context(checkpoint=...)`` ranks meet after a step when it is time, whatever the consistency, and
+        put all shards down in the checkpoint's folder, which all workers must see: what is gone on from is of one time.
+        The number of shards stays what it was then.
         """
         return {}
 
@@ -190,7 +196,7 @@ class Program:
         object
             Of what `daskdml.utils.portable` lists. A checkpoint is gone on from if it is the same.
         """
-        return vars(self)
+        return {name: str(value) if name == "consistency" else value for name, value in vars(self).items()}
 
     def local(self, blocks):
         """Return what a rank keeps of its rows; by default the blocks themselves.
@@ -427,6 +433,11 @@ class Comm:
         """What ranks of this run keep on this worker from group to group; see `daskdml.runtime.shelf`."""
         return self._transport.shelf
 
+    @property
+    def hosts(self):
+        """The machine of each rank, as a name: equal for those that are on one."""
+        return self._transport.hosts
+
     def allreduce_blocks(self, values, n_blocks=None, like=None, members=None, topology=None):
         """Return the sum of one vector per block, folded along the tree over block numbers: bits of the blocks alone.
 
@@ -500,10 +511,11 @@ class Comm:
         """Predict the seconds of a reduce-scatter of so many bytes, or of the all-gather that undoes it."""
         return (self.size - 1) * (self.latency + n_bytes / self.size / self.bandwidth)
 
-    def broadcast(self, x, root=0):
-        """Return the array of rank ``root``."""
+    def broadcast(self, x, root=0, members=None):
+        """Return the array of rank ``root``, one of the ``members`` if there are some; see `allreduce`."""
         self._check_rank(root)
-        return self._call(f"broadcast from {root}", collectives.broadcast, np.array(x), root)
+        place = root if members is None else members.index(root)
+        return self._call(f"broadcast from {root}", collectives.broadcast, np.array(x), place, members=members)
 
     def broadcast_value(self, value):
         """Return the value of rank 0, which may be of any kind that `daskdml.utils.portable` lists."""
@@ -810,17 +822,26 @@ def run_rank(program, blocks, comm, step, state, on_step=None, share=None):
     -------
     Outcome
     """
-    committed = [step, state]
+    committed, saver = [step, state], None
 
     def commit(step, state):
         committed[:] = step, state
         if on_step is not None:
             on_step(step, state)
+        if saver is not None and not program.done(state):
+            saver.after(step, state)
         comm.check(at_boundary=True)
 
     try:
         local = program.local([_read_only(block) for block in blocks])
-        comm.tables = None if share is None else share(comm)
+        if share is not None:
+            # Before any shard is read from there: a node that fails would be waited for.
+            comm.shelf.refuse_unseen(comm)
+            if program._saving is not None:
+                from daskdml.runtime.tables.saving import Saver
+
+                saver = Saver(program._saving, step, comm)
+            comm.tables = share(comm)
         final = program.run(step, state, program.rebuild(state, local), comm, commit)
         if comm.tables is not None:
             comm.tables.leave()

@@ -41,7 +41,8 @@ def run(program, X, y=None, sample_weight=None, *, cluster=None):
     -----
     ``config_context(checkpoint=url, checkpoint_every=30, resume=True)`` writes the state to a file in a folder, and
     goes on from it if it is of the same rows and of a program with the same `Program.fingerprint`; one pass hashes the
-    rows. Memory: the rows, and a state per rank. What a step sends, its calls say.
+    rows. Shards of tables are written by the workers, which must see the folder. Memory: the rows, and a state per
+    rank. What a step sends, its calls say.
 
     Examples
     --------

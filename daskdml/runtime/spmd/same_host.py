@@ -41,7 +41,18 @@ def may_share(mine, other):
     """
     if not hasattr(os, "mkfifo") or not hasattr(os, "posix_fallocate") or mine.startswith("inproc"):
         return False
-    return mine != other and mine.rpartition(":")[0] == other.rpartition(":")[0]
+    return mine != other and machine_of(mine) == machine_of(other)
+
+
+def machine_of(address):
+    """Return the machine in the address of a worker.
+
+    Examples
+    --------
+    >>> machine_of("tcp://10.0.0.1:4000")
+    'tcp://10.0.0.1'
+    """
+    return address.rpartition(":")[0]
 
 
 def _folder():

@@ -87,6 +87,8 @@ class SimulatedCluster:
         Of a superstep; of each batch of programs that train by batches.
     hiccups : (float, float), default (0.0, 1.0)
         Share of the pieces of work that take longer, and how many times.
+    workers_per_host : int, default 1
+        On one machine, in the order of their names, for programs that ask (``comm.hosts``); ways are the same.
     save_every : int, default 5
         Steps between the states that rank 0 sends to the driver.
     rows_per_block : int, optional
@@ -133,7 +135,8 @@ class SimulatedCluster:
 
     def __init__(
         self, n_workers, *, latency=(2e-4, 1e-3), bandwidth=3e8, loss=0.0, stragglers=None, kills=(), suspects=(),
-        joins=(), seconds_per_row=1e-7, hiccups=(0.0, 1.0), save_every=5, rows_per_block=None, seed=0,
+        joins=(), seconds_per_row=1e-7, hiccups=(0.0, 1.0), workers_per_host=1, save_every=5, rows_per_block=None,
+        seed=0,
     ):  # fmt: skip
         if not isinstance(n_workers, Integral):
             raise ValueError(f"n_workers must be an int of at least 1, got {n_workers!r}.")
@@ -145,6 +148,7 @@ class SimulatedCluster:
             ("loss", loss, 0 <= loss < 1, "at least 0 and below 1"),
             ("seconds_per_row", seconds_per_row, seconds_per_row >= 0, "at least 0"),
             ("hiccups", hiccups, 0 <= hiccups[0] <= 1 and hiccups[1] >= 1, "(a share, times of at least 1)"),
+            ("workers_per_host", workers_per_host, workers_per_host >= 1, "at least 1"),
             ("save_every", save_every, save_every >= 1, "at least 1"),
             ("rows_per_block", rows_per_block, rows_per_block is None or rows_per_block >= 1, "None or at least 1"),
         ):
@@ -155,7 +159,7 @@ class SimulatedCluster:
         self.stragglers = stragglers or {}
         self.kills, self.suspects, self.joins = tuple(kills), tuple(suspects), tuple(joins)
         self.seconds_per_row, self.save_every, self.seed = seconds_per_row, save_every, seed
-        self.hiccups = tuple(hiccups)
+        self.hiccups, self.workers_per_host = tuple(hiccups), workers_per_host
         self.report = None
 
     def run(self, program, X, y=None, sample_weight=None):
@@ -537,6 +541,7 @@ class _Wire:
     def __init__(self, simulation, rank, group):
         self.simulation, self.rank, self.group, self.sent = simulation, rank, group, {}
         self.shelf = rank.worker.shelf if simulation.shelf is None else simulation.shelf
+        self.hosts = [str(worker.name // simulation.cluster.workers_per_host) for worker in group]
 
     def send(self, to, packet):
         sim, here, there = self.simulation, self.rank.worker, self.group[to]

@@ -135,6 +135,7 @@ class _Wire:
 
     def __init__(self, threads, rank, size):
         self.threads, self.rank, self.sent, self.shelf = threads, rank, [0] * size, threads.shelves[rank]
+        self.hosts = ["here"] * size
 
     def send(self, to, packet):
         threads = self.threads

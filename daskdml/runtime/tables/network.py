@@ -30,6 +30,8 @@ class Service(NamedTuple):
         See `daskdml.comm.parameter_server.Node`.
     may_tighten : bool
         Whether clients may come to have a smaller staleness, or some.
+    saving : Saving or None
+        What shards begin with, where they were put down by an earlier process.
     """
 
     staleness: Any
@@ -39,9 +41,13 @@ class Service(NamedTuple):
     caches: bool
     scripts: Any = None
     may_tighten: bool = False
+    saving: Any = None
 
     def layout(self, tables, n_nodes):
         """Return which part of which table is on which shard; there are none that nothing has room on."""
+        saved = self.saving
+        if saved is not None and saved.version is not None:
+            return Layout(tables, saved.n_shards, saved.least_part, saved)
         if self.n_shards:
             return Layout(tables, self.n_shards, least_part=1)
         most = sum(table.most_parts() for table in tables.values())
@@ -78,7 +84,9 @@ def service_of(program):
     if n_shards is not None and not (isinstance(n_shards, numbers.Integral) and n_shards >= 1):
         raise ValueError(f"A program's shards must be None or an int of at least 1, got {n_shards!r}.")
     rule = (0, True) if consistency is None else (consistency.bound, consistency.is_collective)
-    return Service(*rule, int(replicas), n_shards, bool(program.caches), program.scripts, program.may_tighten)
+    return Service(
+        *rule, int(replicas), n_shards, bool(program.caches), program.scripts, program.may_tighten, program._saving
+    )
 
 
 def checked_tables(program, meta):

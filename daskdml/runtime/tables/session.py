@@ -160,6 +160,21 @@ class Tables:
         dense = (name for name in layout.tables if isinstance(self[name], DenseView))
         return {shard: None for name in dense for shard, _, _ in layout.parts(name)}
 
+    def held_shards(self, comm):
+        """Yield (shard, state) of the shards that this rank is to put down, all of them among all ranks.
+
+        Only when nobody pushes. The state is None where pushes wait for others of their clock.
+        """
+        replicas = {shard: one for shard, one in self.wire.node.replicas.items() if one.is_head}
+        is_held = np.zeros(self.layout.n_shards)
+        is_held[list(replicas)] = 1.0
+        others = np.flatnonzero(comm.allreduce(is_held) == 0).tolist()  # on workers that have no rank
+        for shard, replica in replicas.items():
+            yield shard, None if replica.gathered else replica.store.state()
+        for shard in others:
+            if shard % comm.size == comm.rank:
+                yield shard, self._pull({shard: True})[shard]
+
     def forget(self):
         """Forget what codecs have left out so far."""
         self._codec_states = {}

@@ -189,11 +189,14 @@ class Layout(NamedTuple):
     n_shards : int
     least_part : int
         Numbers of a dense table on a shard that has some.
+    saved : daskdml.runtime.tables.saving.Saving or None
+        Where stores are filled from.
     """
 
     tables: Any
     n_shards: int
     least_part: int = LEAST_PART
+    saved: Any = None
 
     def parts(self, name):
         """Return (shard, first, stop) of the parts of a dense table."""
@@ -224,7 +227,7 @@ class Layout(NamedTuple):
 
     def store(self, shard, is_empty=False):
         """Return what a shard holds at first."""
-        parts = {}
+        parts, is_filled = {}, self.saved is not None and not is_empty
         for name, table in self.tables.items():
             if isinstance(table, SparseTable):
                 parts[name] = SparsePart(table)
@@ -236,7 +239,10 @@ class Layout(NamedTuple):
                 own = [(a, b) for owner, a, b in self.parts(name) if owner == shard]
                 if own:
                     (parts[name],) = (DensePart(table, a, b) for a, b in own)
-        return Store(parts)
+        store = Store(parts)
+        if is_filled:
+            self.saved.fill(store, shard)
+        return store
 
 
 class Store:
@@ -256,7 +262,12 @@ class Store:
             self.parts[name].apply([update[name] for update in updates if name in update])
 
     def read(self, what):
-        """Return the parts of all dense tables for None, of one for its name; rows of sparse ones by their keys."""
+        """Return the parts of all dense tables for None, of one for its name; rows of sparse ones by their keys.
+
+        True stands for all that `state` returns.
+        """
+        if what is True:
+            return self.state()
         if isinstance(what, str):
             return self.parts[what].read()
         if what is None:

@@ -156,12 +156,6 @@ def test_a_rank_that_fails_ends_the_others():
         daskdml.run(Failing(BSP()), np.ones((400_000, 3)), np.ones(400_000))
 
 
-def test_tables_and_checkpoints_are_refused(tmp_path):
-    """A state that goes on beside tables that begin anew would be a wrong answer."""
-    with config_context(checkpoint=str(tmp_path)), pytest.raises(ValueError, match="do not hold tables yet"):
-        daskdml.run(Descent(), np.ones((10, 3)), np.ones(10))
-
-
 @pytest.mark.parametrize("name, value, words", [
     ("consistency", "SSP", r"BSP\(\), SSP\(staleness\), ASP\(\), got 'SSP'"), ("consistency", SSP, "got <class"),
     ("consistency", SSP(-1), "staleness"), ("replicas", 1.5, "replicas must be an int of at least 0, got 1.5"),

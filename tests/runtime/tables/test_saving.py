@@ -1,0 +1,210 @@
+"""Checkpoints of programs with tables: what is gone on from is what one process without an end would have had."""
+
+import os
+
+import dask.array as da
+import numpy as np
+import pytest
+
+import daskdml
+from daskdml import config_context
+from daskdml.runtime.shelf import Shelf
+from daskdml.runtime.tables import saving
+from daskdml.strategies import ASP, BSP, SSP
+
+X = da.from_array(np.arange(4000.0).reshape(2000, 2), chunks=(125, 2))  # blocks for several ranks
+N_STEPS = 12
+
+
+class Counts(daskdml.Program):
+    """Adds whole numbers that tell steps and rows apart: what is lost or doubled shows to the unit."""
+
+    def __init__(self, consistency=None, ends_at=None, rule=None, shards=None):
+        self.consistency, self.ends_at, self.rule, self.shards = consistency, ends_at, rule, shards
+        self.sizes = set()
+
+    def fingerprint(self):
+        return "counts", str(self.rule)
+
+    def tables(self, meta):
+        return {
+            "dense": daskdml.DenseTable((50, 3), "float64", start=np.full((50, 3), 7.0), rule=self.rule),
+            "sparse": daskdml.SparseTable(2, "float64"),
+        }
+
+    def init(self, meta):
+        return 0, None
+
+    def step(self, state, blocks, comm):
+        step = state[0]
+        self.sizes.add(comm.size)
+        if step == self.ends_at and comm.rank == comm.size - 1:
+            raise InterruptedError("the end of this process")
+        dense, sparse = comm.tables["dense"], comm.tables["sparse"]
+        dense.get()
+        for block in blocks:
+            dense.add(np.full((50, 3), float((step + 1) * len(block.X))))
+            keys = np.arange(block.start, block.start + len(block.X)) * 1_000_003
+            sparse.add_rows(keys, np.full((len(keys), 2), 2.0**step))
+        comm.tables.push()
+        if step + 1 < N_STEPS:
+            return step + 1, None
+        comm.tables.settle()
+        comm.barrier()
+        return N_STEPS, (dense.get(), sparse.get_rows(np.arange(2000) * 1_000_003))
+
+    def done(self, state):
+        return state[0] == N_STEPS
+
+
+def run(folder, program, n_threads=2, every=1e-9, **options):
+    with config_context(
+        checkpoint=str(folder), checkpoint_every=every, n_threads=n_threads, runtime="threads", **options
+    ):
+        return daskdml.run(program, X)[1]
+
+
+def expected():
+    n = N_STEPS * (N_STEPS + 1) / 2 * 2000
+    return np.full((50, 3), 7.0 + n), np.full((2000, 2), 2.0**N_STEPS - 1)
+
+
+@pytest.mark.parametrize("n_before, n_after", [(1, 1), (3, 3), (4, 2), (2, 5)])
+@pytest.mark.parametrize("consistency", [BSP(), SSP(2), ASP()], ids=str)
+def test_no_push_is_lost_or_doubled(consistency, n_before, n_after, tmp_path):
+    """Interrupted twice, gone on from by other numbers of ranks."""
+    for ends_at, n in ((4, n_before), (9, n_after)):
+        program = Counts(consistency, ends_at)
+        with pytest.raises(InterruptedError):
+            run(tmp_path, program, n, resume=True)
+        assert program.sizes == {n}
+    for found, wanted in zip(run(tmp_path, Counts(consistency), n_before, resume=True), expected()):
+        np.testing.assert_array_equal(found, wanted)
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_was_put_down_is_what_the_next_process_begins_with(tmp_path):
+    begun = []
+
+    class Seen(Counts):
+        def resume(self, state):
+            begun.append(state)
+            return state
+
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Counts(ends_at=5), 2)
+    run(tmp_path, Seen(), 2, resume=True)
+    assert begun == []  # another class: another program
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Seen(ends_at=5), 2)
+    run(tmp_path, Seen(), 3, resume=True)
+    assert begun == [(5, None)]
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Seen(ends_at=5), 2)
+    for found, wanted in zip(run(tmp_path, Seen(), 2), expected()):  # without resume it begins anew
+        np.testing.assert_array_equal(found, wanted)
+    assert len(begun) == 1
+
+
+@pytest.mark.parametrize("name", ["momentum", "adagrad", "adam"])
+def test_moments_go_on(name, tmp_path):
+    """One rank: the bits of a process that had no end."""
+    rule = daskdml.TableRule(name, rate=0.01)
+    whole = run(tmp_path / "a", Counts(rule=rule), 1)
+    with pytest.raises(InterruptedError):
+        run(tmp_path / "b", Counts(rule=rule, ends_at=6), 1)
+    again = run(tmp_path / "b", Counts(rule=rule), 1, resume=True)
+    np.testing.assert_array_equal(again[0], whole[0])
+
+
+def test_tables_stay_cut_as_they_were(tmp_path, monkeypatch):
+    """Whatever the program asks for now, and however many workers there are."""
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Counts(ends_at=5, shards=3), 2)
+    filled = []
+    fill = saving.Saving.fill
+    monkeypatch.setattr(
+        saving.Saving, "fill", lambda self, store, shard: (filled.append(shard), fill(self, store, shard))
+    )
+    found = run(tmp_path, Counts(shards=11), 4, resume=True)
+    np.testing.assert_array_equal(found[0], expected()[0])
+    assert set(filled) == {0, 1, 2}
+
+
+def test_a_version_without_all_of_its_shards_is_none(tmp_path):
+    """The machine died between two files: the version before is gone on from, and nothing newer is left beside it."""
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Counts(ends_at=5), 2)
+    (name,) = (entry for entry in os.listdir(tmp_path) if entry.endswith(".parts"))
+    shelf = Shelf(tmp_path / name, is_shared=True)
+    n_shards = shelf.get(saving.STATE, 5)[1]
+    for shard in range(n_shards - 1):
+        shelf.put(saving.shard_name(shard), 9, {"dense": "of another process"})
+    shelf.put(saving.STATE, 9, ((9, None), n_shards, 4096))
+    found = run(tmp_path, Counts(), 2, resume=True)
+    for own, wanted in zip(found, expected()):
+        np.testing.assert_array_equal(own, wanted)
+
+
+def test_ranks_meet_when_it_is_time_and_seldom_before(tmp_path, monkeypatch):
+    """Twelve quick steps and a minute: they meet after the first one."""
+    met, put = [], []
+    after, write = saving.Saver.after, saving.Saver._put
+
+    def counted(self, step, state):
+        met.append(step) if step >= self._next and self._comm.rank == 0 else None
+        after(self, step, state)
+
+    monkeypatch.setattr(saving.Saver, "after", counted)
+    monkeypatch.setattr(saving.Saver, "_put", lambda self, *args: (put.append(args[0]), write(self, *args)))
+    run(tmp_path, Counts(), 2, every=60)
+    assert met == [1] and put == []
+
+
+def test_a_full_disk_leaves_the_last_version(tmp_path, monkeypatch, caplog):
+    put = Shelf.put
+
+    def fails(self, name, version, value, copies=True):
+        if name == saving.shard_name(1) and version == 5:
+            raise OSError("No space left on device")
+        return put(self, name, version, value, copies)
+
+    monkeypatch.setattr(Shelf, "put", fails)
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Counts(ends_at=5), 2)
+    assert "No space left on device" in caplog.text and "the last version stays" in caplog.text
+    monkeypatch.undo()
+    found = run(tmp_path, Counts(), 2, resume=True)
+    np.testing.assert_array_equal(found[0], expected()[0])
+
+
+def test_pushes_that_wait_for_others_are_not_forgotten_in_silence(tmp_path, caplog):
+    """In step, and one rank has pushed more often: its updates are in no table yet, and no version is put down."""
+
+    class Uneven(Counts):
+        def step(self, state, blocks, comm):
+            found = super().step(state, blocks, comm)
+            if comm.rank == 1 and state[0] == 2:
+                comm.tables["dense"].add(np.ones((50, 3)))
+                comm.tables.push()
+            return found
+
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Uneven(BSP(), ends_at=6), 2)
+    assert "different numbers of times" in caplog.text
+
+
+def test_parts_beside_tables_are_refused(tmp_path):
+    class Both(Counts):
+        keeps_parts = True
+
+    with pytest.raises(ValueError, match="put what the parts hold into tables"):
+        run(tmp_path, Both(), 2)
+
+
+def test_a_program_is_what_it_was_after_a_run(tmp_path):
+    program = Counts(ends_at=3)
+    before = dict(vars(program))
+    with pytest.raises(InterruptedError):
+        run(tmp_path, program, 2)
+    assert vars(program) == before
