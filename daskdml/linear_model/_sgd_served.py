@@ -30,7 +30,6 @@ class ByServedRows(ByRows):
             "average": (model.average, "needs all of them after every step. Leave it at False"),
             "compression": (strategy.compression is not None, "sends no gradients that a codec would make less of"),
             "groups": (strategy.groups is not None, "has no gradients that a group could add up. Leave it at None"),
-            "guard": (strategy.guard, "cannot go back to those of an earlier epoch. Leave it at False"),
         }  # fmt: skip
         for name, (is_set, why) in refused.items():
             if is_set:

@@ -61,7 +61,8 @@ class ParameterServer(BaseEstimator):
         `SGDRegressor` on CSR rows; "auto" does so from 2**20 features on.
     guard : bool, default False
         Watch the loss as in `AllReduce`; with half the staleness from then on, ASP with ``SSP(8)``, and in the end in
-        step. ``fit_report_.notes`` says what was done, and why.
+        step. With ``sparse`` it goes on from where it is, for nobody has what an earlier epoch had learnt.
+        ``fit_report_.notes`` says what was done, and why.
 
     Notes
     -----

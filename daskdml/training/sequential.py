@@ -220,7 +220,7 @@ class SequentialTraining(NamedTuple):
         if not all(np.isfinite(part).all() for part in learnt) or not replica.is_finite(comm):
             return state._replace(stopped_because="not finite")
         values = self._scores(replica, theta, comm) if self.scores else sums
-        state, values = self.judged(state, values)
+        state, values = self.judged(state, values, replica, comm)
         for i in np.flatnonzero(active):
             if self.scores:
                 is_idle = values[i] < best[i] + self.tol
@@ -242,7 +242,7 @@ class SequentialTraining(NamedTuple):
             theta=theta, best=best, n_idle=n_idle, n_epochs=n_epochs, is_over=is_over, stopped_because=why
         )  # fmt: skip
 
-    def judged(self, state, values):
+    def judged(self, state, values, replica, comm):
         """Return the state, and by what each model is judged: its own objective or score."""
         return state, values
 

@@ -21,6 +21,7 @@ from daskdml.kernels import numbered_rows, sequential
 from daskdml.kernels.numbered_rows import Change, moved_rows
 from daskdml.kernels.sequential import SparseRows, State
 from daskdml.training.gathering import room_of
+from daskdml.training.guard import strategy_at, watch
 from daskdml.training.parts import result_name
 from daskdml.training.sequential import SequentialTraining, Streams, flat
 from daskdml.training.served import COEFFICIENTS, INTERCEPTS, AtServer
@@ -104,8 +105,10 @@ class ServedRowsTraining(SequentialTraining):
         """Return what a rank holds."""
         return ServedStream(self, blocks, n_threads, each)
 
-    def judged(self, state, values):
-        """Return the mean for each: the models share what decays, and stop together."""
+    def judged(self, state, values, replica, comm):
+        """Return the mean for each: the models share what decays, and stop together; or get less stale."""
+        if self.strategy.guard and comm.size > 1:
+            state, _ = watch(self, state, replica, self.n_features, goes_back=False)
         values = np.full(len(values), values.mean())
         return state._replace(scores=(*state.scores, float(values[0]))) if self.scores else state, values
 
@@ -179,6 +182,9 @@ class ServedStream(AtServer, Streams):
         self._ends = np.cumsum([0, *np.concatenate(sizes).astype(np.int64)])
         self._t = None
 
+    def forget(self):
+        """Forget nothing: all that moves is sent."""
+
     def open(self, state, first, stop):
         """Take over a state and prepare the rows of some batches."""
         super().open(state, first, stop)
@@ -204,7 +210,8 @@ class ServedStream(AtServer, Streams):
 
     def train(self, first, stop, comm):
         """Train on some batches; at the end of an epoch meet the others."""
-        strategy = self.training.strategy
+        training = self.training
+        self._strategy = strategy = strategy_at(training.strategy, self.shared.get("level", 0), training.n_features)
         self._tables.client.staleness = strategy.bound
         asked = None
         for batch in range(first, stop):
@@ -213,7 +220,7 @@ class ServedStream(AtServer, Streams):
             if strategy.asks_ahead(True) and comm.size > 1 and batch + 1 < stop and self._tables.may_ask_ahead:
                 asked = self._ask(batch + 1, ahead=1)
             self._take_steps(batch, touched, found, comm)
-        if stop == self.training.schedule.n_batches:
+        if stop == training.schedule.n_batches:
             self._meet_again(comm, strategy)
 
     def _ask(self, batch, ahead=0):
@@ -309,7 +316,7 @@ class ServedStream(AtServer, Streams):
             strengths = strengths * selection.weight[first:stop]
         strengths = strengths * max(max(one.weight_pos, one.weight_neg) for one in settings)
         # As many rows of others as there are for each of its own; of two batches where what is read is older.
-        is_ahead = self.training.strategy.asks_ahead(True) and self._tables.may_ask_ahead
+        is_ahead = self._strategy.asks_ahead(True) and self._tables.may_ask_ahead
         n_others = (stride - 1.0) * (2 if is_ahead else 1)
         return numbered_rows.shares_of_sum(
             touched.rows, touched.numbers, touched.n_features, strengths, n_others, self._tables.recycled.empty

@@ -191,7 +191,7 @@ class Training(NamedTuple):
             loss_sum=np.zeros(2), losses=(*state.losses, loss),
         )  # fmt: skip
         if is_watched:
-            state, goes_on = watch(self, state, replica)
+            state, goes_on = watch(self, state, replica, self.objective.n_decayed)
             if goes_on:  # what was not scored has no score
                 return state._replace(scores=(*state.scores, np.nan)) if self.scores else state
         if not replica.is_finite(comm):

@@ -18,7 +18,7 @@ from daskdml.runtime.shelf import Shelf
 from daskdml.runtime.tables.rows import RowPart, RowTable, SavedRows
 from daskdml.strategies import ASP, BSP, SSP, ParameterServer
 from daskdml.testing import SimulatedCluster
-from daskdml.training import served_rows
+from daskdml.training import guard, served_rows
 from daskdml.training.served_rows import RowGathering, ServedStream
 from daskdml.utils.memory import Pages
 
@@ -274,6 +274,28 @@ def test_workers_without_rows_of_a_batch_wait_for_nobody():
         assert np.isfinite(found.coef_).all()
 
 
+# Watched -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("worse, why", [(0.0, "from where it is"), (1e9, "lest it is what waits")])
+def test_a_guard_tightens_staleness(worse, why, drawn, monkeypatch):
+    """Whatever it takes for too large a loss, or for none: in the end ranks are in step, and learn as one does."""
+    monkeypatch.setattr(guard, "WORSE", worse)
+    X, y, others, theirs = drawn
+    params = {"loss": "log_loss", "alpha": 1e-5, "max_iter": 12, "n_iter_no_change": 99, "random_state": 0}
+    own = {"tol": 10.0, "batch_size": 500}
+    cluster = SimulatedCluster(4, rows_per_block=200, seconds_per_row=1e-5, hiccups=(0.1, 10.0))
+    strategy = server(consistency=SSP(4), guard=True)
+    model = cluster.fit(SGDClassifier(strategy=strategy, **params, **own), X, y)
+    notes = [note for note in model.fit_report_.notes if why in note]
+    assert [f"SSP(staleness={n})" in note for n, note in zip((2, 1, 0), notes)] == [True] * 3
+    assert len(notes) == 3 and model.n_iter_ == 12
+    alone = ScikitClassifier(tol=None, **params).fit(X, y)
+    assert log_loss(theirs, model.predict_proba(others)) < 1.1 * log_loss(theirs, alone.predict_proba(others))
+    one = SGDClassifier(strategy=strategy, **params, **own).fit(X, y)
+    assert one.fit_report_.notes == []  # nobody to be behind
+
+
 # Refusals ------------------------------------------------------------------------------------------------------------
 
 
@@ -282,7 +304,8 @@ def test_workers_without_rows_of_a_batch_wait_for_nobody():
     [
         ({"average": True}, {}, "average.*Leave it at False"),
         ({}, {"compression": FP16()}, "compression"),
-        ({}, {"guard": True, "consistency": SSP(2)}, "guard"),
+        ({}, {"groups": 2}, "groups.*Leave it at None"),
+        ({}, {"guard": True, "consistency": BSP()}, "guard.*has none"),
         ({"learning_rate": "pa1", "loss": "hinge"}, {}, "pa1"),
         ({}, {"sparse": "often"}, "sparse"),
     ],
