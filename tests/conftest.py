@@ -66,6 +66,17 @@ def spread_sums():
     return SpreadSums
 
 
+@pytest.fixture
+def server_sums(spread_sums):
+    """The same, of batches that are cut as those of `ParameterServer` are."""
+    from daskdml.strategies import ParameterServer
+
+    class ServerSums(spread_sums):
+        parts_per_rank = ParameterServer().parts_per_rank
+
+    return ServerSums
+
+
 def pytest_addoption(parser):
     parser.addoption(
         "--slow-share", type=float, default=1.0, help="fraction of the tests marked slow to run, in [0, 1]; default all"

@@ -5,7 +5,7 @@ import warnings
 from daskdml.kernels.sequential import optimal_init
 from daskdml.objectives.linear_batches import LinearBatches, MarginLoss
 from daskdml.solvers.descent import Plain
-from daskdml.training import Rates, Schedule, Training, TrainingState
+from daskdml.training import Rates, Schedule, Training, TrainingState, least_parts
 from daskdml.utils.batches import AUTO_BATCH
 
 AUTO_STEPS = 50  # of an epoch with batch_size="auto", at least
@@ -66,11 +66,11 @@ class ByBatches:
 
     def schedule(self, seed, is_mixed, held_out):
         """Return which rows form which batch."""
-        n, model = self.run.n_samples, self.model
+        n, model, strategy = self.run.n_samples, self.model, self.model.strategy
         warn_of_long_batches(model, n)
         return Schedule.of(
             n, self.step_rows, seed, is_shuffled=bool(model.shuffle), is_mixed=is_mixed, held_out=held_out,
-            least=min(self.run.n_ranks, self.step_rows) if model.strategy.spreads else 1,
+            least=least_parts(self.run.n_ranks, self.step_rows, strategy.parts_per_rank) if strategy.spreads else 1,
         )  # fmt: skip
 
     def training(self, schedule, max_epochs, tol, center):

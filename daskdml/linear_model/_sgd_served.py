@@ -5,7 +5,7 @@ import numpy as np
 from daskdml.kernels.sequential import ABSOLUTE_NORM, N_SCALARS, SQUARED_NORM, new_state
 from daskdml.linear_model._sgd import ByRows
 from daskdml.linear_model._sgd_batches import AUTO_STEPS, ByBatches, warn_of_long_batches
-from daskdml.training import Schedule
+from daskdml.training import Schedule, least_parts
 from daskdml.training.served_rows import ServedRowsTraining
 
 MOST_COLUMNS = 2**31 - 1  # whose numbers are of 32 bits
@@ -48,7 +48,7 @@ class ByServedRows(ByRows):
         rows = auto if model.batch_size == "auto" else min(int(model.batch_size), n)
         return Schedule.of(
             n, rows, seed, is_shuffled=bool(model.shuffle), is_mixed=is_mixed, held_out=held_out,
-            least=min(n_ranks, rows),
+            least=least_parts(n_ranks, rows, model.strategy.parts_per_rank),
         )  # fmt: skip
 
     def training(self, schedule, max_epochs, tol, center):

@@ -22,7 +22,7 @@ from daskdml.objectives.network import Network
 from daskdml.programs.training import train
 from daskdml.solvers.descent import Adam, Momentum
 from daskdml.strategies import AllReduce
-from daskdml.training import Rates, Schedule, Training, TrainingState, is_mixable
+from daskdml.training import Rates, Schedule, Training, TrainingState, is_mixable, least_parts
 from daskdml.training.asking import check_place, check_strategy, warn_of_forgetting
 from daskdml.utils.batches import AUTO_BATCH
 from daskdml.utils.config import get_config
@@ -261,7 +261,7 @@ class TrainedNetwork(Planned, BaseEstimator):
         held_out = self.validation_fraction if self.early_stopping and given is None else 0.0
         schedule = Schedule.of(
             n, batch_size, seed, is_shuffled=bool(self.shuffle), is_mixed=is_mixed, held_out=held_out,
-            least=min(run.n_ranks, batch_size) if strategy.spreads else 1,
+            least=least_parts(run.n_ranks, batch_size, strategy.parts_per_rank) if strategy.spreads else 1,
         )  # fmt: skip
         if held_out and n - schedule.n_trained < 2:
             raise ValueError(

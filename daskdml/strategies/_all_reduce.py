@@ -79,7 +79,7 @@ class AllReduce(BaseEstimator):
 
     is_local = is_sharded = is_served = False
     sends_gradients = True
-    batches_per_update = 1
+    batches_per_update = parts_per_rank = 1
 
     @property
     def spreads(self):

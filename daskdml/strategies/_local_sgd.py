@@ -88,7 +88,7 @@ class LocalSGD(BaseEstimator):
 
     is_local = spreads = True
     is_sharded = is_served = remembers = False
-    accumulate = 1
+    accumulate = parts_per_rank = 1
 
     def __init__(self, steps=8, *, outer=None, mixing="allreduce", groups=None, guard=False):
         self.steps = steps

@@ -11,7 +11,7 @@ shards, ``sharded`` is that, ``parts`` what outlives its death, ``gathering`` ho
 from daskdml.training.gathering import Gathering, in_shards
 from daskdml.training.parts import is_result
 from daskdml.training.rows import Piece, as_trained
-from daskdml.training.schedule import Schedule, is_mixable
+from daskdml.training.schedule import Schedule, is_mixable, least_parts
 from daskdml.training.served import COEFFICIENTS, INTERCEPTS, Descent
 from daskdml.training.served_rows import RowGathering
 from daskdml.training.state import TrainingState
@@ -19,5 +19,5 @@ from daskdml.training.training import Rates, Training
 
 __all__ = [
     "COEFFICIENTS", "INTERCEPTS", "Descent", "Gathering", "Piece", "Rates", "RowGathering", "Schedule", "Training",
-    "TrainingState", "as_trained", "in_shards", "is_mixable", "is_result",
+    "TrainingState", "as_trained", "in_shards", "is_mixable", "is_result", "least_parts",
 ]  # fmt: skip

@@ -224,16 +224,21 @@ class Replica:
         begin, end = self.rows_of(first, stop)
         return end - begin
 
-    def _micro_batch(self, i):
-        objective, schedule = self.training.objective, self.training.schedule
-        n_rows = schedule.micro_rows
+    @property
+    def most_rows(self):
+        """Rows of which one gradient is computed at once."""
+        return self.training.schedule.micro_rows
+
+    def _micro_batch(self, i, end=None):
+        """Return the gradient of own slice ``i``, or of those from there to before ``end``."""
+        objective, n_rows = self.training.objective, self.most_rows
         try:
             work = self._work.get_nowait()
         except queue.Empty:
             X = None if self.rows.is_sparse else np.empty((n_rows, self.rows.n_features), self.rows.dtype)
             work = objective.workspace(n_rows), X
         out, (workspace, X) = self.spare(), work
-        first, stop = self._row_edges[i : i + 2]
+        first, stop = self._row_edges[i], self._row_edges[i + 1 if end is None else end]
         selection, d = self._selection, objective.n_params
         X = selection.X(first, stop, X)
         y = selection.y[first:stop]

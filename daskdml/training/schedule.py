@@ -16,6 +16,7 @@ from daskdml.utils.batches import MICRO_ROWS
 from daskdml.utils.random import row_hash
 
 SLICES = 16  # of a unit
+LEAST_ROWS = 32  # of a micro-batch that is made smaller so that there are several for each rank
 # Up to so many bytes rows are put in a random order first, wherever they lie; above, batches are drawn from where rows
 # are, some thousand that follow each other at a time.
 MIXED_BYTES = 1 << 30
@@ -42,6 +43,24 @@ def micro_batches(batch_size, least=1):
         if batch_size % n == 0 and n >= min(least, batch_size):
             return n
     return 1 if batch_size <= 4 * MICRO_ROWS and least == 1 else wanted
+
+
+def least_parts(n_ranks, batch_size, per_rank=1):
+    """Return how many micro-batches a batch is to have at least so that each rank has a part of it.
+
+    Parameters
+    ----------
+    n_ranks, batch_size : int
+    per_rank : int, default 1
+        That each is to have, where they are of some rows then: ranks of other speeds can have more or fewer of them.
+
+    Examples
+    --------
+    >>> [least_parts(8, batch_size, 4) for batch_size in (4, 100, 600, 2048)]
+    [4, 8, 18, 32]
+    """
+    finer = min(per_rank * n_ranks, batch_size // LEAST_ROWS) if n_ranks > 1 else 1
+    return min(max(n_ranks, finer), batch_size)
 
 
 def is_mixable(n_samples, n_features, dtype):

@@ -6,6 +6,8 @@ import time
 import numpy as np
 
 from daskdml.training.replica import Replica
+from daskdml.utils.batches import MICRO_ROWS
+from daskdml.utils.fold import Fold
 
 ROUNDING = 1e-6  # of sums of shares
 COEFFICIENTS, INTERCEPTS = "coefficients", "intercepts"  # names of the tables: only the first decay
@@ -186,12 +188,31 @@ class ServedReplica(AtServer, Replica):
         super().forget()
         self._tables.forget()
 
+    @property
+    def most_rows(self):
+        """Rows of which one gradient is computed at once."""
+        return max(super().most_rows, MICRO_ROWS)
+
     def work(self, comm, first, stop):
         """Return the sum of gradients of this rank's rows of some batches, and what stands behind it."""
         started = comm.clock()
-        own = self.sum_of(self.gradients(first, stop))
+        own = self.sum_of(self.gradients(first, stop) if comm.size == 1 else self._gradients_of_runs(first, stop))
         self.note_work(comm, functools.partial(self.n_rows, first, stop), started)
         return own
+
+    def _gradients_of_runs(self, first, stop):
+        """Return the `Fold` of this rank's rows of some batches, several micro-batches at once: its sum is its own."""
+        started, (a, b) = time.perf_counter(), self._between(self._own_edges, first, stop)
+        edges = [a]
+        for i in range(a + 1, b):
+            if self._row_edges[i + 1] - self._row_edges[edges[-1]] > self.most_rows:
+                edges.append(i)
+        edges.append(b)
+        n_runs = len(edges) - 1 if b > a else 0
+        fold = Fold(n_runs, self._add)
+        self.each(n_runs, lambda k: fold.add(k, self._micro_batch(edges[k], edges[k + 1])))
+        self.charge("compute", started)
+        return fold
 
     def push(self, comm, own, first, stop, is_whole):
         """Push the gradient of this rank's rows of some batches, or of its group's; complete a clock.

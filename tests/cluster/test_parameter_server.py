@@ -26,7 +26,7 @@ def test_a_fit_goes_on_without_a_worker(consistency, fit_and_kill):  # noqa: F81
         assert max(lags) <= 2 * (2 * consistency.bound + 1)
 
 
-def test_in_step_it_takes_the_steps_of_sums(spread_sums):
+def test_in_step_it_takes_the_steps_of_sums(server_sums):
     """Of batches that are cut for as many ranks, to rounding; and says what went over the network."""
     X, y = collections()
     found = {}
@@ -35,7 +35,7 @@ def test_in_step_it_takes_the_steps_of_sums(spread_sums):
         Client(cluster),
         config_context(runtime="spmd"),
     ):
-        for strategy in (ParameterServer(), spread_sums(compression=Identity())):
+        for strategy in (ParameterServer(), server_sums(compression=Identity())):
             found[strategy] = SGDClassifier(
                 "log_loss", learning_rate="constant", max_iter=3, tol=None, random_state=0, strategy=strategy,
                 batch_size=512,

@@ -99,12 +99,12 @@ def test_a_linear_model_in_one_process_has_the_bits_of_any_strategy(params):
 @pytest.mark.parametrize("weight", [None, weights(len(Y))], ids=["rows", "weights"])
 @pytest.mark.parametrize("params", NETWORKS[:3], ids=str)
 @pytest.mark.parametrize("n_ranks", [2, 5])
-def test_in_step_it_takes_the_steps_of_sums(n_ranks, params, weight, spread_sums):
+def test_in_step_it_takes_the_steps_of_sums(n_ranks, params, weight, server_sums):
     """The same batches, cut for the ranks: one step along their mean, to rounding."""
     data = {"sample_weight": weight}
     expected, found = (
         SimulatedCluster(n_ranks, rows_per_block=64).fit(network(strategy, **params), X, Y, **data)
-        for strategy in (spread_sums(compression=Identity()), ParameterServer(consistency=BSP()))
+        for strategy in (server_sums(compression=Identity()), ParameterServer(consistency=BSP()))
     )
     np.testing.assert_allclose(numbers(found), numbers(expected), rtol=1e-9, atol=1e-10)
     if weight is None:
@@ -114,13 +114,13 @@ def test_in_step_it_takes_the_steps_of_sums(n_ranks, params, weight, spread_sums
 
 
 @pytest.mark.parametrize("params", LINEAR, ids=str)
-def test_in_step_linear_models_take_the_steps_of_sums(params, spread_sums):
+def test_in_step_linear_models_take_the_steps_of_sums(params, server_sums):
     data = load_diabetes(return_X_y=True)
     labels = data[1] > 140
     expected, found = (
         on(3, SGDClassifier(strategy=one, max_iter=4, tol=None, random_state=0, batch_size=48, **params),
            data[0] * 20, labels)
-        for one in (spread_sums(compression=Identity()), ParameterServer())
+        for one in (server_sums(compression=Identity()), ParameterServer())
     )  # fmt: skip
     np.testing.assert_allclose(numbers(found), numbers(expected), rtol=1e-9, atol=1e-10)
 
@@ -129,11 +129,11 @@ def test_in_step_linear_models_take_the_steps_of_sums(params, spread_sums):
 
 
 @pytest.mark.parametrize("groups, n_groups", [(1, 1), (2, 2), (4, 4), ("host", 3), (9, 6)])
-def test_groups_in_step_take_the_steps_of_sums(groups, n_groups, spread_sums):
+def test_groups_in_step_take_the_steps_of_sums(groups, n_groups, server_sums):
     """Six ranks, two on each machine: one of each group pushes for all."""
     expected, found = (
         on(6, network(strategy), X, Y, workers_per_host=2)
-        for strategy in (spread_sums(compression=Identity()), ParameterServer(groups=groups))
+        for strategy in (server_sums(compression=Identity()), ParameterServer(groups=groups))
     )
     np.testing.assert_allclose(numbers(found), numbers(expected), rtol=1e-9, atol=1e-10)
     np.testing.assert_allclose(found.loss_curve_, expected.loss_curve_, rtol=1e-9)
@@ -141,9 +141,9 @@ def test_groups_in_step_take_the_steps_of_sums(groups, n_groups, spread_sums):
 
 
 @pytest.mark.parametrize("consistency", [SSP(1), ASP()], ids=str)
-def test_inside_a_group_ranks_are_in_step_and_outside_they_are_not(consistency, spread_sums):
+def test_inside_a_group_ranks_are_in_step_and_outside_they_are_not(consistency, server_sums):
     """One group is sums, whatever the consistency; of several each is one that may be behind."""
-    sums = on(6, network(spread_sums(compression=Identity())), X, Y)
+    sums = on(6, network(server_sums(compression=Identity())), X, Y)
     one, three, six = (
         on(6, network(ParameterServer(consistency=consistency, groups=groups)), X, Y, hiccups=(0.1, 10.0))
         for groups in (1, 3, None)

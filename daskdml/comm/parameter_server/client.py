@@ -109,6 +109,8 @@ class Client:
         Whether every shard is told of every clock: those that wait for the slowest client need to know.
     caches : bool, default True
         Whether what has not changed since it was read last is not sent again.
+    near : str, optional
+        A node that is asked for values of the shards that it holds, whether or not it is their head.
 
     Attributes
     ----------
@@ -127,13 +129,13 @@ class Client:
     each once; what is not acknowledged is kept, and sent again to whoever is the head by then.
     """
 
-    def __init__(self, name, directory, clock=0, staleness=None, tells_all=True, caches=True):
+    def __init__(self, name, directory, clock=0, staleness=None, tells_all=True, caches=True, near=None):
         self.name, self.directory, self.clock, self.tells_all = name, directory, clock, tells_all
-        self.staleness, self.caches, self.n_heard = staleness, caches, 0
+        self.staleness, self.caches, self.near, self.n_heard = staleness, caches, near, 0
         self.held, self.answers, self.stalenesses, self._seen, self._used = {}, {}, {}, {}, {}
         self._sequences = dict.fromkeys(directory.chains, 0)
         self._unacknowledged = {shard: deque() for shard in directory.chains}
-        self._asked, self._request, self._least_clock = {}, 0, -1
+        self._asked, self._request, self._least_clock, self._pushed = {}, 0, -1, {}
 
     @property
     def n_unacknowledged(self):
@@ -182,7 +184,7 @@ class Client:
         self._least_clock = -1 if self.staleness is None else self.clock + ahead - self.staleness
         # Asked for even where what is held would be new enough: steps along gradients of old values overshoot, and a
         # program alone on its tables diverged where SSP(3) let it read the same values in four clocks.
-        self._asked, self.answers = dict(wanted), {}
+        self._asked, self.answers, self._pushed = dict(wanted), {}, dict(self._sequences)
         return self._pulls(wanted)
 
     def use(self):
@@ -259,10 +261,11 @@ class Client:
                 held = self.held.get((shard, what)) if _is_kept(what) and self.caches else None
                 version = held.version if held is not None and held.epoch == directory.epochs[shard] else -1
                 pull = Pull(
-                    shard, directory.epochs[shard], self.name, self._request, self._least_clock, self._asked[shard],
-                    version,
+                    shard, directory.epochs[shard], self.name, self._request, self._least_clock,
+                    self._pushed[shard], self._asked[shard], version,
                 )  # fmt: skip
-                messages.append((directory.chains[shard][0], pull))
+                chain = directory.chains[shard]
+                messages.append((self.near if self.near in chain else chain[0], pull))
         return messages
 
 

@@ -31,7 +31,7 @@ class Operation(NamedTuple):
     update: Any
 
 
-# From a client to the head of a chain --------------------------------------------------------------------------------
+# From a client to a node of a chain: pushes to its head ---------------------------------------------------------------
 
 
 @portable
@@ -45,13 +45,17 @@ class Push(NamedTuple):
 
 @portable
 class Pull(NamedTuple):
-    """Ask for values once every client has completed so many clocks; ``version`` is that of what the client has."""
+    """Ask for values with so many clocks of every client, and the own pushes up to a sequence, in them.
+
+    ``version`` is that of what the client has.
+    """
 
     shard: int
     epoch: int
     client: str
     request: int
     least_clock: int
+    sequence: int
     what: Any
     version: int
 

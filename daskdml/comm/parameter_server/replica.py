@@ -1,8 +1,9 @@
-"""One copy of one shard: applies operations in one order, hands them down its chain, and answers pulls at its head.
+"""One copy of one shard: applies operations in one order, hands them down its chain, and answers pulls.
 
 Chain replication (R. van Renesse, F. Schneider, "Chain replication for supporting high throughput and availability",
 2004): the head gives operations their order, each replica applies them and passes them on, the tail acknowledges. So
-what is acknowledged is held by every replica, and any of them that is left has all of it.
+what is acknowledged is held by every replica, and any of them that is left has all of it. A pull may go to any replica:
+each knows the clocks and pushes that it has, and waits for those that the reader may count on.
 """
 
 import math
@@ -84,7 +85,7 @@ class Replica:
     def on_push(self, message):
         """Apply a push whose turn it is; acknowledge one again that all replicas have."""
         operation = message.operation
-        if refusal := self._refusal(message.epoch, operation.client):
+        if refusal := self._refusal(message.epoch, operation.client, self.is_head):
             return refusal
         last = self.seen[operation.client]
         if operation.sequence <= last:
@@ -94,11 +95,15 @@ class Replica:
         return self._take(operation)
 
     def on_pull(self, message):
-        """Answer, or wait until all clients have come far enough."""
-        return self._refusal(message.epoch, message.client) or self._answer([message])
+        """Answer, or wait until all clients have come far enough.
 
-    def _refusal(self, epoch, client):
-        if epoch != self.epoch or not self.is_head:
+        Any replica of the chain may: it has all that it says it has, and where it is behind it waits for the rest.
+        """
+        is_member = self.name in self.chain
+        return self._refusal(message.epoch, message.client, is_member) or self._answer([message])
+
+    def _refusal(self, epoch, client, may_answer):
+        if epoch != self.epoch or not may_answer:
             return [(client, Refuse(self.shard, client, self.epoch, False))]
         if client not in self.clocks:
             return [(client, Refuse(self.shard, client, self.epoch, True))]
@@ -204,12 +209,12 @@ class Replica:
         """Return answers to pulls whose time has come; keep the others."""
         messages, waiting = [], {}
         for pull in list(pulls):
-            if self.slowest < pull.least_clock:
+            if self.slowest < pull.least_clock or self.seen.get(pull.client, 0) < pull.sequence:
                 waiting[pull.client] = pull
                 continue
             self._waiting.pop(pull.client, None)
             value = None if pull.version == self.version else self.store.read(pull.what)
-            counts = self.version, self.n_pushes, self.seen[pull.client]
+            counts = self.version, self.n_pushes, self.seen.get(pull.client, 0)
             answer = Value(self.shard, self.epoch, pull.client, pull.request, *counts, value)
             messages.append((pull.client, answer))
         self._waiting |= waiting

@@ -58,6 +58,10 @@ class Service(NamedTuple):
         """What a node is to know of it."""
         return {"is_collective": self.is_collective, "scripts": self.scripts}
 
+    def near(self, node):
+        """Return the name of a client's own node, if it may be read from: not where heads follow a script."""
+        return node.name if self.scripts is None else None
+
     @property
     def of_clients(self):
         """What a client is to know of it."""

@@ -35,7 +35,7 @@ def take_part(wire, name, comm, layout, service):
     newcomer = wire.clients[name] = Newcomer(name)
     wire.act(newcomer.retry)
     wire.wait(lambda: newcomer.entered is not None)
-    client, messages = newcomer.client(**service.of_clients)
+    client, messages = newcomer.client(near=service.near(wire.node), **service.of_clients)
     wire.clients[name] = client
     wire.act(lambda: messages)
     comm.barrier()  # in step, a shard must know all ranks before one of them has completed a clock

@@ -66,17 +66,19 @@ class History:
     is_collective : bool
     node, client : callable
         Make nodes and clients: mutants do so otherwise.
+    reads_near : bool
+        Whether each client reads from a node of its own what that holds, and not from the heads.
     """
 
     def __init__(
         self, seed, faults, *, n_nodes=5, n_shards=4, n_clients=3, n_clocks=8, replicas=1, staleness=2,
-        is_collective=False, node=Node, client=Client,
+        is_collective=False, node=Node, client=Client, reads_near=False,
     ):  # fmt: skip
         self.random, self.faults, self.n_clocks, self.staleness = random.Random(seed), faults, n_clocks, staleness
-        self.make_node, self.make_client = node, client
+        self.make_node, self.make_client, self.reads_near = node, client, reads_near
         names, clients = [f"node {i}" for i in range(n_nodes)], [f"client {i}" for i in range(n_clients)]
         self.rule = {"is_collective": is_collective}
-        self.first_clients, self.n_shards = clients, n_shards
+        self.first_clients, self.n_shards, self.n_nodes = clients, n_shards, n_nodes
         self.nodes = {name: self._node(name) for name in names}
         self.control = Control(n_shards, names, replicas, clients)
         self.clients = {name: self._client(name) for name in clients}
@@ -94,7 +96,10 @@ class History:
         return self.make_node(name, lambda shard: Named(), self.first_clients, **self.rule)
 
     def _client(self, name, clock=0):
-        return self.make_client(name, self.control.directory, clock, self.staleness)
+        return self.make_client(name, self.control.directory, clock, self.staleness, near=self._near(name))
+
+    def _near(self, name):
+        return f"node {int(name.split()[1]) % self.n_nodes}" if self.reads_near else None
 
     def post(self, messages):
         for to, message in messages:
@@ -163,6 +168,9 @@ class History:
 
     def check_read(self, client):
         """What was read misses nothing that a client may count on: acknowledged or not, of clocks long completed."""
+        for (shard, _), held in client.held.items():
+            if not set(self.pushed.get((client.name, shard), ())) <= set(held.value):
+                self.violations.append(f"{client.name} has not read its own of shard {shard}")
         if self.staleness is None:
             return
         for (shard, _), held in client.held.items():
@@ -239,7 +247,7 @@ class History:
     def is_over(self):
         for name, newcomer in list(self.newcomers.items()):
             if newcomer.entered is not None:
-                self.clients[name], messages = newcomer.client(staleness=self.staleness)
+                self.clients[name], messages = newcomer.client(staleness=self.staleness, near=self._near(name))
                 self.post(messages)
                 del self.newcomers[name]
         for name in list(self.clients):

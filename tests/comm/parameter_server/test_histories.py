@@ -28,7 +28,7 @@ def test_nothing_is_lost(kind, n_histories):
     faults, options = KINDS[kind]
     n_in_transfer, leads = 0, set()
     for seed in range(n_histories):
-        history = History(seed, faults, **options).run()
+        history = History(seed, faults, reads_near=seed % 2 == 1, **options).run()
         assert history.violations == [], seed
         assert history.is_complete, seed
         n_in_transfer, leads = n_in_transfer + history.n_in_transfer, leads | set(history.leads)
@@ -97,6 +97,20 @@ class LosesAClock(Replica):
             self.clocks[operation.client] = 2
 
 
+class AnswersAtOnce(Replica):
+    """Lets no reader wait."""
+
+    def _answer(self, pulls):
+        return super()._answer([pull._replace(least_clock=-1, sequence=0) for pull in pulls])
+
+
+class ForgetsWhoAsks(Replica):
+    """Does not look whether it has what its reader has pushed."""
+
+    def _answer(self, pulls):
+        return super()._answer([pull._replace(sequence=0) for pull in pulls])
+
+
 class CountsAhead(Replica):
     """Hands over clocks that are not completed."""
 
@@ -128,6 +142,7 @@ MOST_STEPS = 100_000  # four times as many as the longest history of the protoco
 MUTANTS = {
     AcksEarly: ("lost", "three crashes"), Doubles: ("doubled", "no fault"), ForgetsSequences: ("", "crashes and joins"),
     ForgetsAnEarlySequence: ("", "crashes and joins"), HasNoFence: ("", "three faults, half of them zombies"),
+    AnswersAtOnce: ("too old", "one crash"), ForgetsWhoAsks: ("not read its own", "one crash"),
     LosesAClock: ("stuck", "in step"), CountsAhead: ("too old", "crashes and joins"),
     WelcomesEarly: ("lost", "crashes and joins"), ReadsByVersionAlone: ("keeps other", "each its own way"),
 }  # fmt: skip
@@ -143,7 +158,7 @@ def test_mutants_are_caught(mutant, monkeypatch):
         options = {**options, "client": mutant}
     found = set()
     for seed in range(300):
-        history = History(seed, faults, **options).run(most=MOST_STEPS)
+        history = History(seed, faults, reads_near=seed % 2 == 1, **options).run(most=MOST_STEPS)
         found.update(text.split(" of ")[0] for text in history.violations)
         found |= set() if history.is_complete else {"stuck"}
         if any(what in text for text in found):
@@ -166,7 +181,7 @@ def test_updates_that_came_between_are_bounded(staleness):
     """(P - 1) (2 s + 1), and with room to be late some are."""
     found = []
     for seed in range(40):
-        history = History(seed, Faults(), staleness=staleness, n_clocks=20).run()
+        history = History(seed, Faults(), staleness=staleness, n_clocks=20, reads_near=seed % 2 == 1).run()
         found += [n for client in history.finished for n in client.stalenesses]
     assert min(found) == 0
     assert max(found) <= 2 * (2 * staleness + 1) and max(found) > (1 if staleness else -1)
