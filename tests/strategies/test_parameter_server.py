@@ -442,6 +442,15 @@ def test_what_cannot_be_is_refused(strategy, words):
         network(strategy).fit(X, Y)
 
 
+@pytest.mark.parametrize("consistency, params, is_warned", [
+    (ASP(), {"solver": "sgd"}, True), (ASP(), {"solver": "sgd", "momentum": 0.5}, False), (ASP(), {}, False),
+    (SSP(3), {"solver": "sgd"}, False),
+])  # fmt: skip
+def test_momentum_on_top_of_staleness_is_warned_of(consistency, params, is_warned, recwarn):
+    network(ParameterServer(consistency=consistency), max_iter=1, **params).fit(X[:300], Y[:300])
+    assert any("momentum comes on top" in str(one.message) for one in recwarn) == is_warned
+
+
 def test_rows_on_a_device_are_refused(cupy):
     with pytest.raises(ValueError, match="ParameterServer has shards in the memory of hosts"):
         network(ParameterServer()).fit(cupy.asarray(X), Y)
