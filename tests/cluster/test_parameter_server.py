@@ -14,16 +14,20 @@ from .test_networks import EPOCHS, collections, fit_and_kill, make  # noqa: F401
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.filterwarnings("ignore:MLPClassifier")]
 
 
-@pytest.mark.parametrize("consistency", [BSP(), SSP(3), ASP()], ids=str)
-def test_a_fit_goes_on_without_a_worker(consistency, fit_and_kill):  # noqa: F811
-    strategy = ParameterServer(consistency=consistency)
+@pytest.mark.parametrize(
+    "consistency, groups", [(BSP(), None), (SSP(3), None), (ASP(), None), (SSP(3), 2), (ASP(), "host")], ids=str
+)
+def test_a_fit_goes_on_without_a_worker(consistency, groups, fit_and_kill):  # noqa: F811
+    strategy = ParameterServer(consistency=consistency, groups=groups)
     model = fit_and_kill(make(solver="sgd", learning_rate_init=0.05, strategy=strategy), 3)
     assert model.n_iter_ == EPOCHS and model.score(*collections()) > 0.85
     report = model.fit_report_
     lags = report.histograms["staleness"]
     assert sum(lags.values()) > 0 and report.counts["bytes sent for steps"] > 1e6
     if consistency.bound is not None:
-        assert max(lags) <= 2 * (2 * consistency.bound + 1)
+        assert max(lags) <= (2 if groups is None else groups - 1) * (2 * consistency.bound + 1)
+    if groups == "host":  # all are on one machine: nobody is behind
+        assert set(lags) == {0}
 
 
 def test_in_step_it_takes_the_steps_of_sums(server_sums):
