@@ -256,7 +256,7 @@ def _fit(strategy, task, n_epochs):
 
 PLATFORMS = {
     ALL_REDUCE: functools.partial(_fit, None),
-    SERVER: functools.partial(_fit, ParameterServer()),
+    SERVER: functools.partial(_fit, ParameterServer(moves_rows=False)),  # the same batches as of all-reduce
     "driver-held, parameters in the tasks": _driver_held,
     "driver-held, parameters scattered": functools.partial(_driver_held, scatters=True),
 }

@@ -1,5 +1,6 @@
 """What a fit sees of its rows: passes over blocks, wherever the blocks are."""
 
+import copy
 import math
 import operator
 import time
@@ -366,15 +367,13 @@ class Run(HasRoom):
                 f"{type(program).__qualname__} keeps parts of its state beside tables, and a checkpoint holds one of "
                 "the two: leave out the option checkpoint, or put what the parts hold into tables."
             )
-        shelf = self._shelf_of(checkpoint, options)
-        program._saving, step, state = begin_on(shelf, options["checkpoint_every"])
-        try:
-            begin = (0, program.init(self.meta)) if step is None else (step, program.resume(state))
-            pack(begin[1])
-            every = min(options["checkpoint_every"], math.inf if follow is None else FOLLOWED_SECONDS)
-            state = self.run_program(program, *begin, save_every=every, on_saved=follow)
-        finally:
-            del program._saving
+        shelf, program = self._shelf_of(checkpoint, options), copy.copy(program)  # which the caller may run elsewhere
+        saving, step, state = begin_on(shelf, options["checkpoint_every"], program.tables(self.meta))
+        object.__setattr__(program, "_saving", saving)
+        begin = (0, program.init(self.meta)) if step is None else (step, program.resume(state))
+        pack(begin[1])
+        every = min(options["checkpoint_every"], math.inf if follow is None else FOLLOWED_SECONDS)
+        state = self.run_program(program, *begin, save_every=every, on_saved=follow)
         shelf.clear_or_warn()
         return state
 

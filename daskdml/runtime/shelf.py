@@ -26,7 +26,9 @@ class Keeping:
         """Do something; return what a file system said against it, in a list."""
         try:
             act(*args)
-        except OSError as error:
+        except TypeError:  # what is to be written cannot be
+            raise
+        except Exception as error:  # those of stores behind URLs are of many kinds
             return [str(error)]
         return []
 

@@ -8,7 +8,7 @@ from sklearn.base import BaseEstimator, clone
 from daskdml.compress import FP16, QSGD, ErrorFeedback
 from daskdml.compress.codec import Codec
 from daskdml.strategies._consistency import ASP, BSP, SSP
-from daskdml.strategies._groups import GROUPS, group_of
+from daskdml.strategies._groups import GROUPS, group_of, groups_of
 from daskdml.utils.params import Interval, Options, check_params
 
 # With one part a batch a slow rank has all or nothing of it: in step 53 and not 90 % of the lost time came back.
@@ -221,6 +221,25 @@ class ParameterServer(BaseEstimator):
         """
         return group_of(comm, self.groups)
 
+    def recorded(self, comm, is_by_row):
+        """Return what of this an order belongs to, beside rows and batches, in words.
+
+        Parameters
+        ----------
+        comm : daskdml.runtime.spmd.Comm
+        is_by_row : bool
+            See `asks_ahead`.
+
+        Returns
+        -------
+        dict
+        """
+        groups = groups_of(comm, self.groups)
+        return {
+            "consistency": str(self.consistency), "reads_ahead": bool(self.asks_ahead(is_by_row)),
+            "groups": None if groups is None else [list(members) for members in groups],
+        }  # fmt: skip
+
     def check(self, estimator):
         """Refuse what cannot be right.
 
@@ -264,7 +283,7 @@ class ParameterServer(BaseEstimator):
         if self._rule.bound is None and solver == "sgd" and momentum > MOST_MOMENTUM:
             warnings.warn(
                 f"momentum={momentum} with ASP(): what is stale moves on by itself, and momentum comes on top. With "
-                "0.9 accuracy was 0.5 to 1.1 points lower after as many epochs, with 0 and ten times the rate it was "
+                "0.9 accuracy was 0.1 to 1.4 points lower after as many epochs, with 0 and ten times the rate it was "
                 "not (`python -m benchmarks staleness --full`).",
                 stacklevel=5,
             )  # fmt: skip

@@ -40,7 +40,7 @@ def watch(training, state, replica, n_numbers, goes_back=True):
     finer = strategy_at(training.strategy, level, n_numbers).loosened(n_numbers)
     learnt = (state.theta, state.moments) if goes_back else (None, None)
     is_bad = not np.isfinite(loss) or not np.isfinite(state.theta).all() or (good and loss > WORSE * good[2])
-    is_better = not is_bad and (not good or loss < good[2] - training.tol)
+    is_better = not is_bad and (not good or loss < good[2] - max(training.tol, 0.0))
     if is_better or finer is None:
         shared.update(good=(*learnt, loss, state.n_updates) if not is_bad else good, idle=0)
         return state._replace(shared=shared), False

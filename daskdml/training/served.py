@@ -140,8 +140,7 @@ class AtServer:
         return {
             "ranks": comm.size, "shards": self._tables.layout.n_shards, "rows": training.schedule.n_samples,
             "batches": training.schedule.n_batches, "cut": list(training.schedule.cut), "growth": training.growth,
-            "consistency": str(strategy.consistency), "reads_ahead": strategy.reads_ahead,
-            "groups": strategy.groups,
+            **strategy.recorded(comm, training.keeps_parts),
         }  # fmt: skip
 
     def _lags(self):

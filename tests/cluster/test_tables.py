@@ -146,10 +146,13 @@ def test_a_worker_stands_still_and_goes_on(tmp_path, seed):
 class Summing(daskdml.Program):
     """Adds whole numbers, a step at a time; says where it is, and where it has begun."""
 
-    n_steps = 60
+    n_steps, ends_at, goes_on = 60, None, False
 
     def __init__(self, folder, consistency):
         self.folder, self.consistency = str(folder), consistency
+
+    def fingerprint(self):
+        return self.folder
 
     def tables(self, meta):
         return {"dense": DenseTable(40_000, "float64"), "sparse": SparseTable(1, "float64")}
@@ -162,6 +165,8 @@ class Summing(daskdml.Program):
         return state
 
     def step(self, state, blocks, comm):
+        if state[0] == self.ends_at and not self.goes_on:
+            raise InterruptedError
         n, dense, sparse = sum(len(block.X) for block in blocks), comm.tables["dense"], comm.tables["sparse"]
         dense.get()
         dense.add(np.full(40_000, float(n)))
@@ -178,6 +183,28 @@ class Summing(daskdml.Program):
 
     def done(self, state):
         return state[0] == self.n_steps
+
+
+@pytest.mark.slow
+def test_a_shard_that_cannot_be_read_again_holds_up_nobody(tmp_path):
+    """A damaged file: the worker that was to hold it says so, and the others do not wait for it."""
+    folder, (X, y) = tmp_path / "checkpoints", rows()
+    first, again = Summing(tmp_path, SSP(2)), Summing(tmp_path, SSP(2))
+    first.ends_at = again.ends_at = 10
+    with (
+        config_context(runtime="threads", n_threads=2, checkpoint=str(folder), checkpoint_every=1e-9),
+        pytest.raises(InterruptedError),
+    ):
+        daskdml.run(first, X, y)
+    for path in folder.glob("*.parts/tables-0@*"):
+        path.write_bytes(b"daskdml checkpoint 1\nxxxx")
+    again.goes_on = True
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster),
+        config_context(runtime="spmd", checkpoint=str(folder), resume=True),
+        pytest.raises(RuntimeError, match="could not be held by the worker.*is damaged"),
+    ):  # fmt: skip
+        daskdml.run(again, X, y)
 
 
 @pytest.mark.slow

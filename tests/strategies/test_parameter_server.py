@@ -177,8 +177,22 @@ def test_groups_that_were_recorded_do_the_same_again():
         for replay in ({}, {"replay": recorded.fit_report_.order})
     )
     assert numbers(other).tobytes() != numbers(recorded).tobytes() == numbers(again).tobytes()
-    with pytest.raises(ValueError, match="the same rows, batches and number of workers"):
-        on(6, network(ParameterServer(**{**common, "groups": 2}, replay=recorded.fit_report_.order)), X, Y)
+    for change, n_per_host in (({"groups": 2}, 1), ({"groups": "host"}, 3)):
+        strategy = ParameterServer(**{**common, **change}, replay=recorded.fit_report_.order)
+        with pytest.raises(ValueError, match="the same rows, batches and number of workers"):
+            on(6, network(strategy), X, Y, workers_per_host=n_per_host)
+    # Said in other words: two ranks of each machine, and what ASP() does anyway.
+    strategy = ParameterServer(**{**common, "groups": "host"}, reads_ahead=True, replay=recorded.fit_report_.order)
+    assert numbers(on(6, network(strategy), X, Y, workers_per_host=2)).tobytes() == numbers(recorded).tobytes()
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("consistency", [BSP(), SSP(1)], ids=str)
+def test_a_worker_that_was_given_up_while_it_entered_is_not_waited_for(consistency, seed):
+    """It lives, asks to be let in when it is held to be gone already, and nobody would tell that it has left."""
+    at = 0.02 + 0.004 * seed
+    cluster = SimulatedCluster(5, rows_per_block=64, seconds_per_row=1e-4, suspects=[(at, 0)], seed=seed)
+    assert cluster.fit(network(ParameterServer(consistency=consistency), max_iter=2), X, Y).n_iter_ == 2
 
 
 def test_machines_are_groups_of_local_steps_too():
@@ -454,6 +468,17 @@ def test_momentum_on_top_of_staleness_is_warned_of(consistency, params, is_warne
 def test_rows_on_a_device_are_refused(cupy):
     with pytest.raises(ValueError, match="ParameterServer has shards in the memory of hosts"):
         network(ParameterServer()).fit(cupy.asarray(X), Y)
+
+
+@pytest.mark.parametrize("consistency, is_ahead", [(ASP(), True), (SSP(2), False), (BSP(), False)], ids=str)
+def test_by_default_who_waits_for_nobody_reads_ahead(consistency, is_ahead):
+    params = {"solver": "sgd", "learning_rate_init": 0.02, "momentum": 0.0, "batch_size": 200}
+    lags = {}
+    for ahead in ("auto", True, False):
+        strategy = ParameterServer(consistency=consistency, reads_ahead=ahead)
+        lags[ahead] = on(4, network(strategy, **params), X, Y).fit_report_.histograms["staleness"]
+    assert lags["auto"] == lags[is_ahead]
+    assert (lags[True] == lags[False]) == (consistency.bound == 0)
 
 
 def test_what_is_read_ahead_hides_the_way():

@@ -290,6 +290,10 @@ def test_a_guard_tightens_staleness(worse, why, drawn, monkeypatch):
     notes = [note for note in model.fit_report_.notes if why in note]
     assert [f"SSP(staleness={n})" in note for n, note in zip((2, 1, 0), notes)] == [True] * 3
     assert len(notes) == 3 and model.n_iter_ == 12
+    loose = cluster.fit(SGDClassifier(strategy=server(consistency=SSP(4)), **params, **own), X, y)
+    lags = [one.fit_report_.histograms["staleness"] for one in (model, loose)]
+    n_stale = [sum(n for lag, n in found.items() if lag > 6) for found in lags]
+    assert 0 < n_stale[0] < 0.6 * n_stale[1]
     alone = ScikitClassifier(tol=None, **params).fit(X, y)
     assert log_loss(theirs, model.predict_proba(others)) < 1.1 * log_loss(theirs, alone.predict_proba(others))
     one = SGDClassifier(strategy=strategy, **params, **own).fit(X, y)

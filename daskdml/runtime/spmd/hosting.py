@@ -51,12 +51,34 @@ class Host:
         self.name, self.clients, self.changed = _address_of(post.worker.address), {}, threading.Condition()
         self._post, self._now = post, ("", 0)
         self.node = Node(self.name, layout.store, make_empty=layout.empty_store, **service.of_nodes)
-        self._inbox, self._client = Inbox(_hand(self.node.on)), Inbox(self._tell)
+        self._inbox, self._client = Inbox(_hand(self._on)), Inbox(self._tell)
         self._lines, self._pool, self._lock = {}, ThreadPoolExecutor(2, "daskdml-tables"), threading.Lock()
         self.bytes_sent = self.bytes_received = self._n_long = 0
+        self.failure = None
+
+    def _on(self, message):
+        """Give the node a message; a rank of this worker says what it cannot do, or all would wait for that."""
+        try:
+            return self.node.on(message)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def check(self):
+        """Raise what the node could not do.
+
+        Raises
+        ------
+        RuntimeError
+        """
+        if self.failure is not None:
+            raise RuntimeError(
+                f"Shards of tables could not be held by the worker {self.worker.address}: {self.failure}"
+            ) from self.failure
 
     def tables(self, wire, name, comm):
         """Return the `Tables` of a rank that begins; see `take_part`."""
+        self.check()
         name = f"{name} at {self.worker.address}"
         self._now = name, wire.generation
         return take_part(_HostWire(self, wire), name, comm, self.layout, self.service)
@@ -186,6 +208,7 @@ class _HostWire:
     def wait(self, condition):
         """Wait until something is so, or raise `GroupChanged`."""
         while not self.wire.wait_until(self.host.changed, condition, RETRY_SECONDS):
+            self.host.check()
             for name, client in list(self.clients.items()):
                 if self._patience.setdefault(name, Patience()).is_over(client, time.monotonic()):
                     self.act(client.retry)
@@ -253,6 +276,8 @@ class TablesOfRun:
         """Take in messages to the control."""
         for _, message in bundle:
             if type(message).__name__ == "Enter":
+                if _address_of(message.client.rsplit(" at ", 1)[1]) not in self.control.nodes:
+                    continue  # from a worker that is held to be gone: nobody would ever tell that it has left
                 self._clients.setdefault(message.client.rsplit(" at ", 1)[1], set()).add(message.client)
             self.carry(self.control.on(message))
 

@@ -828,7 +828,7 @@ def run_rank(program, blocks, comm, step, state, on_step=None, share=None):
         committed[:] = step, state
         if on_step is not None:
             on_step(step, state)
-        if saver is not None and not program.done(state):
+        if saver is not None and not program.done(state):  # else it comes to `end`
             saver.after(step, state)
         comm.check(at_boundary=True)
 
@@ -840,9 +840,14 @@ def run_rank(program, blocks, comm, step, state, on_step=None, share=None):
             if program._saving is not None:
                 from daskdml.runtime.tables.saving import Saver
 
-                saver = Saver(program._saving, step, comm)
+                is_collective = program.consistency is None or program.consistency.is_collective
+                saver = Saver(program._saving, step, comm, is_collective)
             comm.tables = share(comm)
+            if saver is not None:
+                saver.begin()
         final = program.run(step, state, program.rebuild(state, local), comm, commit)
+        if saver is not None:
+            saver.end()
         if comm.tables is not None:
             comm.tables.leave()
         comm.finish()

@@ -106,11 +106,19 @@ class SimulatedTables:
     def _arrive(self, place, bundle):
         for to, message in bundle:
             if to == CONTROL:
-                self.carry(None, self.control.on(message))
+                is_gone = type(message).__name__ == "Enter" and self._node_of_client(message.client) is None
+                # Of a worker that is held to be gone nobody would ever tell that it has left.
+                self.carry(None, [] if is_gone else self.control.on(message))
             elif to in self.nodes:
                 self.carry(place, self.nodes[to][1].on(message))
             elif to in self.clients.get(place, ()):
                 self._tell(place, to, message)
+
+    def _node_of_client(self, name):
+        """Return the node beside a client, None if it is held to be gone."""
+        place = self._place_of(name)
+        node = None if place is None else _node_of(place)
+        return node if node in self.control.nodes else None
 
     def _tell(self, worker, name, message):
         try:

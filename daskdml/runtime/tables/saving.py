@@ -38,11 +38,31 @@ class Saving(NamedTuple):
     least_part: Any = None
 
     def fill(self, store, shard):
-        """Let the store of a shard hold what was put down."""
-        store.restore(Shelf(self.folder, is_shared=True).get(shard_name(shard), self.version))
+        """Let the store of a shard hold what was put down.
+
+        Raises
+        ------
+        ValueError
+            If it is not there any more, or damaged.
+        """
+        found = Shelf(self.folder, is_shared=True).get(shard_name(shard), self.version)
+        if found is None:
+            raise ValueError(f"Shard {shard} is not in the folder {self.folder} any more; use resume=False.")
+        store.restore(found)
 
 
-def begin_on(shelf, every):
+def _described(tables):
+    """Return what must be the same of tables for shards of them to be gone on from, by their names."""
+    found = {}
+    for name, table in tables.items():
+        kind, rule = type(table).__name__, getattr(table, "rule", None)
+        size = getattr(table, "shape", None) or getattr(table, "width", None)
+        rules = "no rule" if rule is None else f"{type(rule).__name__} with {rule.n_moments} moments"
+        found[name] = f"{kind} of {size}, {np.dtype(table.dtype).name}, {rules}"
+    return found
+
+
+def begin_on(shelf, every, tables):
     """Return what a program is to save by, and the step and the state that it goes on from, or None for both.
 
     Parameters
@@ -50,12 +70,25 @@ def begin_on(shelf, every):
     shelf : Shelf
     every : float
         Seconds between two versions.
+    tables : dict
+        Of the program, by their names.
+
+    Raises
+    ------
+    ValueError
+        If the newest version is of other tables.
     """
     versions, whole = shelf.versions(), None
     for step in versions.get(STATE, ()):
-        state, n_shards, least_part = shelf.get(STATE, step)
+        state, n_shards, least_part, described = shelf.get(STATE, step)
         if all(step in versions.get(shard_name(shard), ()) for shard in range(n_shards)):
             whole = step, state, n_shards, least_part
+            known = described
+    if whole is not None and known != _described(tables):
+        raise ValueError(
+            f"The checkpoint in {shelf.folder} is of the tables {known}, and the program asks for "
+            f"{_described(tables)}: ask for the same, or use resume=False to begin anew."
+        )
     # What others had begun to put down after that does not belong to what comes now.
     for name in versions:
         if name != shelf.SEEN:
@@ -69,7 +102,8 @@ def begin_on(shelf, every):
 class Saver:
     """Lets the ranks of a group meet now and then after a step, and put down all shards if it is time.
 
-    At the first step of a group, and then when half of the time that is left seems to be over: rank 0 tells all.
+    At the first step of a group, and then when half of the time that is left seems to be over, but after no more than
+    twice as many steps as before: rank 0 tells all. A rank that has ended comes to each meeting, until all have.
 
     Parameters
     ----------
@@ -77,6 +111,8 @@ class Saver:
     step : int
         That the group begins after.
     comm : Comm
+    is_collective : bool
+        Whether pushes wait for others of their clock.
 
     Raises
     ------
@@ -84,26 +120,54 @@ class Saver:
         If not all workers see the folder.
     """
 
-    def __init__(self, saving, step, comm):
+    def __init__(self, saving, step, comm, is_collective):
         self._shelf, self._every, self._comm = Shelf(saving.folder, is_shared=True), saving.every, comm
         self._shelf.refuse_unseen(comm)
-        self._newest = max(self._shelf.versions().get(STATE, [-1]))
+        self._newest, self._is_collective = max(self._shelf.versions().get(STATE, [-1])), is_collective
         self._met = self._saved = comm.clock()
-        self._met_after, self._next = step, step + 1
+        self._met_after, self._next, self._first_clock = step, step + 1, None
+
+    def begin(self):
+        """Remember where this rank's clock begins."""
+        self._first_clock = self._comm.tables.clock
 
     def after(self, step, state):
         """Meet the others, if that was agreed upon for this step."""
         if step < self._next:
             return
+        why_not, _ = self._meet(is_done=False)
         comm, now = self._comm, self._comm.clock()
-        pace, is_time = (now - self._met) / (step - self._met_after), now - self._saved >= self._every
-        left = self._every if is_time else self._every - (now - self._saved)
-        wait = max(int(min(left / max(2 * pace, 1e-9), 1e9)), 1)
+        n_steps, is_time = step - self._met_after, now - self._saved >= self._every
+        pace, left = (now - self._met) / n_steps, self._every - (0.0 if is_time else now - self._saved)
+        wait = max(int(min(left / max(2 * pace, 1e-9), 2 * n_steps)), 1)
         is_time, wait = comm.broadcast(np.array([is_time and step > self._newest, wait])).tolist()
-        if is_time:
+        if is_time and not why_not:
             self._put(step, state)
             self._saved, self._newest = comm.clock(), step
+        elif is_time:
+            wait = 1  # until it can be
+            if comm.rank == 0:
+                _log.warning("tables are not put down after step %d: %s", step, why_not)
         self._met, self._met_after, self._next = comm.clock(), step, step + int(wait)
+
+    def end(self):
+        """Come to the meetings of others that have steps to do, until all have ended."""
+        while not self._meet(is_done=True)[1]:
+            self._comm.broadcast(np.zeros(2, np.int64))
+
+    def _meet(self, is_done):
+        """Return why nothing can be put down now, and whether all ranks have ended."""
+        tables = self._comm.tables
+        clock = tables.clock - self._first_clock
+        own = [is_done, -int(is_done), tables.has_added, clock, -clock]
+        any_done, none_done, has_added, most, least = self._comm.allreduce(np.array(own, np.int64), "max").tolist()
+        if any_done:
+            return "some ranks have ended, and others have not", none_done == -1
+        if has_added:
+            return "something was added and not pushed yet", False
+        if self._is_collective and most != -least:
+            return "ranks have pushed different numbers of times, and BSP() waits for all", False
+        return "", False
 
     def _put(self, step, state):
         """Put down all shards, and then the state, which says that they are there."""
@@ -111,13 +175,12 @@ class Saver:
         tables.settle()
         comm.barrier()
         for shard, held in tables.held_shards(comm):
-            if held is None:
-                faults.append("ranks have pushed different numbers of times, and BSP() waits for all")
-            else:
-                faults += shelf.faults_of(shelf.put, shard_name(shard), step, held)
+            faults += shelf.faults_of(shelf.put, shard_name(shard), step, held)
         is_whole = not comm.vote(bool(faults))
         if is_whole and comm.rank == 0:
-            faults += shelf.faults_of(shelf.put, STATE, step, (state, tables.layout.n_shards, tables.layout.least_part))
+            layout = tables.layout
+            whole = state, layout.n_shards, layout.least_part, _described(layout.tables)
+            faults += shelf.faults_of(shelf.put, STATE, step, whole)
         if not is_whole or faults:
             where = faults or "on another worker"
             _log.warning("tables could not be put down after step %d, the last version stays: %s", step, where)

@@ -92,6 +92,11 @@ class Tables:
         """How often this rank has pushed."""
         return self.client.clock
 
+    @property
+    def has_added(self):
+        """Whether something was added and not pushed."""
+        return bool(self._added)
+
     def push(self):
         """Send what was added, and complete a clock; waits while too much is not acknowledged."""
         updates = {}
@@ -163,14 +168,14 @@ class Tables:
     def held_shards(self, comm):
         """Yield (shard, state) of the shards that this rank is to put down, all of them among all ranks.
 
-        Only when nobody pushes. The state is None where pushes wait for others of their clock.
+        Only when nobody pushes, and no push waits for others of its clock.
         """
         replicas = {shard: one for shard, one in self.wire.node.replicas.items() if one.is_head}
         is_held = np.zeros(self.layout.n_shards)
         is_held[list(replicas)] = 1.0
         others = np.flatnonzero(comm.allreduce(is_held) == 0).tolist()  # on workers that have no rank
         for shard, replica in replicas.items():
-            yield shard, None if replica.gathered else replica.store.state()
+            yield shard, replica.store.state()
         for shard in others:
             if shard % comm.size == comm.rank:
                 yield shard, self._pull({shard: True})[shard]

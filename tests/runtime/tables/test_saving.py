@@ -1,6 +1,9 @@
 """Checkpoints of programs with tables: what is gone on from is what one process without an end would have had."""
 
 import os
+import pathlib
+import time
+from types import SimpleNamespace
 
 import dask.array as da
 import numpy as np
@@ -11,6 +14,7 @@ from daskdml import config_context
 from daskdml.runtime.shelf import Shelf
 from daskdml.runtime.tables import saving
 from daskdml.strategies import ASP, BSP, SSP
+from daskdml.testing import SimulatedCluster
 
 X = da.from_array(np.arange(4000.0).reshape(2000, 2), chunks=(125, 2))  # blocks for several ranks
 N_STEPS = 12
@@ -62,6 +66,12 @@ def run(folder, program, n_threads=2, every=1e-9, **options):
         checkpoint=str(folder), checkpoint_every=every, n_threads=n_threads, runtime="threads", **options
     ):
         return daskdml.run(program, X)[1]
+
+
+def shelf_of(folder):
+    """Return the shelf that the only interrupted run in a folder has left."""
+    (name,) = (entry for entry in os.listdir(folder) if entry.endswith(".parts"))
+    return Shelf(folder / name, is_shared=True)
 
 
 def expected():
@@ -135,19 +145,18 @@ def test_a_version_without_all_of_its_shards_is_none(tmp_path):
     """The machine died between two files: the version before is gone on from, and nothing newer is left beside it."""
     with pytest.raises(InterruptedError):
         run(tmp_path, Counts(ends_at=5), 2)
-    (name,) = (entry for entry in os.listdir(tmp_path) if entry.endswith(".parts"))
-    shelf = Shelf(tmp_path / name, is_shared=True)
+    shelf = shelf_of(tmp_path)
     n_shards = shelf.get(saving.STATE, 5)[1]
     for shard in range(n_shards - 1):
         shelf.put(saving.shard_name(shard), 9, {"dense": "of another process"})
-    shelf.put(saving.STATE, 9, ((9, None), n_shards, 4096))
+    shelf.put(saving.STATE, 9, ((9, None), n_shards, 4096, {}))
     found = run(tmp_path, Counts(), 2, resume=True)
     for own, wanted in zip(found, expected()):
         np.testing.assert_array_equal(own, wanted)
 
 
 def test_ranks_meet_when_it_is_time_and_seldom_before(tmp_path, monkeypatch):
-    """Twelve quick steps and a minute: they meet after the first one."""
+    """Twelve quick steps and a minute: after 1, 2, 4, ... more of them, for the next ones may be slow."""
     met, put = [], []
     after, write = saving.Saver.after, saving.Saver._put
 
@@ -158,7 +167,7 @@ def test_ranks_meet_when_it_is_time_and_seldom_before(tmp_path, monkeypatch):
     monkeypatch.setattr(saving.Saver, "after", counted)
     monkeypatch.setattr(saving.Saver, "_put", lambda self, *args: (put.append(args[0]), write(self, *args)))
     run(tmp_path, Counts(), 2, every=60)
-    assert met == [1] and put == []
+    assert met == [1, 3, 7] and put == []
 
 
 def test_a_full_disk_leaves_the_last_version(tmp_path, monkeypatch, caplog):
@@ -192,6 +201,146 @@ def test_pushes_that_wait_for_others_are_not_forgotten_in_silence(tmp_path, capl
     with pytest.raises(InterruptedError):
         run(tmp_path, Uneven(BSP(), ends_at=6), 2)
     assert "different numbers of times" in caplog.text
+
+
+def test_a_quick_first_step_says_nothing_of_the_others(tmp_path):
+    class Slower(Counts):
+        def step(self, state, blocks, comm):
+            time.sleep(0.03 if state[0] else 0.0)
+            return super().step(state, blocks, comm)
+
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Slower(ends_at=11), 2, every=0.1)
+    assert max(shelf_of(tmp_path).versions()[saving.STATE]) >= 3
+
+
+def test_ranks_that_end_sooner_are_waited_for(tmp_path):
+    """Each when it has seen enough, as asynchronous ones may: those that go on meet all the same."""
+
+    class Sooner(Counts):
+        def step(self, state, blocks, comm):
+            comm.tables["dense"].add(np.ones((50, 3)))
+            comm.tables.push()
+            time.sleep(0.01 * comm.rank)
+            return state[0] + 1 if state[0] < 3 + 4 * comm.rank else N_STEPS, None
+
+    assert run(tmp_path, Sooner(ASP()), 3) is None
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_is_not_pushed_yet_is_waited_for(tmp_path, caplog):
+    """Pushed every third step: it is in no table before."""
+
+    class Seldom(Counts):
+        def step(self, state, blocks, comm):
+            if state[0] == self.ends_at:
+                raise InterruptedError
+            dense = comm.tables["dense"]
+            dense.add(np.full((50, 3), float(sum(len(block.X) for block in blocks))))
+            if state[0] % 3 == 2:
+                comm.tables.push()
+            comm.tables.settle()
+            comm.barrier()
+            return state[0] + 1, dense.get()
+
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Seldom(ends_at=8), 2)
+    assert shelf_of(tmp_path).versions()[saving.STATE] == [6] and "not pushed yet" in caplog.text
+    np.testing.assert_array_equal(run(tmp_path, Seldom(), 3, resume=True), np.full((50, 3), 7.0 + N_STEPS * 2000))
+
+
+def test_old_versions_go(tmp_path):
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Counts(ends_at=9), 2)
+    assert {version for name, found in shelf_of(tmp_path).versions().items() if name != Shelf.SEEN
+            for version in found} == {9}  # fmt: skip
+
+
+class Other(Counts):
+    """Whose tables are said elsewhere."""
+
+    others = {}
+
+    def tables(self, meta):
+        return {**super().tables(meta), **self.others}
+
+
+@pytest.mark.parametrize("other", [
+    {"dense": daskdml.DenseTable((3, 50), "float64")}, {"dense": daskdml.DenseTable((50, 3), "float32")},
+    {"dense": daskdml.DenseTable((50, 3), "float64", rule=daskdml.TableRule("adam", rate=0.1))},
+    {"sparse": daskdml.SparseTable(3, "float64")}, {"new": daskdml.SparseTable(3, "float64")},
+])  # fmt: skip
+def test_other_tables_are_refused(other, tmp_path, monkeypatch):
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Other(ends_at=5), 2)
+    monkeypatch.setattr(Other, "others", other)
+    with pytest.raises(ValueError, match="is of the tables .* the program asks for .*resume=False"):
+        run(tmp_path, Other(), 2, resume=True)
+
+
+@pytest.mark.parametrize("how, words", [("damaged", "is damaged"), ("gone", "not in the folder .* any more")])
+def test_a_shard_that_cannot_be_read_is_an_error_in_words(how, words, tmp_path, monkeypatch):
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Counts(ends_at=5), 2)
+    begin_on = saving.begin_on
+
+    def begin(shelf, *args):
+        found = begin_on(shelf, *args)
+        if how == "gone":
+            shelf.drop(saving.shard_name(0))
+        else:
+            pathlib.Path(shelf._path, f"{saving.shard_name(0)}@5.whole").write_bytes(b"daskdml checkpoint 1\nxxxx")
+        return found
+
+    monkeypatch.setattr(saving, "begin_on", begin)
+    with pytest.raises(ValueError, match=words):
+        run(tmp_path, Counts(), 2, resume=True)
+
+
+def test_a_folder_that_not_all_see_is_refused(tmp_path, monkeypatch):
+    begin_on = saving.begin_on
+
+    def begin(shelf, *args):
+        shelf.drop(Shelf.SEEN)  # as a folder of that name on another machine is
+        return begin_on(shelf, *args)
+
+    monkeypatch.setattr(saving, "begin_on", begin)
+    with pytest.raises(ValueError, match="is not seen by all workers"):
+        run(tmp_path, Counts(), 2)
+
+
+# Where messages take their time --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("consistency", [BSP(), SSP(2), ASP()], ids=str)
+@pytest.mark.parametrize(
+    "change", [{}, {"kills": [(0.15, 1)]}, {"joins": [(0.1, 9)], "latency": (1e-4, 5e-2)}], ids=str
+)
+def test_each_version_is_of_one_time(consistency, change, tmp_path, monkeypatch):
+    """Of integers: whoever is slow, dies, comes or has no rank, what is put down has all pushes of as many steps."""
+    shelf = Shelf(tmp_path, is_shared=True)
+    shelf.put(Shelf.SEEN, 2**62, True)
+    program, found, put = Counts(consistency, shards=9), [], saving.Saver._put
+    meta = SimpleNamespace(n_features=2)
+    monkeypatch.setattr(Counts, "_saving", saving.begin_on(shelf, 1e-9, program.tables(meta))[0])
+
+    def look(self, step, state):
+        put(self, step, state)
+        if self._comm.rank == 0:
+            (state, n_shards, *_), parts = shelf.get(saving.STATE, step), []
+            parts = [shelf.get(saving.shard_name(shard), step) for shard in range(n_shards)]
+            dense = np.concatenate([part["dense"]["theta"] for part in parts if "dense" in part])
+            rows = np.concatenate([part["sparse"]["rows"] for part in parts])
+            found.append((self._comm.generation, step, dense, rows))
+
+    monkeypatch.setattr(saving.Saver, "_put", look)
+    cluster = SimulatedCluster(4, rows_per_block=125, seconds_per_row=2e-5, hiccups=(0.2, 8.0), **change)
+    cluster.run(program, np.zeros((500, 2)))  # four blocks: whoever comes has no rank
+    assert len(found) >= 8 and len({step for _, step, *_ in found}) == len(found)
+    for generation, step, dense, rows in found:
+        assert dense.shape == (150,) and rows.shape == (500, 2)
+        if generation == 1:  # later what was pushed in a step that is done again counts twice
+            assert set(dense.tolist()) == {7.0 + 500 * step * (step + 1) / 2} and set(rows.ravel()) == {2.0**step - 1}
 
 
 def test_parts_beside_tables_are_refused(tmp_path):
