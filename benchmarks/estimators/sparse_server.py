@@ -80,8 +80,8 @@ def _compare(sheet, law, n, n_rounds):
     who = {
         "scikit-learn": Scikit(**params),
         "daskdml, SSP(3)": SGDClassifier(strategy=ParameterServer(consistency=SSP(3)), **params),
-        "daskdml, SSP(3), reads_ahead=False": SGDClassifier(
-            strategy=ParameterServer(consistency=SSP(3), reads_ahead=False), **params),
+        "daskdml, SSP(3), reads_ahead": SGDClassifier(
+            strategy=ParameterServer(consistency=SSP(3), reads_ahead=True), **params),
     }  # fmt: skip
     found = {name: [] for name in who}
     with (

@@ -48,7 +48,7 @@ class ByServedRows(ByRows):
         rows = auto if model.batch_size == "auto" else min(int(model.batch_size), n)
         return Schedule.of(
             n, rows, seed, is_shuffled=bool(model.shuffle), is_mixed=is_mixed, held_out=held_out,
-            least=least_parts(n_ranks, rows, model.strategy.parts_per_rank),
+            least=least_parts(n_ranks, rows),
         )  # fmt: skip
 
     def training(self, schedule, max_epochs, tol, center):

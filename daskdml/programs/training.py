@@ -87,7 +87,7 @@ class TrainingProgram(Program):
         Is given the shards of the model in the end, where it is cut into some; see `daskdml.training.parts`.
     """
 
-    shares_threads = tells_work = holds_tables = True
+    shares_threads = tells_work = holds_tables = reads_near = True
     evenness = 1.1  # a rank that has more rows than the others holds up each batch
 
     def __init__(self, training: Training, state: TrainingState, take_shard=None):

@@ -360,6 +360,7 @@ class Run(HasRoom):
 
     def _run_saving_tables(self, program, checkpoint, options, follow):
         """Run a program whose state is nothing without its tables: ranks write both, when all have met."""
+        from .spmd.program import Program
         from .tables.saving import begin_on
 
         if program.keeps_parts:
@@ -367,9 +368,12 @@ class Run(HasRoom):
                 f"{type(program).__qualname__} keeps parts of its state beside tables, and a checkpoint holds one of "
                 "the two: leave out the option checkpoint, or put what the parts hold into tables."
             )
-        shelf, program = self._shelf_of(checkpoint, options), copy.copy(program)  # which the caller may run elsewhere
+        # A copy, for the caller may run the program elsewhere.
+        shelf, original, program = self._shelf_of(checkpoint, options), program, copy.copy(program)
         saving, step, state = begin_on(shelf, options["checkpoint_every"], program.tables(self.meta))
         object.__setattr__(program, "_saving", saving)
+        if type(program).take is not Program.take:  # parts of the result are for the caller's own
+            object.__setattr__(program, "take", original.take)
         begin = (0, program.init(self.meta)) if step is None else (step, program.resume(state))
         pack(begin[1])
         every = min(options["checkpoint_every"], math.inf if follow is None else FOLLOWED_SECONDS)

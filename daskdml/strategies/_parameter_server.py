@@ -45,7 +45,8 @@ class ParameterServer(BaseEstimator):
     reads_ahead : bool or "auto", default "auto"
         Whether a rank asks for the parameters of its next step before it computes this one, as far as the consistency
         allows: with BSP it does not. They come while it computes, and are a clock older, which wants a smaller rate.
-        "auto" does so with ASP, which waits for nobody then, and with ``sparse``.
+        "auto" does so with ASP, which waits for nobody then, and not with ``sparse``, where the rows of one batch
+        store what those of the next one do.
     groups : int, "host" or None, default None
         Ranks in so many groups, or in one for each machine, that are in step: they add up their gradients, one of them
         pushes the sum, reads for all, and is what the consistency is about. Not with ``sparse``.
@@ -153,7 +154,7 @@ class ParameterServer(BaseEstimator):
         -------
         bool
         """
-        return is_by_row or self.bound is None if self.reads_ahead == "auto" else self.reads_ahead
+        return self.bound is None and not is_by_row if self.reads_ahead == "auto" else self.reads_ahead
 
     def is_by_row(self, is_large):
         """Tell whether ranks take a step a row, with the coefficients that their rows store.

@@ -255,6 +255,7 @@ class ServedReplica(AtServer, Replica):
         self._tables.settle()
         losses = np.array(self.memory.pop("losses", np.zeros(2))) + self.loss_sum
         self.loss_sum = comm.allreduce(losses)  # also a barrier: all that was pushed is there
+        self._tables.agree(comm)
         self.fetch(comm, None)
         n, n_updates = self.n_decayed, np.zeros(1)
         if self._is_leader:

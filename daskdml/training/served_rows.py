@@ -326,6 +326,7 @@ class ServedStream(AtServer, Streams):
         """Wait for the pushes of all; have the same objective and intercepts as all."""
         self._tables.settle()
         total = comm.allreduce(np.array(self.memory.pop("sums", np.zeros(self._n_models + 2))))  # also a barrier
+        self._tables.agree(comm)
         n_rows, n_read = total[-2:].tolist()
         # Where a death has lost some, as much as all the others say.
         self.sums = total[:-2] * (self.training.schedule.n_trained / max(n_rows, 1.0))

@@ -268,6 +268,8 @@ class TablesOfRun:
         self._spec, self._callers, self._clients = pickled((layout, service)), {}, {}
         self._reminded_at = time.monotonic()
         client.subscribe_topic(TOPIC + run, lambda event: on_event(unpack(Parcel(event[1], ()))))
+        if layout.saved is not None:  # also those that will have no rank to say so
+            client.run(layout.saved.check_seen, workers=addresses)
         client.run(open_tables, run, self._spec, workers=addresses)
         self.control = Control(layout.n_shards, map(_address_of, addresses), service.replicas)
         self.carry(self.control.begin())

@@ -87,6 +87,10 @@ class Program:
         them then. Otherwise ranks meet now and then after a step, and shards are written to the checkpoint's folder.
     caches : bool, default True
         Whether what a rank has read of dense tables is kept, and sent again only when it has changed.
+    reads_near : bool, default False
+        Whether a rank reads shards that its own worker has copies of from there. After a worker has died or come, such
+        a copy may not know yet that it is none any more: ``comm.tables.agree(comm)`` waits until it does, which those
+        who read what others have pushed before a barrier must do.
 
     Examples
     --------
@@ -114,6 +118,7 @@ class Program:
     scripts = None
     may_tighten = False
     holds_tables = False
+    reads_near = False
     _saving = None  # a `daskdml.runtime.tables.saving.Saving`, during a run with checkpoints of its tables
 
     def tables(self, meta):
@@ -836,7 +841,8 @@ def run_rank(program, blocks, comm, step, state, on_step=None, share=None):
         local = program.local([_read_only(block) for block in blocks])
         if share is not None:
             # Before any shard is read from there: a node that fails would be waited for.
-            comm.shelf.refuse_unseen(comm)
+            if program.keeps_parts:  # else there is no shelf, and to ask for one would make it
+                comm.shelf.refuse_unseen(comm)
             if program._saving is not None:
                 from daskdml.runtime.tables.saving import Saver
 
@@ -846,10 +852,10 @@ def run_rank(program, blocks, comm, step, state, on_step=None, share=None):
             if saver is not None:
                 saver.begin()
         final = program.run(step, state, program.rebuild(state, local), comm, commit)
+        if comm.tables is not None:
+            comm.tables.leave()  # first: others may wait for its clock before they come to a meeting
         if saver is not None:
             saver.end()
-        if comm.tables is not None:
-            comm.tables.leave()
         comm.finish()
     except GroupChanged:
         return Outcome("aborted", *committed)

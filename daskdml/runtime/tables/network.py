@@ -32,6 +32,8 @@ class Service(NamedTuple):
         Whether clients may come to have a smaller staleness, or some.
     saving : Saving or None
         What shards begin with, where they were put down by an earlier process.
+    reads_near : bool
+        See `daskdml.Program`.
     """
 
     staleness: Any
@@ -42,6 +44,7 @@ class Service(NamedTuple):
     scripts: Any = None
     may_tighten: bool = False
     saving: Any = None
+    reads_near: bool = False
 
     def layout(self, tables, n_nodes):
         """Return which part of which table is on which shard; there are none that nothing has room on."""
@@ -60,7 +63,7 @@ class Service(NamedTuple):
 
     def near(self, node):
         """Return the name of a client's own node, if it may be read from: not where heads follow a script."""
-        return node.name if self.scripts is None else None
+        return node.name if self.reads_near and self.scripts is None else None
 
     @property
     def of_clients(self):
@@ -89,8 +92,9 @@ def service_of(program):
         raise ValueError(f"A program's shards must be None or an int of at least 1, got {n_shards!r}.")
     rule = (0, True) if consistency is None else (consistency.bound, consistency.is_collective)
     return Service(
-        *rule, int(replicas), n_shards, bool(program.caches), program.scripts, program.may_tighten, program._saving
-    )
+        *rule, int(replicas), n_shards, bool(program.caches), program.scripts, program.may_tighten, program._saving,
+        bool(program.reads_near),
+    )  # fmt: skip
 
 
 def checked_tables(program, meta):

@@ -1,6 +1,7 @@
 """Tables of a program between two processes: put down shard by shard, with the state that belongs to them."""
 
 import logging
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -36,6 +37,20 @@ class Saving(NamedTuple):
     version: Any = None
     n_shards: Any = None
     least_part: Any = None
+
+    def check_seen(self):
+        """Refuse a folder that this worker does not see.
+
+        Raises
+        ------
+        ValueError
+        """
+        shelf = Shelf(self.folder, is_shared=True)
+        if shelf.SEEN not in shelf.versions():
+            raise ValueError(
+                f"The checkpoint folder {self.folder} is not seen by all workers, which read their shards there: name "
+                "a folder or URL that all of them and this process share."
+            )
 
     def fill(self, store, shard):
         """Let the store of a shard hold what was put down.
@@ -84,6 +99,8 @@ def begin_on(shelf, every, tables):
         if all(step in versions.get(shard_name(shard), ()) for shard in range(n_shards)):
             whole = step, state, n_shards, least_part
             known = described
+    for shard in range(whole[2]) if whole else ():  # a damaged one is a sentence here, and trouble on a worker
+        shelf.get(shard_name(shard), whole[0])
     if whole is not None and known != _described(tables):
         raise ValueError(
             f"The checkpoint in {shelf.folder} is of the tables {known}, and the program asks for "
@@ -125,7 +142,7 @@ class Saver:
         self._shelf.refuse_unseen(comm)
         self._newest, self._is_collective = max(self._shelf.versions().get(STATE, [-1])), is_collective
         self._met = self._saved = comm.clock()
-        self._met_after, self._next, self._first_clock = step, step + 1, None
+        self._met_after, self._next, self._first_clock, self._has_warned = step, step + 1, None, False
 
     def begin(self):
         """Remember where this rank's clock begins."""
@@ -135,7 +152,10 @@ class Saver:
         """Meet the others, if that was agreed upon for this step."""
         if step < self._next:
             return
-        why_not, _ = self._meet(is_done=False)
+        why_not, any_done, _ = self._meet(is_done=False)
+        if any_done:  # of ranks that are not at one step nothing can be put down any more
+            self._next = math.inf
+            return
         comm, now = self._comm, self._comm.clock()
         n_steps, is_time = step - self._met_after, now - self._saved >= self._every
         pace, left = (now - self._met) / n_steps, self._every - (0.0 if is_time else now - self._saved)
@@ -143,37 +163,36 @@ class Saver:
         is_time, wait = comm.broadcast(np.array([is_time and step > self._newest, wait])).tolist()
         if is_time and not why_not:
             self._put(step, state)
-            self._saved, self._newest = comm.clock(), step
+            self._saved, self._newest, self._has_warned = comm.clock(), step, False
         elif is_time:
             wait = 1  # until it can be
-            if comm.rank == 0:
+            if comm.rank == 0 and not self._has_warned:
+                self._has_warned = True
                 _log.warning("tables are not put down after step %d: %s", step, why_not)
         self._met, self._met_after, self._next = comm.clock(), step, step + int(wait)
 
     def end(self):
-        """Come to the meetings of others that have steps to do, until all have ended."""
-        while not self._meet(is_done=True)[1]:
-            self._comm.broadcast(np.zeros(2, np.int64))
+        """Come to the meeting of others that have steps to do, and wait until all have ended."""
+        while not self._meet(is_done=True)[2]:
+            pass
 
     def _meet(self, is_done):
-        """Return why nothing can be put down now, and whether all ranks have ended."""
+        """Return why nothing can be put down now, and whether any and all ranks have ended."""
         tables = self._comm.tables
         clock = tables.clock - self._first_clock
         own = [is_done, -int(is_done), tables.has_added, clock, -clock]
         any_done, none_done, has_added, most, least = self._comm.allreduce(np.array(own, np.int64), "max").tolist()
-        if any_done:
-            return "some ranks have ended, and others have not", none_done == -1
-        if has_added:
-            return "something was added and not pushed yet", False
+        why_not = "something was added and not pushed yet" if has_added else ""
         if self._is_collective and most != -least:
-            return "ranks have pushed different numbers of times, and BSP() waits for all", False
-        return "", False
+            why_not = "ranks have pushed different numbers of times, and BSP() waits for all"
+        return why_not, bool(any_done), none_done == -1
 
     def _put(self, step, state):
         """Put down all shards, and then the state, which says that they are there."""
         comm, tables, shelf, faults = self._comm, self._comm.tables, self._shelf, []
         tables.settle()
         comm.barrier()
+        tables.agree(comm)
         for shard, held in tables.held_shards(comm):
             faults += shelf.faults_of(shelf.put, shard_name(shard), step, held)
         is_whole = not comm.vote(bool(faults))

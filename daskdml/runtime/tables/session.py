@@ -73,6 +73,7 @@ class Tables:
     def __init__(self, client, layout, wire):
         self.client, self.layout, self.wire = client, layout, wire
         self._added, self._codec_states, self._is_asked, self.recycled = {}, {}, False, Recycled(most_held=16)
+        self._has_left = False
 
     def __getitem__(self, name):
         """Return a view of a table."""
@@ -111,9 +112,21 @@ class Tables:
         """Wait until all that was pushed is acknowledged: every replica of its shards has it then."""
         self.wire.wait(lambda: not self.client.n_unacknowledged)
 
+    def agree(self, comm):
+        """Wait until this rank knows all chains that any rank does, and reads from none of before.
+
+        What others had pushed and settled before they came here is in what is read from then on.
+        """
+        known = -1 if self._has_left else self.client.directory.number
+        newest = int(comm.allreduce(np.array([known]), "max")[0])
+        if not self._has_left and known < newest:
+            self.wire.act(self.client.retry)  # asks for the directory
+            self.wire.wait(lambda: self.client.directory.number >= newest)
+
     def leave(self):
         """Wait until all that was pushed is acknowledged, and let nobody wait for this rank any more."""
         self.settle()
+        self._has_left = True
         _leave(self.wire, self.client.name)
 
     def get_dense(self):
@@ -170,7 +183,9 @@ class Tables:
 
         Only when nobody pushes, and no push waits for others of its clock.
         """
-        replicas = {shard: one for shard, one in self.wire.node.replicas.items() if one.is_head}
+        epochs = self.client.directory.epochs  # a head of an older one has been moved away, and does not know it
+        found = list(self.wire.node.replicas.items())
+        replicas = {shard: one for shard, one in found if one.is_head and one.epoch >= epochs[shard]}
         is_held = np.zeros(self.layout.n_shards)
         is_held[list(replicas)] = 1.0
         others = np.flatnonzero(comm.allreduce(is_held) == 0).tolist()  # on workers that have no rank

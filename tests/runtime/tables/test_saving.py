@@ -214,17 +214,19 @@ def test_a_quick_first_step_says_nothing_of_the_others(tmp_path):
     assert max(shelf_of(tmp_path).versions()[saving.STATE]) >= 3
 
 
-def test_ranks_that_end_sooner_are_waited_for(tmp_path):
-    """Each when it has seen enough, as asynchronous ones may: those that go on meet all the same."""
+@pytest.mark.parametrize("consistency", [BSP(), SSP(2), ASP()], ids=str)
+def test_ranks_that_end_sooner_are_waited_for(consistency, tmp_path):
+    """Each when it has seen enough: those that go on read, and come to their meetings, all the same."""
 
     class Sooner(Counts):
         def step(self, state, blocks, comm):
+            comm.tables["dense"].get()
             comm.tables["dense"].add(np.ones((50, 3)))
             comm.tables.push()
             time.sleep(0.01 * comm.rank)
             return state[0] + 1 if state[0] < 3 + 4 * comm.rank else N_STEPS, None
 
-    assert run(tmp_path, Sooner(ASP()), 3) is None
+    assert run(tmp_path, Sooner(consistency), 3) is None
     assert os.listdir(tmp_path) == []
 
 
