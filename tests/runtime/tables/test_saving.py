@@ -13,6 +13,8 @@ import daskdml
 from daskdml import config_context
 from daskdml.runtime.shelf import Shelf
 from daskdml.runtime.tables import saving
+from daskdml.runtime.tables.session import Tables
+from daskdml.runtime.tables.spec import Layout
 from daskdml.strategies import ASP, BSP, SSP
 from daskdml.testing import SimulatedCluster
 
@@ -359,3 +361,38 @@ def test_a_program_is_what_it_was_after_a_run(tmp_path):
     with pytest.raises(InterruptedError):
         run(tmp_path, program, 2)
     assert vars(program) == before
+
+
+# What a worker has not heard of yet ----------------------------------------------------------------------------------
+
+
+def behind(n_shards=2):
+    """Return the tables of a rank beside a node that does not know that shard 1 has been moved away, and its wire."""
+    store = SimpleNamespace(state=lambda: "own")
+    heads = {shard: SimpleNamespace(is_head=True, epoch=0, store=store) for shard in (0, 1)}
+    client = SimpleNamespace(directory=SimpleNamespace(number=3, epochs={0: 0, 1: 4}), retry="retry")
+    wire = SimpleNamespace(node=SimpleNamespace(replicas=heads), asked=[])
+    wire.act = lambda call, *args: wire.asked.append(call)
+
+    def wait(condition):
+        assert not condition()
+        client.directory.number = 5
+        assert condition()
+
+    wire.wait = wait
+    return Tables(client, Layout({}, n_shards), wire), wire
+
+
+@pytest.mark.parametrize("newest, is_behind", [(3, False), (5, True)])
+def test_ranks_agree_on_the_newest_chains(newest, is_behind):
+    tables, wire = behind()
+    tables.agree(SimpleNamespace(allreduce=lambda own, how: np.maximum(own, newest)))
+    assert tables.client.directory.number == newest and bool(wire.asked) == is_behind
+
+
+def test_a_head_that_was_moved_away_puts_nothing_down(monkeypatch):
+    """It holds what it had; whoever has the shard now is asked for it."""
+    tables, _ = behind()
+    monkeypatch.setattr(tables, "_pull", lambda wanted: dict.fromkeys(wanted, "of the new head"))
+    comm = SimpleNamespace(size=1, rank=0, allreduce=lambda own: own)
+    assert dict(tables.held_shards(comm)) == {0: "own", 1: "of the new head"}
