@@ -39,6 +39,7 @@ BENCHMARKS = {
     "stragglers": ("benchmarks.engine.network_strategies:stragglers", False),
     "table_speed": ("benchmarks.engine.table_speed:speed", False),
     "staleness": ("benchmarks.engine.staleness:staleness", False),
+    "logistic_server": ("benchmarks.engine.logistic_server:measure", False),
     "sparse_server": ("benchmarks.estimators.sparse_server:run", False),
     "platforms": ("benchmarks.engine.platforms:run", False),
     "networks_scaling": ("benchmarks.engine.networks_scaling:scaling", False),

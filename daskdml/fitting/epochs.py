@@ -93,13 +93,13 @@ def report_training(estimator, fit, state, training):
     shared = state.shared or {}
     fit.report.notes = list(shared.get("notes", ()))
     if "order" in shared:
-        fit.report.order = _order(shared["order"])
+        fit.report.order = order_of(shared["order"])
     for what in ("rows moved", "coefficients read"):
         if what in shared:
             fit.report.counts[what] = int(shared[what])
     staleness = shared.get("staleness", ())
     if len(staleness):
-        fit.report.histograms["staleness"] = {lag: n for lag, n in enumerate(np.asarray(staleness).tolist()) if n}
+        fit.report.histograms["staleness"] = histogram_of(staleness)
     if not strategy.is_sharded:  # else each rank has a part of the model
         n_batches = training.n_merged(training.epoch_of(state) - 1)
         fit.report.notes += schedule.idle_ranks(state.n_ranks, n_batches, strategy.spreads)
@@ -118,8 +118,13 @@ def report_training(estimator, fit, state, training):
             warnings.warn(text, stacklevel=6)
 
 
-def _order(recorded):
-    """Return what shards have done by shards; None where a death has changed who holds them."""
+def histogram_of(counts):
+    """Return how often it was how many, as a dict, of how often it was 0, 1, 2 ..."""
+    return {k: n for k, n in enumerate(np.asarray(counts).tolist()) if n}
+
+
+def order_of(recorded):
+    """Return what shards have done by shards; None where a death has changed who holds them, or nobody asked."""
     if recorded is None:
         return None
     of, rows = recorded

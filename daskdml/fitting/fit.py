@@ -40,7 +40,7 @@ class Fit:
         self.what = what
         self._started, self._compiled = time.perf_counter() - elapsed, compile_seconds()
 
-    def carry_out(self, body, n_passes, stacklevel, facts=()):
+    def carry_out(self, body, n_passes, stacklevel, facts=(), server=None):
         """Return ``body(fit)``, a function that makes many passes: with this fit, or on ranks with theirs.
 
         Parameters
@@ -53,9 +53,12 @@ class Fit:
             Of the warnings that it leaves behind, as seen from the caller.
         facts : object
             What else body computes with, beside rows and parameters: checkpoints must agree in it.
+        server : daskdml.runtime.spmd.apart.Server, optional
+            See `daskdml.runtime.run.Run.iterate`.
         """
         elapsed = time.perf_counter() - self._started
-        found, report, texts = self.run.iterate(_Body(body, self, elapsed), n_passes, self.what + digest_of(facts))
+        what = self.what + digest_of(facts)
+        found, report, texts = self.run.iterate(_Body(body, self, elapsed), n_passes, what, server)
         if report is not self.report:
             vars(self.report).update({**vars(report), "bytes_moved": self.run.bytes_moved})
             for record in report.records:

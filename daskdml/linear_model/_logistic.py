@@ -74,6 +74,9 @@ class LogisticRegression(Planned, StoredCoefficients, LinearPredictor, ScoredByA
         Start from the fitted coefficients.
     n_jobs : None
         Deprecated, as in scikit-learn 1.8; threads come from ``daskdml.config_context(n_threads=...)``.
+    strategy : daskdml.strategies.ParameterServer or None, default None
+        Lets ranks come near the optimum at their own pace, before they find it together: see Notes. None has them in
+        step from the first pass on, which is as fast.
 
     Attributes
     ----------
@@ -94,6 +97,12 @@ class LogisticRegression(Planned, StoredCoefficients, LinearPredictor, ScoredByA
     with the exact gradient and the pilot's Hessian, 3 to 4 passes over X while the pilot has 200 rows a parameter. A
     pass sends one vector of n_params numbers per worker and memory beside X is the pilot plus a Hessian a thread. With
     more than 3,000 parameters (500 on CSR) Newton steps are solved by conjugate gradients, a pass per product.
+
+    With a ``strategy`` each rank pushes the gradient of its rows as soon as it has it, and goes on from what all have
+    pushed (`daskdml.solvers.apart`); when each has done so about as often as there are passes otherwise, the last
+    passes are in step and certify the gap as ever. Nobody waits for the slowest of each pass, and quick ranks make more
+    of them, which comes to about the same time. Rows stay where they are. It acts where a pilot's Hessian does and
+    several ranks hold the rows; else ``fit_report_.notes`` says why not.
 
     Separable data without a penalty have no optimum: a `ConvergenceWarning` says so, also where only some rows are
     told apart, as by a rare category that all have one class.
@@ -129,7 +138,7 @@ class LogisticRegression(Planned, StoredCoefficients, LinearPredictor, ScoredByA
     def __init__(
         self, penalty="deprecated", *, C=1.0, l1_ratio=0.0, dual=False, tol=1e-4, fit_intercept=True,
         intercept_scaling=1, class_weight=None, random_state=None, solver="lbfgs", max_iter=100, verbose=0,
-        warm_start=False, n_jobs=None,
+        warm_start=False, n_jobs=None, strategy=None,
     ):  # fmt: skip
         self.penalty = penalty
         self.C = C
@@ -145,6 +154,7 @@ class LogisticRegression(Planned, StoredCoefficients, LinearPredictor, ScoredByA
         self.verbose = verbose
         self.warm_start = warm_start
         self.n_jobs = n_jobs
+        self.strategy = strategy
 
     def fit(self, X, y, sample_weight=None):
         """Fit the model.
@@ -168,6 +178,7 @@ class LogisticRegression(Planned, StoredCoefficients, LinearPredictor, ScoredByA
         """
         check_params(self, self._constraints)
         C, l1_ratio = self._strength()
+        self._check_strategy()
         y = one_dimensional(y)
         with fitting(self, X, y, sample_weight, verbose=self.verbose, gap=self.tol**2) as fit:
             summary = fit.targets("classes")
@@ -221,7 +232,7 @@ class LogisticRegression(Planned, StoredCoefficients, LinearPredictor, ScoredByA
             baseline=loss.baseline(min(share[1], 1 - 1e-10)) if k == 2 else loss.baseline(share),
             tol=self.tol, max_iter=self.max_iter, random_state=self.random_state, class_weight=by_class,
             intercept_scale=1.0 / self.intercept_scaling if liblinear else 0.0,
-            start=self._start(fit, k),
+            start=self._start(fit, k), strategy=self.strategy,
         )  # fmt: skip
         return _symmetric(solution, penalty) if k > 2 else solution
 
@@ -295,6 +306,18 @@ class LogisticRegression(Planned, StoredCoefficients, LinearPredictor, ScoredByA
                 "use l1_ratio only.",
                 stacklevel=4,
             )  # fmt: skip
+
+    def _check_strategy(self):
+        strategy = self.strategy
+        if strategy is None:
+            return
+        if isinstance(strategy, type) or not hasattr(strategy, "check_exact"):
+            raise ValueError(
+                "strategy must be a daskdml.strategies.ParameterServer(...), or None, which has all ranks in step; got "
+                f"{strategy!r}."
+            )
+        strategy.check(self)
+        strategy.check_exact()
 
     def _check_classes(self, classes):
         check_classes(classes)

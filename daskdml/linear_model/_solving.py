@@ -11,13 +11,13 @@ import numpy as np
 from scipy import sparse
 from sklearn.exceptions import ConvergenceWarning
 
-from daskdml.fitting import time_rows
+from daskdml.fitting import histogram_of, order_of, time_rows
 from daskdml.linear_model import _expected as expected
 from daskdml.linear_model._expected import lasts, polishing_passes, step_seconds
 from daskdml.linear_model._moments import column_moments, coordinates
 from daskdml.linear_model._separable import has_separating_direction, is_blind_to_columns, separating_columns
-from daskdml.objectives import Evaluator, LinearObjective
-from daskdml.solvers import Newton, NewtonCG, ProxNewton, State, minimize
+from daskdml.objectives import Evaluator, LinearObjective, OwnShare
+from daskdml.solvers import Newton, NewtonCG, ProxNewton, State, minimize, minimize_apart
 from daskdml.utils.random import as_seed
 
 # The pilot: enough rows for a Hessian that is right to a few per cent, never more than a tenth of all, nor 256 MB.
@@ -44,10 +44,11 @@ class Solution(NamedTuple):
     theta: np.ndarray
 
 
-def solve_linear(fit, loss, penalty, **problem):
+def solve_linear(fit, loss, penalty, strategy=None, **problem):
     """Minimise what `_solve` is told of, wherever the rows are; returns its `Solution`.
 
-    Takes ``random_state`` (None, int or generator; None is 0: two fits then agree bit for bit) for its seed.
+    Takes ``random_state`` (None, int or generator; None is 0: two fits then agree bit for bit) for its seed, and a
+    `daskdml.strategies.ParameterServer`, if ranks are to come near the optimum at their own pace.
     """
     run, q = fit.run, loss.n_outputs * (fit.run.n_features + problem["fit_intercept"])
     if is_small(run, q):
@@ -57,13 +58,18 @@ def solve_linear(fit, loss, penalty, **problem):
     # Drawn here, once: ranks that drew for themselves from one generator would draw different pilots.
     random_state = problem.pop("random_state", None)
     seed = 0 if random_state is None else as_seed(random_state)
-    body = functools.partial(_solve, loss=loss, penalty=penalty, seed=seed, **problem)
-    return fit.carry_out(body, n_passes, stacklevel=4, facts=(seed, problem.get("start")))
+    server = None
+    if strategy is not None:
+        from daskdml.runtime.spmd.apart import Server
+
+        server = Server(strategy, q)
+    body = functools.partial(_solve, loss=loss, penalty=penalty, seed=seed, is_served=server is not None, **problem)
+    return fit.carry_out(body, n_passes, stacklevel=4, facts=(seed, problem.get("start")), server=server)
 
 
 def _solve(
     fit, loss, penalty, *, total_weight, baseline, fit_intercept, tol, max_iter, seed=0, class_weight=None,
-    intercept_scale=0.0, start=None,
+    intercept_scale=0.0, start=None, is_served=False,
 ):  # fmt: skip
     """Minimise the mean loss of a linear map plus a penalty over all rows of a fit.
 
@@ -85,6 +91,8 @@ def _solve(
     intercept_scale : float
         See `LinearObjective`.
     start : tuple (coef, intercept) or None
+    is_served : bool, default False
+        Whether there was to be a parameter server.
 
     Returns
     -------
@@ -119,14 +127,16 @@ def _solve(
     is_blind = penalty.is_zero and pilot is not None and is_blind_to_columns(
         run, pilot, _n_classes(loss), class_weight, fit_intercept
     )  # fmt: skip
-    solver, model, theta = _choose_solver(fit, make, pilot, objective, theta, tol, is_blind, warm=start is not None)
-    full = _PilotCurvature(objective, run, pilot) if run.by_columns else Evaluator(objective, run)
+    solver, state = _choose_solver(fit, make, pilot, objective, theta, tol, is_blind, warm=start is not None)
+    model, full = state.model, _PilotCurvature(objective, run, pilot) if run.by_columns else Evaluator(objective, run)
+    nearer = None if not is_served else _come_near(fit, full, solver, state, tol, pilot)
+    state = state._replace(evaluation=None) if nearer is None else nearer
     # The Hessian of one pilot is not worth renewing: it is kept, and corrected by secants.
     go = functools.partial(
         minimize, evaluators=full, tol=tol**2, max_iter=max_iter, to_rounding=small,
         renew_beyond=np.inf if run.by_columns else 0.25, on_step=functools.partial(_record, fit, "full"),
     )  # fmt: skip
-    result = go(solver, state=State(theta, None, model))
+    result = go(solver, state=state)
     # Along directions in which a pilot has no curvature Newton steps do not go, and the gap does not count them.
     is_blind = is_blind or (model is not None and penalty.is_zero and model.factor.kind == "eigen")
     if model is not None and (is_blind or result.stopped_because == "no step along it helps"):
@@ -179,23 +189,56 @@ def _most_params(run):
 
 
 def _choose_solver(fit, make, pilot, objective, theta, tol, is_blind, warm):
-    """Return (solver, model of the curvature, where to start) for the pass over all rows."""
+    """Return (solver, state to start with) for the passes over all rows; what is evaluated of it is the pilot's."""
     run, q = fit.run, objective.n_params
     exact, by_secants = _newtons(objective)
     if pilot is None:
-        return (exact if is_hessian_affordable(run, q) else NewtonCG(objective, 1e-16)), None, theta
+        return (exact if is_hessian_affordable(run, q) else NewtonCG(objective, 1e-16)), State(theta, None, None)
     by_products = NewtonCG(objective, 1e-16 if is_small(run, q) else tol**2)
     if not use_hessian(run, q, pilot.n_samples):
-        return by_products, None, theta
+        return by_products, State(theta, None, None)
     weight = pilot.map_reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
     if is_blind or not weight > 0 or _rarest(pilot, objective.loss) < PILOT_ROWS_PER_CLASS:
         # A class hardly seen looks separable from the others: the pilot's optimum would lie at infinity.
-        return by_products if run.by_columns else by_secants, None, theta
-    model, theta, row_seconds = _solve_pilot(fit, pilot, make(weight), theta, warm)
+        return by_products if run.by_columns else by_secants, State(theta, None, None)
+    found, row_seconds = _solve_pilot(fit, pilot, make(weight), theta, warm)
     if not warm and lasts(q, pilot.n_samples):
         smooth = objective.penalty.smooth
         fit.foresee(polishing_passes(tol, q, pilot.n_samples, smooth), row_seconds, 8 * q, step_seconds(smooth))
-    return by_secants, model, theta
+    return by_secants, found
+
+
+def _come_near(fit, full, solver, state, tol, pilot):
+    """Return a state nearer to the optimum, to which ranks come at their own pace; None where they cannot."""
+    run, report, objective = fit.run, fit.report, full.objective
+    why = "" if state.model is not None else "there is no Hessian of a sample for ranks to share"
+    if run.server is None:
+        why = "no ranks make the passes of this fit, or one alone"
+    if why:
+        report.notes.append(f"ParameterServer had nothing to do: {why}.")
+        return None
+    n_rounds = polishing_passes(tol, objective.n_params, pilot.n_samples, objective.penalty.smooth) - 1
+    work = functools.partial(_apart, objective, solver, state, max(n_rounds, 1))
+    (theta, first, loss), told = run.apart(work)
+    report.where += f", {run.server.strategy.manner(run.n_workers)}"
+    report.counts["pushes"], report.order = told.n_pushes, order_of(told.order)
+    report.histograms["staleness"] = histogram_of(told.staleness)
+    evaluation = full.value_gradient(theta)
+    if evaluation.value <= loss + objective.penalty.value(first, objective.scale):
+        return State(theta, evaluation, state.model)
+    # Ranks whose rows differ much from the sample's: by what they do not share they draw apart.
+    report.notes.append(
+        "Ranks at their own pace came to a worse point than they began with, for their rows differ, and went on from "
+        "there in step. Bring rows into a random order."
+    )
+    return State(first, None, state.model)
+
+
+def _apart(objective, solver, state, n_rounds, ledger):
+    """Go towards the minimum with the other ranks; see `minimize_apart`."""
+    weight = ledger.reduce(functools.partial(_total_weight, objective.class_weight), reads_x=False)
+    share = OwnShare(objective, ledger, weight)
+    return minimize_apart(solver, share, state.theta, state.evaluation.gradient, state.model, n_rounds)
 
 
 def _n_classes(loss):
@@ -214,7 +257,7 @@ def _class_counts(n_classes, block):
 
 
 def _solve_pilot(fit, pilot, objective, theta, warm):
-    """Return (model, parameters, seconds a row of a pass); for a warm start the model at ``theta`` itself, and NaN.
+    """Return (state, seconds a row of a pass); for a warm start that at ``theta`` itself, and NaN.
 
     Two Hessians are formed: a rough one at the start, which secants then correct, and the one handed on. A quarter of
     the pilot is enough for the rough one. The optimum is off by about q / m anyway: no use in finding it more closely.
@@ -235,7 +278,7 @@ def _solve_pilot(fit, pilot, objective, theta, warm):
         )  # fmt: skip
         found, row_seconds = time_rows(pilot, go)
         theta = found.theta if np.isfinite(found.evaluation.value) else theta
-    return exact.prepare(State(theta, evaluators.hessian(theta), None), evaluators).model, theta, row_seconds
+    return exact.prepare(State(theta, evaluators.hessian(theta), None), evaluators), row_seconds
 
 
 class _PilotCurvature(Evaluator):

@@ -44,6 +44,28 @@ class Evaluator:
         return self.objective.finish_diagonal(self.run.map_reduce(self.objective.diagonal_at(theta)))
 
 
+class OwnShare:
+    """What `daskdml.solvers.minimize_apart` may ask of one rank: its rows' part of an objective, and what all add up.
+
+    Parameters
+    ----------
+    objective : see `daskdml.objectives.LinearObjective`
+    ledger : daskdml.runtime.spmd.apart.Ledger
+    weight : float
+        Of this rank's rows, in all.
+    """
+
+    def __init__(self, objective, ledger, weight):
+        self.objective, self.weight, self._reduce = objective, weight / objective.total_weight, ledger.reduce
+        self.begin, self.push, self.read = ledger.begin, ledger.push, ledger.read
+        self.leave, self.add_up = ledger.leave, ledger.add_up
+
+    def evaluate(self, theta):
+        """Return this rank's share of the mean loss, and of the smooth part's gradient."""
+        found = self.objective.finish(theta, self._reduce(self.objective.at(theta, 1)))
+        return found.loss_value, found.loss_gradient + self.weight * (found.gradient - found.loss_gradient)
+
+
 class _Several:
     """Several values of a block as one."""
 

@@ -95,12 +95,8 @@ class TrainingProgram(Program):
         if training.keeps_parts and training.is_served:
             self.state, self.begin = state._replace(coef=None), state.coef
         if training.is_served:
-            server = training.strategy
-            self.consistency, self.replicas, self.caches = server.consistency, server.replicas, server.cache
-            self.shards = None if server.shards == "auto" else server.shards
-            self.may_tighten = server.guard
-            if server.record or server.replay is not None:
-                self.scripts = {} if server.replay is None else server.replay["shards"]
+            self.served_by(training.strategy)
+            self.may_tighten = training.strategy.guard
 
     def init(self, meta):
         return self.state

@@ -77,13 +77,13 @@ class LocalRun(Run):
         fn()
         self.timings["compile"] += time.perf_counter() - start
 
-    def _iterate(self, body, n_passes, entries, on_saved):
+    def _iterate(self, body, n_passes, entries, on_saved, server):
         cluster = simulation.get()
         if cluster is None or self._blocks is None:
-            return super()._iterate(body, n_passes, entries, on_saved)
+            return super()._iterate(body, n_passes, entries, on_saved, server)
         from .spmd.fits import Facts, FitProgram
 
-        program = FitProgram(body, Facts.of(self))
+        program = FitProgram(body, Facts.of(self), server)
         answer = cluster.run_blocks(program, self._blocks, self.meta, len(entries), entries, on_saved)
         return self._take_over(answer)
 

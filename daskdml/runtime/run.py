@@ -66,6 +66,7 @@ class Run(HasRoom):
 
     runtime = "threads"
     by_columns = False
+    server = None  # the `Server` of what ranks may add up at their own pace
     panels = None  # slices of the columns that ranks hold apart
     journal = None
 
@@ -247,7 +248,7 @@ class Run(HasRoom):
             row, block, what = found
             raise ValueError(f"Input X contains {what}. First in row {row} (block {block}).")
 
-    def iterate(self, body, n_passes, what=""):
+    def iterate(self, body, n_passes, what="", server=None):
         """Return ``body(run)``, which makes many passes: here, or on every rank that holds some of the rows.
 
         With the option ``checkpoint`` the results of its passes are written to a file now and then; with ``resume`` a
@@ -261,6 +262,8 @@ class Run(HasRoom):
             That it is expected to make: few are not worth the start of ranks.
         what : str
             What body computes, for the fingerprint of checkpoints.
+        server : daskdml.runtime.spmd.apart.Server, optional
+            Has body make passes on ranks wherever there can be some, where it may call `apart`.
 
         Returns
         -------
@@ -268,14 +271,24 @@ class Run(HasRoom):
         """
         options = get_config()
         if options["checkpoint"] is None:
-            return self._iterate(body, n_passes, (), None)
+            return self._iterate(body, n_passes, (), None, server)
         checkpoint = Checkpoint.of_fit(options["checkpoint"], fingerprint_of(self, what))
         _, entries = (options["resume"] and checkpoint.read()) or (0, ())
-        result = self._iterate(body, n_passes, entries, checkpoint.write_or_warn)
+        result = self._iterate(body, n_passes, entries, checkpoint.write_or_warn, server)
         checkpoint.remove_or_warn()
         return result
 
-    def _iterate(self, body, n_passes, entries, on_saved):
+    def apart(self, work):
+        """Return ``work(ledger)``, which ranks do at their own pace, and what they `Told` of it.
+
+        Parameters
+        ----------
+        work : callable of a daskdml.runtime.spmd.apart.Ledger
+            Must return the same on all ranks.
+        """
+        raise NotImplementedError
+
+    def _iterate(self, body, n_passes, entries, on_saved, server):
         """Return ``body(self)``, some of whose passes are known; ``on_saved`` is called with (number, entries)."""
         if entries or on_saved is not None:
             self.journal = Journal(entries, on_saved and _now_and_then(on_saved, get_config()["checkpoint_every"]))

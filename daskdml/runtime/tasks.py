@@ -208,19 +208,19 @@ class TasksRun(Run):
             _warmed.update((self._client.id, address, payload) for address in ready)
         self.timings["compile"] += time.perf_counter() - start
 
-    def _iterate(self, body, n_passes, entries, on_saved):
+    def _iterate(self, body, n_passes, entries, on_saved, server):
         options = get_config()
-        if not self._takes_ranks(options["runtime"], n_passes):
-            return super()._iterate(body, n_passes, entries, on_saved)
+        if not self._takes_ranks(options["runtime"], n_passes, server is not None):
+            return super()._iterate(body, n_passes, entries, on_saved, server)
         from .spmd.fits import Facts, FitProgram
 
         answer = self.run_program(
-            FitProgram(body, Facts.of(self)), len(entries), entries, on_saved=on_saved,
+            FitProgram(body, Facts.of(self), server), len(entries), entries, on_saved=on_saved,
             save_every=options["checkpoint_every"],
         )  # fmt: skip
         return self._take_over(answer)
 
-    def _takes_ranks(self, asked, n_passes):
+    def _takes_ranks(self, asked, n_passes, is_served):
         """Tell whether a body of many passes runs on ranks instead of by tasks: as asked for, or by predicted cost."""
         if asked != "auto":
             return asked == "spmd"
@@ -228,6 +228,8 @@ class TasksRun(Run):
             return False
         from .spmd.cluster import can_have_ranks
 
+        if is_served:  # tasks have nobody to be apart
+            return can_have_ranks(self._client)
         chosen = choose(
             n_rounds=n_passes, n_passes=n_passes, data_bytes=self._chunk_bytes * self.n_chunks,
             n_params=self.n_features, n_workers=self.n_workers, held_by="workers", possible=("tasks", "spmd"),

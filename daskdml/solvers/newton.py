@@ -20,6 +20,15 @@ class Factor(NamedTuple):
     data: tuple
     diagonal: np.ndarray
 
+    def multiply(self, x):
+        """Return the matrix times x; without the directions that were left out."""
+        x = x / self.diagonal
+        if self.kind == "cholesky":
+            lower = np.tril(self.data[0])  # what stands above is not cleared
+            return (lower @ (lower.T @ x)) / self.diagonal
+        values, vectors = self.data
+        return (vectors @ (values * (vectors.T @ x))) / self.diagonal
+
     def solve(self, g):
         """Return the inverse (pseudo-inverse where singular) times g."""
         g = g * self.diagonal
@@ -89,6 +98,14 @@ class Newton:
         step = -_two_loops(state.model, g)
         slope = float(g @ step)
         return Proposal(step, slope, max(-0.5 * slope, 0.0), float(np.abs(g).max(initial=0.0)))
+
+    def minimum(self, model, gradient, theta, near):
+        """Return the minimum of the model that has this gradient at theta; ``near`` is without effect."""
+        return theta - model.factor.solve(gradient)
+
+    def product(self, model, direction):
+        """Return the model's matrix times a direction, without what secants say."""
+        return model.factor.multiply(direction)
 
     def learn(self, state, step, evaluation):
         """Drop the Hessian if it is to be exact, else add a secant pair."""

@@ -43,11 +43,20 @@ class ProxNewton:
         theta, evaluation, hessian = state
         penalty, scale = self.objective.penalty, self.objective.scale
         g = evaluation.gradient
-        target = penalty.minimize_quadratic(hessian, hessian @ theta - g, theta, scale)
+        target = self.minimum(hessian, g, theta, theta)
         step = target - theta
         l1 = penalty.l1 * scale
         slope = float(g @ step + l1 @ (np.abs(target) - np.abs(theta)))
         return Proposal(step, slope, self.objective.gap(theta, evaluation), penalty.violation(theta, g, scale))
+
+    def minimum(self, model, gradient, theta, near):
+        """Return the minimum of the penalty and the model that has this gradient at theta; searched from ``near``."""
+        objective = self.objective
+        return objective.penalty.minimize_quadratic(model, model @ theta - gradient, near, objective.scale)
+
+    def product(self, model, direction):
+        """Return the model's matrix times a direction."""
+        return model @ direction
 
     def learn(self, state, step, evaluation):
         """Update the matrix by BFGS, or drop it if it is to be exact."""

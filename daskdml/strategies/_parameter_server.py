@@ -300,6 +300,17 @@ class ParameterServer(BaseEstimator):
                 stacklevel=5,
             )  # fmt: skip
 
+    def check_exact(self):
+        """Refuse what has nothing to act on where ranks evaluate all their rows, and the optimum is certified."""
+        for name, is_asked, why in (
+            ("sparse=True", self.sparse is True, "a rank evaluates all its rows, which store all features"),
+            ("groups", self.groups is not None, "ranks push a vector for a whole pass over their rows"),
+            ("reads_ahead=True", self.reads_ahead is True, "to read takes a thousandth of what a pass does"),
+            ("guard=True", self.guard, "the last passes are in step anyway, and certify the optimum"),
+        ):
+            if is_asked:
+                raise ValueError(f"{name} has nothing to act on with a model that is fitted to its optimum: {why}.")
+
     def advance(self, replica, comm, first, stop):
         """Train on some batches.
 

@@ -106,11 +106,9 @@ class AtServer:
         records : bool
             Whether to tell all in which order shards have done what since they met last.
         """
-        n_lags = self._lags()
-        length = int(comm.allreduce(np.array([len(n_lags)]), "max")[0])
-        n_lags = comm.allreduce(np.pad(n_lags, (0, length - len(n_lags))))
+        n_lags = self._tables.take_stalenesses(comm)
         known = np.asarray(self.shared.get("staleness", ()), np.int64)
-        length = max(length, len(known))
+        length = max(len(n_lags), len(known))
         self.shared = {**self.shared, "staleness": sum(np.pad(a, (0, length - len(a))) for a in (n_lags, known))}
         if records:
             self.shared = {**self.shared, "order": self._recorded(comm)}
@@ -123,16 +121,11 @@ class AtServer:
             self.shared = {**self.shared, "rows moved": self.shared.get("rows moved", 0) + moved}
 
     def _recorded(self, comm):
-        """Return what it belongs to, and what all shards have done: (shard, push or pull, rank, number); or None."""
+        """Return what it belongs to, and what all shards have done, as `Tables.take_orders`; or None."""
         if comm.generation > 1:
             return None
-        told, rows = self.memory.setdefault("told", {}), []
-        for shard, done in self._tables.orders().items():
-            rows += [(shard, *one) for one in done[told.get(shard, 0) :]]
-            told[shard] = len(done)
         before = self.shared["order"][1:] if "order" in self.shared else ()
-        found = comm.allgather(np.array(rows, np.int64).reshape(-1, 4))
-        return self._recorded_of(comm), np.concatenate([*before, *found])
+        return self._recorded_of(comm), np.concatenate([*before, self._tables.take_orders(comm)])
 
     def _recorded_of(self, comm):
         """Return what an order belongs to."""
@@ -142,15 +135,6 @@ class AtServer:
             "batches": training.schedule.n_batches, "cut": list(training.schedule.cut), "growth": training.growth,
             **strategy.recorded(comm, training.keeps_parts),
         }  # fmt: skip
-
-    def _lags(self):
-        """Return how often so many pushes of others had come between a read and the push that followed from it."""
-        found, client = self._tables.client.stalenesses, self._tables.client
-        client.stalenesses = {}
-        n_lags = np.zeros(max(found, default=-1) + 1, np.int64)
-        for lag, n in found.items():
-            n_lags[max(lag, 0)] += n
-        return n_lags
 
 
 class ServedReplica(AtServer, Replica):
@@ -256,7 +240,8 @@ class ServedReplica(AtServer, Replica):
         losses = np.array(self.memory.pop("losses", np.zeros(2))) + self.loss_sum
         self.loss_sum = comm.allreduce(losses)  # also a barrier: all that was pushed is there
         self._tables.agree(comm)
-        self.fetch(comm, None)
+        # In step what was acknowledged counts when all have pushed, and those who do not push are known to have left.
+        self.fetch(comm, 0 if self.training.strategy._rule.is_collective else None)
         n, n_updates = self.n_decayed, np.zeros(1)
         if self._is_leader:
             (first, n_first), (last, n_last) = (self._tables[name].get_moments() for name in (COEFFICIENTS, INTERCEPTS))

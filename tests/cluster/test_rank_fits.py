@@ -16,6 +16,7 @@ from sklearn.exceptions import ConvergenceWarning
 from daskdml import config_context
 from daskdml.linear_model import LinearRegression, LogisticRegression, Ridge, _solving
 from daskdml.runtime.spmd import cluster as spmd_cluster
+from daskdml.strategies import ASP, BSP, SSP, ParameterServer
 
 pytestmark = pytest.mark.cluster
 N, P = 40_000, 12
@@ -211,3 +212,47 @@ def test_a_killed_worker_does_not_change_a_bit(k, memory, tmp_path, monkeypatch)
             found = LogisticRegression(tol=1e-8).fit(*rows)
     assert os.path.exists(tmp_path / "died")
     assert bits(found) == bits(expected) and found.n_iter_ == expected.n_iter_
+
+
+class DeadlyApart(Deadly):
+    """Likewise, but in the k-th evaluation of its rows while ranks go at their own pace."""
+
+    def __call__(self, fit, **problem):
+        count, apart = iter(range(self.k)), fit.run.apart
+
+        def deadly(work):
+            def watched(ledger):
+                reduce = ledger.reduce
+
+                def and_die(*args, **kwargs):
+                    found = reduce(*args, **kwargs)
+                    if next(count, None) is None and not os.path.exists(self.file):
+                        with contextlib.suppress(FileExistsError), open(self.file, "x"):
+                            os.kill(os.getpid(), signal.SIGKILL)
+                    return found
+
+                ledger.reduce = and_die
+                return work(ledger)
+
+            return apart(watched)
+
+        fit.run.apart = deadly
+        return self.solve(fit, **problem)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("consistency", [BSP(), SSP(3), ASP()], ids=str)
+def test_ranks_at_their_own_pace_go_on_without_one(consistency, k, tmp_path, monkeypatch):
+    """From what all have pushed so far, to the optimum of a fit that nobody died in."""
+    X, y = table()
+    rows = dense(X, (y > 0).astype(int))
+    expected = LogisticRegression(tol=1e-9).fit(*rows)
+    strategy = ParameterServer(consistency=consistency)
+    with LocalCluster(n_workers=3, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        monkeypatch.setattr(_solving, "_solve", DeadlyApart(_solving._solve, k, tmp_path / "died"))
+        found = LogisticRegression(tol=1e-6, strategy=strategy).fit(*rows)
+    assert os.path.exists(tmp_path / "died")
+    report = found.fit_report_
+    assert report.converged and report.notes == [] and report.counts["pushes"] > 0
+    np.testing.assert_allclose(found.coef_, expected.coef_, atol=1e-5)

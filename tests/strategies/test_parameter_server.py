@@ -11,6 +11,7 @@ from daskdml.compress import FP16, QSGD, ErrorFeedback, Identity, OneBit, PowerS
 from daskdml.linear_model import SGDClassifier, SGDRegressor
 from daskdml.neural_network import MLPClassifier
 from daskdml.report.page import render_fit
+from daskdml.runtime.spmd.simulate import _Simulation
 from daskdml.runtime.tables.session import DenseView
 from daskdml.solvers.descent import Adam, Momentum, Plain
 from daskdml.strategies import ASP, BSP, SSP, AllReduce, LocalSGD, ParameterServer
@@ -531,3 +532,22 @@ def test_what_a_death_has_changed_is_not_recorded():
     strategy = ParameterServer(consistency=ASP(), record=True, moves_rows=False)
     cluster = SimulatedCluster(4, rows_per_block=64, seconds_per_row=1e-5, kills=[(0.05, 1)])
     assert cluster.fit(network(strategy, max_iter=6), X, Y).fit_report_.order is None and cluster.report.generations > 1
+
+
+@pytest.mark.parametrize("delay", [0.002, 0.005, 0.01, 0.05])
+def test_an_epoch_of_one_batch_waits_for_those_who_leave_their_group(delay, monkeypatch):
+    """In step nothing counts before the server knows that the others of a group do not push."""
+    bundles = _Simulation.send_bundle
+
+    def slow_control(self, source, to, *args):
+        if source is None or to is None:
+            return self.at(self.now + delay, bundles, self, source, to, *args)
+        return bundles(self, source, to, *args)
+
+    monkeypatch.setattr(_Simulation, "send_bundle", slow_control)
+    found = []
+    for groups in (None, 2):
+        strategy = ParameterServer(groups=groups, moves_rows=False)
+        model = network(strategy, solver="sgd", momentum=0.0, batch_size=1200, max_iter=1)
+        found.append(numbers(on(4, model, X[:1200], Y[:1200])))
+    np.testing.assert_allclose(found[0], found[1], rtol=1e-9, atol=1e-12)

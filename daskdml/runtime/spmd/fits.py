@@ -52,16 +52,25 @@ class FitProgram(Program):
     body : callable of a Run
         Must do the same on every rank: a function of what its passes return.
     facts : Facts
+    server : daskdml.runtime.spmd.apart.Server, optional
+        Of what ranks add up at their own pace.
     """
 
-    def __init__(self, body, facts):
-        self.body, self.facts = body, facts
+    tells_work = True
+
+    def __init__(self, body, facts, server=None):
+        self.body, self.facts, self.server = body, facts, server
+        if server is not None:
+            self.served_by(server.strategy)
 
     def init(self, meta):
         return ()
 
+    def tables(self, meta):
+        return {} if self.server is None else self.server.tables
+
     def run(self, step, state, local, comm, commit):
-        run = RankRun(self.facts, local, comm, self.n_threads)
+        run = RankRun(self.facts, local, comm, self.n_threads, self.server)
         run.journal = Journal(state, lambda entries: commit(len(entries), entries))
         value = self.body(run)
         sent = int(comm.allreduce(np.array([comm.bytes_sent]))[0])
@@ -78,17 +87,19 @@ class RankRun(Run):
         This rank's.
     comm : Comm
     n_threads : int
+    server : Server, optional
     """
 
     runtime = "spmd"
 
-    def __init__(self, facts, blocks, comm, n_threads):
+    def __init__(self, facts, blocks, comm, n_threads, server=None):
         n_chunks = len(facts.lengths)
         super().__init__(facts, mode=facts.mode, n_workers=comm.size, n_chunks=n_chunks, lengths=facts.lengths)
         self.where, self.rows_read = f"{facts.where}, ranks", facts.rows_read
         self.timings.update(facts.timings)
         self.n_threads = n_threads
         self._facts, self._blocks, self._comm = facts, blocks, comm
+        self.server = server if comm.size > 1 else None
 
     @property
     def bytes_moved(self):
@@ -106,6 +117,17 @@ class RankRun(Run):
         start = time.perf_counter()
         fn()
         self.timings["compile"] += time.perf_counter() - start
+
+    def apart(self, work):
+        def make():
+            from daskdml.runtime.spmd.apart import Ledger
+
+            ledger = Ledger(self.server, self._blocks, self._comm, self.n_threads)
+            return work(ledger), ledger.tell()
+
+        value, told = self.journal(work, lambda: None, make)
+        self._count(told.n_rows)
+        return value, told
 
     def pilot(self, n_rows, seed):
         """Draw rows to rank 0, where passes over them are made; all ranks get their results."""
@@ -149,6 +171,7 @@ class RankRun(Run):
 
         for_each(len(self._blocks), visit, self.n_threads)
         self.timings["compute"] += sum(seconds) / self.n_threads
+        self._comm.worked(lambda: sum(block.n_rows for block in self._blocks))
 
 
 class PilotRun(Run):

@@ -121,6 +121,18 @@ class Program:
     reads_near = False
     _saving = None  # a `daskdml.runtime.tables.saving.Saving`, during a run with checkpoints of its tables
 
+    def served_by(self, server):
+        """Have tables as a strategy says.
+
+        Parameters
+        ----------
+        server : daskdml.strategies.ParameterServer
+        """
+        self.consistency, self.replicas, self.caches = server.consistency, server.replicas, server.cache
+        self.shards = None if server.shards == "auto" else server.shards
+        if server.record or server.replay is not None:
+            self.scripts = {} if server.replay is None else server.replay["shards"]
+
     def tables(self, meta):
         """Return the tables that ranks share beside the state, by their names: none unless you say otherwise.
 

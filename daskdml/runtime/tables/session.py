@@ -73,7 +73,7 @@ class Tables:
     def __init__(self, client, layout, wire):
         self.client, self.layout, self.wire = client, layout, wire
         self._added, self._codec_states, self._is_asked, self.recycled = {}, {}, False, Recycled(most_held=16)
-        self._has_left = False
+        self._has_left, self._told = False, {}
 
     def __getitem__(self, name):
         """Return a view of a table."""
@@ -202,6 +202,44 @@ class Tables:
     def orders(self):
         """Return what this process's node has done as the head of shards, in its order, by shards; see `Program`."""
         return {shard: list(order.done) for shard, order in self.wire.node.orders.items()}
+
+    def take_orders(self, comm):
+        """Return what all nodes have done since this was last asked: (shard, push or pull, rank, number) in rows.
+
+        Parameters
+        ----------
+        comm : daskdml.runtime.spmd.Comm
+
+        Returns
+        -------
+        ndarray of int64, shape (n, 4)
+        """
+        rows = []
+        for shard, done in self.orders().items():
+            rows += [(shard, *one) for one in done[self._told.get(shard, 0) :]]
+            self._told[shard] = len(done)
+        return np.concatenate(comm.allgather(np.array(rows, np.int64).reshape(-1, 4)))
+
+    def take_stalenesses(self, comm):
+        """Return how often so many pushes of others had come between a read and the push that followed from it.
+
+        Of all ranks, since this was last asked.
+
+        Parameters
+        ----------
+        comm : daskdml.runtime.spmd.Comm
+
+        Returns
+        -------
+        ndarray of int64
+            By how many.
+        """
+        found, self.client.stalenesses = self.client.stalenesses, {}
+        length = int(comm.allreduce(np.array([max([max(lag, 0) + 1 for lag in found], default=0)]), "max")[0])
+        n_lags = np.zeros(length, np.int64)
+        for lag, n in found.items():
+            n_lags[max(lag, 0)] += n
+        return comm.allreduce(n_lags)
 
     def _pull(self, wanted):
         """Return what was asked for of each shard."""
