@@ -9,14 +9,14 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numba.extending import register_jitable
 
 from daskdml.kernels.compile import build, f4, f8, i4, i8, matrix, types, vector
-from daskdml.kernels.copying import ask_for
+from daskdml.kernels.copying import ask_for, copy_pieces
 from daskdml.kernels.sequential import load
 
 LEAST_SLOTS, MOST_LOAD = 64, 0.75
-AHEAD = 8  # rows: about as long as a line takes from memory
-_COLUMN = np.int32(0)
+AHEAD = 32  # rows: of very many each lies in a line, and a page, of its own
 
 
 def number_columns(addresses, counts, n_expected=0, empty=np.empty):
@@ -47,49 +47,52 @@ def number_columns(addresses, counts, n_expected=0, empty=np.empty):
     """
     n_stored = int(counts.sum())
     numbers, columns = empty(n_stored, np.int32), empty(n_stored, np.int32)
+    copy_pieces(addresses, 4 * counts, numbers)
     n_slots = 1 << max(int(1.5 * min(n_expected or n_stored, n_stored)), LEAST_SLOTS).bit_length()
-    at = np.zeros(3, np.int64)  # rows, stored columns and distinct ones so far
+    at = np.zeros(2, np.int64)  # stored columns and distinct ones so far
     while True:
         # A slot is a column and its number together: one line of the cache for each that is looked for.
         slots = empty(n_slots, np.int64)
-        _compiled(_number)(addresses, counts, slots, numbers, columns, at)
-        if at[0] == len(addresses):
-            return numbers, columns[: at[2]]
+        _compiled(_number)(slots, numbers, columns, at)
+        if at[0] == n_stored:
+            return numbers, columns[: at[1]]
         n_slots *= 4
 
 
-def _number(addresses, counts, slots, numbers, columns, at):
-    first, place, n, mask = at[0], at[1], at[2], slots.size - 1
+def _number(slots, numbers, columns, at):
+    n, mask, begin, most = at[1], slots.size - 1, slots.ctypes.data, np.int64(slots.size * MOST_LOAD)
     slots[:] = 0
     for i in range(n):  # of a table that was too small
         column = np.int64(columns[i])
-        slot = ((column * 2654435769) >> 12) & mask
+        slot = _first_slot(column, mask)
         while slots[slot] != 0:
             slot = (slot + 1) & mask
         slots[slot] = ((column + 1) << 32) | (i + 1)
-    for i in range(first, addresses.size):
-        if n + counts[i] > slots.size * MOST_LOAD:
-            at[0], at[1], at[2] = i, place, n
+    for place in range(at[0], numbers.size):
+        if n == most:
+            at[0], at[1] = place, n
             return
-        if i + 1 < addresses.size:
-            for line in range(counts[i + 1] // 16 + 1):
-                ask_for(addresses[i + 1] + 64 * line)
-        for k in range(counts[i]):
-            column = np.int64(load(addresses[i], k, _COLUMN))
-            # The high half of a product with the golden ratio: columns that differ little lie far apart.
-            slot = ((column * 2654435769) >> 12) & mask
+        if place + AHEAD < numbers.size:
+            ask_for(begin + 8 * _first_slot(np.int64(numbers[place + AHEAD]), mask))
+        column = np.int64(numbers[place])
+        slot = _first_slot(column, mask)
+        found = slots[slot]
+        while found != 0 and found >> 32 != column + 1:
+            slot = (slot + 1) & mask
             found = slots[slot]
-            while found != 0 and found >> 32 != column + 1:
-                slot = (slot + 1) & mask
-                found = slots[slot]
-            if found == 0:
-                columns[n] = column
-                n += 1
-                found = ((column + 1) << 32) | n
-                slots[slot] = found
-            numbers[place] = (found & 0xFFFFFFFF) - 1
-            place += 1
-    at[0], at[1], at[2] = addresses.size, place, n
+        if found == 0:
+            columns[n] = column
+            n += 1
+            found = ((column + 1) << 32) | n
+            slots[slot] = found
+        numbers[place] = (found & 0xFFFFFFFF) - 1
+    at[0], at[1] = numbers.size, n
+
+
+@register_jitable(inline="always")
+def _first_slot(column, mask):
+    """Return where to look for a column first: those that differ little lie far apart."""
+    return ((column * 2654435769) >> 12) & mask  # the high half of a product with the golden ratio
 
 
 def shares_of_sum(rows, numbers, n_distinct, strengths, n_others, empty=np.empty):
@@ -176,26 +179,29 @@ def deal(keys, factor, n_blocks, part_blocks, n_parts, shift, empty=np.empty):
 
     Returns
     -------
-    order : ndarray of int32, shape (n,)
-        Places in ``keys``, by parts.
+    where : ndarray of int32, shape (n,)
+        The place of each key among all of them by parts; those of a part are in the order of ``keys``.
     places : ndarray of int32, shape (n,)
-        Where the rows of these keys lie in their parts.
+        Where the rows of these keys lie in their parts, by parts.
     edges : ndarray of int64, shape (n_parts + 1,)
         Where the keys of each part begin.
     """
-    slots, order, places = (empty(len(keys), dtype) for dtype in (np.int64, np.int32, np.int32))
+    slots, where, places = (empty(len(keys), dtype) for dtype in (np.int64, np.int32, np.int32))
     edges = np.zeros(n_parts + 1, np.int64)
-    _compiled(_deal)(keys, factor, n_blocks, part_blocks, shift, slots, order, places, edges)
-    return order, places, edges
+    _compiled(_deal)(keys, factor, n_blocks, part_blocks, shift, slots, where, places, edges)
+    return where, places, edges
 
 
-def _deal(keys, factor, n_blocks, part_blocks, shift, slots, order, places, edges):
+def _deal(keys, factor, n_blocks, part_blocks, shift, slots, where, places, edges):
+    per_all, per_part = 1.0 / n_blocks, 1.0 / part_blocks
     for i in range(keys.size):
-        slot = (np.int64(keys[i]) >> shift) * factor % n_blocks
-        part = slot // part_blocks
+        product = (np.int64(keys[i]) >> shift) * factor
+        slot = product - n_blocks * _quotient(product, n_blocks, per_all)
+        part = _quotient(slot, part_blocks, per_part)
         # Part and place in it, in one number.
         slots[i] = (part << 32) | ((slot - part * part_blocks) << shift) | (np.int64(keys[i]) & ((1 << shift) - 1))
-        edges[part + 1] += 1
+    for i in range(keys.size):  # apart: the loop above takes vectors
+        edges[(slots[i] >> 32) + 1] += 1
     for part in range(1, edges.size):
         edges[part] += edges[part - 1]
     begin = edges.copy()
@@ -203,8 +209,16 @@ def _deal(keys, factor, n_blocks, part_blocks, shift, slots, order, places, edge
         part = slots[i] >> 32
         at = begin[part]
         begin[part] = at + 1
-        order[at] = i
+        where[i] = at
         places[at] = slots[i] & 0xFFFFFFFF
+
+
+@register_jitable(inline="always")
+def _quotient(x, n, per_n):
+    """Return ``x // n`` for ``0 <= x < 2**31 n``; divisions take three times as long."""
+    quotient = np.int64(x * per_n)  # rounded by less than one
+    rest = x - quotient * n
+    return quotient - (rest < 0) + (rest >= n)
 
 
 class Change(NamedTuple):
@@ -229,7 +243,7 @@ class Change(NamedTuple):
     shrinkage: float
 
 
-def moved_rows(rows, order, shares, states, changes, has_l1, is_alone, empty=np.empty):
+def moved_rows(rows, where, shares, states, changes, has_l1, is_alone, empty=np.empty):
     """Return by how much steps have moved coefficients, as `add_to_rows` takes it.
 
     Where a share of the steps counts, a share of the penalty does. L2 has shrunk the whole table by that of all steps,
@@ -239,8 +253,8 @@ def moved_rows(rows, order, shares, states, changes, has_l1, is_alone, empty=np.
     ----------
     rows : ndarray of shape (n, n_models) or with L1 (n, 2 n_models)
         Coefficients before, and behind them what L1 has taken.
-    order : ndarray of int32, shape (n,)
-        Of the result.
+    where : ndarray of int32, shape (n,)
+        The place of each row in the result.
     shares : ndarray of shape (n,)
         See `shares_of_sum`.
     states : list of daskdml.kernels.sequential.State
@@ -255,18 +269,18 @@ def moved_rows(rows, order, shares, states, changes, has_l1, is_alone, empty=np.
     ndarray of shape (n, n_models), with L1 (n, 2 n_models) or, beside others, (n, 3 n_models)
     """
     k = len(states)
-    out = empty((len(order), k * (1 if not has_l1 else 2 if is_alone else 3)), rows.dtype)
+    out = empty((len(where), k * (1 if not has_l1 else 2 if is_alone else 3)), rows.dtype)
     for j, (state, change) in enumerate(zip(states, changes)):
         kernel = _typed(_moved, rows.dtype.name)
-        kernel(rows, order, shares, state.coef, state.q, np.array(change), j, k, has_l1, is_alone, out)
+        kernel(rows, where, shares, state.coef, state.q, np.array(change), j, k, has_l1, is_alone, out)
     return out
 
 
-def _moved(rows, order, shares, coef, q, change, j, n_models, has_l1, is_alone, out):
+def _moved(rows, where, shares, coef, q, change, j, n_models, has_l1, is_alone, out):
     wscale, log_left, log_left_of_all, stride, shrinkage = change[0], change[1], change[2], change[3], change[4]
     left, left_of_all = math.exp(log_left), math.exp(log_left_of_all)
-    for at in range(order.size):
-        i = order[at]
+    for i in range(where.size):
+        at = where[i]
         share, before, now = shares[i] if shares.size else 1.0, np.float64(rows[i, j]), wscale * coef[i]
         moved = share * (now - left * before)
         if log_left != 0.0 and share < 1.0:
@@ -279,7 +293,7 @@ def _moved(rows, order, shares, coef, q, change, j, n_models, has_l1, is_alone, 
                 out[at, 2 * n_models + j] = -spared if now > 0.0 else spared if now < 0.0 else 0.0
 
 
-def take_rows(rows, places, factor, n_decaying):
+def take_rows(rows, places, factor, n_decaying, empty=np.empty):
     """Return some rows, the first columns of them times a factor.
 
     Parameters
@@ -289,12 +303,13 @@ def take_rows(rows, places, factor, n_decaying):
     factor : float
     n_decaying : int
         Columns that it is for.
+    empty : callable of (shape, dtype), default np.empty
 
     Returns
     -------
     ndarray of shape (m, width)
     """
-    out = np.empty((len(places), rows.shape[1]), rows.dtype)
+    out = empty((len(places), rows.shape[1]), rows.dtype)
     _typed(_take, rows.dtype.name)(rows, places, factor, n_decaying, out)
     return out
 
@@ -368,9 +383,9 @@ ROUNDING = 16  # units of the last place of what was added up
 
 @functools.cache
 def _compiled(body):
-    read, write, numbers = vector(i8, read=True), vector(i8), vector(i4)
+    write, numbers = vector(i8), vector(i4)
     signatures = {
-        _number: types.void(read, read, write, numbers, numbers, write),
+        _number: types.void(write, numbers, numbers, write),
         _deal: types.void(vector(i4, read=True), i8, i8, i8, i8, write, numbers, numbers, write),
     }
     return build(body, signatures[body])

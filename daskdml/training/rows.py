@@ -35,7 +35,18 @@ class Piece(NamedTuple):
     def rows(self, first, stop):
         """Return some of the rows, by their numbers."""
         part = slice(first - self.start, stop - self.start)
-        return Piece(first, self.X[part], self.y[part], None if self.weight is None else self.weight[part])
+        return Piece(first, _rows(self.X, part), self.y[part], None if self.weight is None else self.weight[part])
+
+
+def _rows(X, part):
+    """Return some rows, as a view: of CSR too, where SciPy's slices and its constructor copy what is stored."""
+    if not hasattr(X, "indptr"):
+        return X[part]
+    edges = X.indptr[part.start : part.stop + 1]
+    stored = slice(*edges[[0, -1]].tolist())
+    rows = type(X)((len(edges) - 1, X.shape[1]), dtype=X.dtype)
+    rows.data, rows.indices, rows.indptr = X.data[stored], X.indices[stored], edges - edges[0]
+    return rows
 
 
 class HeldRows:

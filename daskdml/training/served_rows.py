@@ -295,7 +295,7 @@ class ServedStream(AtServer, Streams):
         own, of_all = training.decay(rates), self._scales[batch + 1] - self._scales[batch]
         changes = [Change(one.wscale, own, of_all, stride, training.shrinkage(rates)) for one in models]
         moved = moved_rows(
-            rows, touched.dealt.order, shares, models, changes, training.has_l1, comm.size == 1, empty
+            rows, touched.dealt.where, shares, models, changes, training.has_l1, comm.size == 1, empty
         )  # fmt: skip
         intercepts = (np.array([model.intercept for model in models]) - before) * share_of_intercepts
         for model, now in zip(self.models, models):

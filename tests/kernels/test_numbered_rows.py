@@ -50,14 +50,29 @@ def test_rows_are_dealt_to_one_place_each(n_blocks, shift, n_parts):
     factor = next(f for f in range(n_blocks // 2 + 1, 99) if np.gcd(f, n_blocks) == 1)
     keys = np.random.default_rng(0).permutation(n_blocks << shift).astype(np.int32)
     size = -(-n_blocks // n_parts)
-    order, places, edges = deal(keys, factor, n_blocks, size, n_parts, shift)
-    assert sorted(order.tolist()) == list(range(len(keys))) and edges[-1] == len(keys)
+    where, places, edges = deal(keys, factor, n_blocks, size, n_parts, shift)
+    order = np.argsort(where)
+    assert sorted(where.tolist()) == list(range(len(keys))) and edges[-1] == len(keys)
     for part in range(n_parts):
         own = slice(edges[part], edges[part + 1])
         named, where = keys[order[own]], places[own]
         assert len(set(where.tolist())) == len(where) and (where < size << shift).all()
         np.testing.assert_array_equal(((named >> shift) * factor % n_blocks) // size, part)
         np.testing.assert_array_equal(where & ((1 << shift) - 1), named & ((1 << shift) - 1))
+
+
+@pytest.mark.parametrize("n_blocks", [1, 2, 3, 78_125, 2**24 - 1, 2**31 - 1])
+@pytest.mark.parametrize("part", [1, 2, 3, 1000])
+def test_the_last_and_the_first_block_of_a_part_are_not_taken_for_each_other(n_blocks, part):
+    """Products of two numbers of 31 bits are not divided but multiplied by what is rounded."""
+    factor, size = max(n_blocks - 1, 1), -(-n_blocks // part)
+    edges = np.arange(0, n_blocks, size)[:200, None] + np.array([-1, 0, 1])
+    keys = np.unique((-edges * factor) % n_blocks).astype(np.int32)
+    where, places, _ = deal(keys, factor, n_blocks, size, part, 0)
+    for key, at in zip(keys.tolist(), where.tolist()):
+        assert places[at] == key * factor % n_blocks % size
+    found = [key * factor % n_blocks // size for key in keys.tolist()]
+    assert [found[i] for i in np.argsort(where)] == sorted(found)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -185,3 +185,16 @@ def test_column_numbers_of_all_chunks_become_int32():
     made = as_trained(wide, np.dtype("float64"))
     assert made.indices.dtype == np.int32 and wide.indices.dtype == np.int64
     np.testing.assert_array_equal(made.toarray(), X.toarray())
+
+
+@kinds
+def test_some_rows_of_a_piece_are_where_all_of_them_are(kind):
+    X, y, weight = whole(kind)
+    piece = Piece(0, X, y, weight)
+    for first, stop in ((0, N), (0, 3), (11, 40), (50, N), (7, 7)):
+        part = piece.rows(first, stop)
+        np.testing.assert_array_equal(dense(part.X), dense(X)[first:stop])
+        assert type(part.X) is type(X) and part.X.dtype == X.dtype and part.start == first
+        of_all, of_part = (one.data if kind != "dense" else one for one in (X, part.X))
+        assert stop == first or np.shares_memory(of_all, of_part)
+    np.testing.assert_array_equal(dense(piece.rows(10, 40).rows(12, 30).X), dense(X)[12:30])

@@ -9,6 +9,7 @@ import numpy as np
 
 from daskdml.kernels.numbered_rows import add_to_rows, deal, take_rows
 from daskdml.runtime.shelf import Shelf
+from daskdml.utils.memory import Recycled
 
 MOST_ROWS = 2**31 - 1  # their numbers are of 32 bits, which half the bytes of most messages are
 LARGE, BLOCK_SHIFT = 1 << 20, 7
@@ -132,10 +133,8 @@ class SavedRows(NamedTuple):
                 return part.restore(state)
             numbers = part.table.numbers_of(k, n_saved)
             is_one = numbers < part.table.n_rows
-            order, places, edges = part.table.deal(numbers[is_one].astype(np.int32), part.n_parts)
-            own = slice(*edges[part.number : part.number + 2].tolist())
-            rows = np.ascontiguousarray(state["rows"][is_one][order[own]])
-            part.apply([(np.ascontiguousarray(places[own]), rows, float(state["log scale"]), -1.0)])
+            own, places = part.own(numbers[is_one].astype(np.int32))
+            part.apply([(places, state["rows"][is_one][own], float(state["log scale"]), -1.0)])
         return None
 
 
@@ -162,14 +161,20 @@ class RowPart:
     def __init__(self, table, number, n_parts, is_empty=False):
         self.table, self.number, self.n_parts, self.log_scale, self.least_scale = table, number, n_parts, 0.0, 0.0
         self.rows = np.zeros((len(table.numbers_of(number, n_parts)), table.width), table.dtype)
+        self._recycled = Recycled()
         if is_empty:
             return
         if isinstance(table.start, SavedRows):
             table.start.fill(self)
         elif table.start is not None:
-            order, places, edges = table.deal(table.start[0], n_parts)
-            own = slice(*edges[number : number + 2].tolist())
-            self.rows[places[own]] = table.start[1][order[own]]
+            own, places = self.own(table.start[0])
+            self.rows[places] = table.start[1][own]
+
+    def own(self, keys):
+        """Return which of some keys are of this part, and where it has their rows."""
+        where, places, edges = self.table.deal(keys, self.n_parts)
+        first, stop = edges[self.number : self.number + 2].tolist()
+        return np.flatnonzero((where >= first) & (where < stop)), places[first:stop]
 
     def apply(self, updates):
         """Take in updates one after the other, each (places, rows, log scale, most shrinkage)."""
@@ -192,7 +197,7 @@ class RowPart:
         places, log_scale = what
         # A reader that is behind others is given what they have left: at its own time what came since would be more.
         factor = math.exp(min(log_scale, self.least_scale) - self.log_scale)
-        return take_rows(self.rows, places, factor, self.table.n_decaying)
+        return take_rows(self.rows, places, factor, self.table.n_decaying, self._recycled.empty)
 
     def state(self):
         """Return copies of all that is held."""
@@ -212,13 +217,13 @@ class Dealt(NamedTuple):
 
     Attributes
     ----------
-    order : ndarray of int32, shape (n,)
-        Places among the numbers that were asked for, by shards.
+    where : ndarray of int32, shape (n,)
+        The place of each number that was asked for among all by shards.
     parts : dict of int to (int, int, ndarray of int32)
-        For each shard that has some: where they begin and end in ``order``, and their places there.
+        For each shard that has some, in their order: where its own begin and end, and their places there.
     """
 
-    order: Any
+    where: Any
     parts: dict
 
 
@@ -247,9 +252,9 @@ class RowView:
         Dealt
         """
         layout = self._tables.layout
-        order, places, edges = self._table.deal(keys, layout.n_parts(self.name), self._tables.recycled.empty)
+        where, places, edges = self._table.deal(keys, layout.n_parts(self.name), self._tables.recycled.empty)
         edges = edges.tolist()
-        return Dealt(order, {
+        return Dealt(where, {
             layout.shard_of_part(self.name, k): (a, b, places[a:b])
             for k, (a, b) in enumerate(zip(edges, edges[1:])) if b > a
         })  # fmt: skip
@@ -271,10 +276,11 @@ class RowView:
         -------
         ndarray of shape (n, width)
         """
-        rows = self._tables.recycled.empty((len(dealt.order), self._table.width), self._table.dtype)
+        empty = self._tables.recycled.empty
+        by_shards = empty((len(dealt.where), self._table.width), self._table.dtype)
         for shard, (a, b, _) in dealt.parts.items():
-            rows[dealt.order[a:b]] = found[shard][self.name]
-        return rows
+            by_shards[a:b] = found[shard][self.name]
+        return take_rows(by_shards, dealt.where, 1.0, 0, empty)
 
     def add(self, dealt, rows, log_scale, most_shrinkage=-1.0):
         """Add to rows; what is added counts from the next push on.
@@ -283,7 +289,7 @@ class RowView:
         ----------
         dealt : Dealt
         rows : ndarray of shape (n, width)
-            In the order of ``dealt.order``; not to be changed any more.
+            By shards, see ``dealt.where``; not to be changed any more.
         log_scale : float
             Of the columns that decay.
         most_shrinkage : float, default -1.0
