@@ -56,12 +56,7 @@ def open_split(client, data, workers, options):
     X, y, weight = data.aligned
     # Who holds a panel is known when it is there.
     wait_for(Watch(client, options["timeout"]), list(futures_of(X)), set())
-    make = [
-        functools.partial(make_panel, i, width, data.dtype)
-        for i in range(data.n_chunks)
-        for width in data.column_blocks
-    ]
-    sources = _over_blocks("panel", make, X)
+    sources = panels_of(data)
     if not _are_apart(sources.homes(client, workers), n_panels):
         return None
     run = SplitRun(client, data, workers, Placed(client, sources, workers))
@@ -72,6 +67,13 @@ def open_split(client, data, workers, options):
         run.close()
         raise
     return run
+
+
+def panels_of(data):
+    """Return `Sources` of the column panels of partitioned data, the panels of a band one after the other."""
+    bands = range(data.n_chunks)
+    make = [functools.partial(make_panel, i, width, data.dtype) for i in bands for width in data.column_blocks]
+    return _over_blocks("panel", make, data.aligned[0])
 
 
 def _over_blocks(name, functions, *arrays, times=None):

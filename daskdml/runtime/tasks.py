@@ -47,7 +47,7 @@ _plugged = set()
 
 def open_tasks(client, data, options, passes):
     """Place partitioned data on the workers of ``client`` and return the run over them."""
-    from .split import open_split
+    from .split import open_split, panels_of
 
     one_pass = passes == "one"
     workers = check_cluster(client)
@@ -64,7 +64,7 @@ def open_tasks(client, data, options, passes):
     makes_others = passes == "few"
     may_split = not one_pass and (options["runtime"] != "spmd" or makes_others)
     if may_split and makes_others and len(data.column_blocks) > 1:
-        may_split = _choose(client, data, Sources(data.chunks), workers, options["memory"], passes)[0] == "pinned"
+        may_split = _choose(client, data, panels_of(data), workers, options["memory"], passes)[0] == "pinned"
     if may_split and (run := open_split(client, data, workers, options)) is not None:
         return run
     sources = Sources(data.chunks)
@@ -109,16 +109,21 @@ def _fetch(client, data, sources, options, largest):
 
 
 def _choose(client, data, sources, workers, asked, passes):
-    """Return the memory mode and the bytes of all chunks, None where nobody needs to know them."""
+    """Return the memory mode and the bytes of all chunks, None where nobody needs to know them.
+
+    Where these are not known, three chunks are made and measured: each where its parts are, if ``sources`` has them one
+    by one, for what lies on different workers would come together otherwise.
+    """
     if asked != "auto" or passes == "one":
         return ("stream" if asked == "auto" else asked), data.nbytes
     n_bytes = data.nbytes
     if n_bytes is None:
-        probes = sorted({0, data.n_chunks // 2, data.n_chunks - 1})
+        chunks, n_parts = sorted({0, data.n_chunks // 2, data.n_chunks - 1}), len(sources) // data.n_chunks
+        probes = [i * n_parts + j for i in chunks for j in range(n_parts)]
         with cancelling(client) as measured:
             measured += client.compute(sources.delayed("measure", probes, [n_bytes_of] * len(probes)))
             found = gather(client, Watch(client, get_config()["timeout"]), measured)
-            n_bytes = sum(found) * data.n_chunks // len(probes)
+            n_bytes = sum(found) * data.n_chunks // len(chunks)
     limit = sum(worker.memory_limit for worker in workers.values())
     free = free_scratch(client) if passes == "many" and n_bytes > SHARE * limit else 0
     return choose_mode(n_bytes, limit, free), n_bytes

@@ -114,11 +114,14 @@ def test_float32_unknown_lengths_and_empty_bands(cluster_client, splits):
     X = X.astype(np.float32)
     expected = HistGradientBoostingRegressor(max_iter=3).fit(X, y)
     for options in ({"unknown": True}, {"bands": (0, 1, 5999, 0)}):
-        lazy, _ = columns_apart(cluster_client, X, **options)
+        lazy, places = columns_apart(cluster_client, X, **options)
         targets = da.from_array(y, chunks=(options.get("bands", (2000, 1500, 2500)),))
         if "unknown" in options:
             targets = targets[targets == targets]
         same_models(HistGradientBoostingRegressor(max_iter=3).fit(lazy, targets), expected)
+        # Not even those that are measured, because nobody knows how many rows there are, come together.
+        held = cluster_client.who_has()
+        assert {key: held[key] for key in places} == {key: (address,) for key, address in places.items()}
     assert len(splits) == 2
 
 
