@@ -13,10 +13,11 @@ import cloudpickle
 import dask.array as da
 import numpy as np
 import pytest
-from distributed import Client, LocalCluster, get_worker
+from distributed import Client, LocalCluster, Nanny, get_worker, wait
 
 import daskdml
 from daskdml import DenseTable, SparseTable, config_context
+from daskdml.comm.parameter_server import place
 from daskdml.runtime.checkpoint import digest_of
 from daskdml.runtime.spmd.dask_comm import post_of
 from daskdml.runtime.tables import saving
@@ -212,6 +213,66 @@ def test_a_shard_that_cannot_be_read_again_holds_up_nobody(tmp_path, monkeypatch
         pytest.raises(RuntimeError, match="could not be held by the worker.*is damaged"),
     ):  # fmt: skip
         daskdml.run(again, X, y)
+
+
+@pytest.mark.slow
+def test_a_worker_without_a_rank_says_what_it_cannot_hold(tmp_path, monkeypatch):
+    """All rows are with one worker, and the files of the other one's shards are damaged."""
+    folder, (X, y) = tmp_path / "checkpoints", rows()
+    first, again = Summing(tmp_path, SSP(2)), Summing(tmp_path, SSP(2))
+    first.ends_at = again.ends_at = 10
+    first.replicas = again.replicas = 0
+    with (
+        config_context(runtime="threads", n_threads=2, checkpoint=str(folder), checkpoint_every=1e-9),
+        pytest.raises(InterruptedError),
+    ):
+        daskdml.run(first, X, y)
+    begin_on, again.goes_on = saving.begin_on, True
+
+    def begin(shelf, *args):
+        found = begin_on(shelf, *args)
+        for shard, (node,) in place(found[0].n_shards, [f"node at {address}" for address in addresses], 1).items():
+            for path in folder.glob(f"*.parts/tables-{shard}@*") if node.endswith(addresses[1]) else ():
+                path.write_bytes(b"daskdml checkpoint 1\nxxxx")
+        return found
+
+    monkeypatch.setattr(saving, "begin_on", begin)
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client,
+        config_context(runtime="spmd", checkpoint=str(folder), resume=True),
+        pytest.raises(RuntimeError, match="could not be held by the worker.*is damaged"),
+    ):  # fmt: skip
+        addresses = sorted(client.nthreads())
+        X, y = client.persist([X, y], workers=[addresses[0]])
+        wait([X, y])
+        daskdml.run(again, X, y)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("consistency", CONSISTENCIES, ids=str)
+def test_a_worker_whose_rows_all_move_away_is_not_waited_for(tmp_path, consistency):
+    """One of far more threads joins; what the old workers' clients had pushed counts."""
+    X, y = (part[:3000] for part in rows())
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+
+        def join():
+            while len(list(tmp_path.iterdir())) < 2 and not is_over.wait(0.005):
+                pass
+            cluster.worker_spec["many"] = {"cls": Nanny, "options": {"nthreads": 8}}
+            cluster.sync(cluster._correct_state)
+
+        thread, is_over = threading.Thread(target=join), threading.Event()
+        thread.start()
+        program = Naming(tmp_path, consistency)
+        program.n_steps = 400
+        try:
+            with config_context(runtime="spmd"):
+                found = daskdml.run(program, X, y)[1]
+        finally:
+            is_over.set()
+            thread.join()
+        assert len(client.nthreads()) == 3
+    check_counts(tmp_path, found)
 
 
 @pytest.mark.slow

@@ -6,9 +6,12 @@ take messages and return messages; losing, doubling and changing the order of th
 """
 
 from daskdml.comm.parameter_server.client import Client, HasLeft, Newcomer, Patience
-from daskdml.comm.parameter_server.control import Control, ShardsLost
-from daskdml.comm.parameter_server.messages import CONTROL, Leave
+from daskdml.comm.parameter_server.control import Control, NodeFailed, ShardsLost
+from daskdml.comm.parameter_server.messages import CONTROL, Failed, Leave
 from daskdml.comm.parameter_server.node import Node
 from daskdml.comm.parameter_server.placement import place
 
-__all__ = ["CONTROL", "Client", "Control", "HasLeft", "Leave", "Newcomer", "Node", "Patience", "ShardsLost", "place"]
+__all__ = [
+    "CONTROL", "Client", "Control", "Failed", "HasLeft", "Leave", "Newcomer", "Node", "NodeFailed", "Patience",
+    "ShardsLost", "place",
+]  # fmt: skip

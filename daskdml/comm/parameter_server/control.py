@@ -23,6 +23,10 @@ class ShardsLost(RuntimeError):
         )
 
 
+class NodeFailed(RuntimeError):
+    """A node that is there cannot hold its shards."""
+
+
 class Control:
     """Form the chains of all shards, and form them anew whenever nodes come and go.
 
@@ -108,7 +112,13 @@ class Control:
         return self._ask_enrolling()
 
     def on(self, message):
-        """Take in a message; return those that follow from it."""
+        """Take in a message; return those that follow from it.
+
+        Raises
+        ------
+        NodeFailed
+            If a node says so.
+        """
         return getattr(self, f"_on_{type(message).__name__.lower()}")(message)
 
     def remind(self):
@@ -125,6 +135,9 @@ class Control:
         if message.client in self.entered:
             return self._welcome(message.client)
         return self.enrol("enter", message.client) or self._ask_enrolling()
+
+    def _on_failed(self, message):
+        raise NodeFailed(message.why)
 
     def _on_leave(self, message):
         return self.enrol("leave", message.client)

@@ -169,6 +169,13 @@ class Leave(NamedTuple):
 
 
 @portable
+class Failed(NamedTuple):
+    """Tell the control that a node cannot hold what it is to hold, and why."""
+
+    why: str
+
+
+@portable
 class AskDirectory(NamedTuple):
     """Ask the control for the directory."""
 

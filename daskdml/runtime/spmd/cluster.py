@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 from distributed import CancelledError, KilledWorker
 
-from daskdml.comm.parameter_server import ShardsLost
+from daskdml.comm.parameter_server import NodeFailed, ShardsLost
 from daskdml.runtime.memory import format_bytes
 from daskdml.runtime.placing import UNEVEN, NoRoom
 from daskdml.runtime.replacing import itself
@@ -218,20 +218,23 @@ class ClusterRanks:
             threading.Thread(target=self._save, args=(self._saving,), daemon=True).start()
 
     def _tell(self, event):
-        if isinstance(event, list):  # messages to the control of tables
-            self._tables.on(event)
-            return
-        if self._tables is not None and isinstance(event, say.Joined):
-            self._tables.joined(event.worker)
-        if self._tables is not None and isinstance(event, say.Lost):
+        if self._tables is not None:
             try:
-                self._tables.lost(event.worker)
-            except ShardsLost as error:
+                self._tell_tables(event)
+            except (ShardsLost, NodeFailed) as error:
                 self._carry_out([say.Abort(self.driver.generation), say.Fail(error)])
-        if self._ended is None:
+        if self._ended is None and not isinstance(event, list):
             self._carry_out(self.driver.on(event))
             if isinstance(event, say.Saved) and self.on_saved is not None:
                 self.on_saved(self.driver.step, self.driver.state)
+
+    def _tell_tables(self, event):
+        if isinstance(event, list):  # messages to the control of tables
+            self._tables.on(event)
+        elif isinstance(event, say.Joined):
+            self._tables.joined(event.worker)
+        elif isinstance(event, say.Lost):
+            self._tables.lost(event.worker)
 
     def _save(self, saving):
         """Bring the newest state here; in a thread of its own, for a stopped worker never answers."""
@@ -294,6 +297,8 @@ class ClusterRanks:
         program, group = self._sent(self._program), pickle.dumps(group)
         start = self._sent(_pickled((action.step, action.state)))
         self._addresses = {address: rank for rank, address in enumerate(addresses)}
+        if self._tables is not None:
+            self._tables.begin_group(addresses)
         after = ""
         if self._ended_at is not None:
             self.recoveries.append(time.monotonic() - self._ended_at)

@@ -13,10 +13,11 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
-from daskdml.comm.parameter_server import CONTROL, Control, HasLeft, Node, Patience
+from daskdml.comm.parameter_server import CONTROL, Control, Failed, HasLeft, Node, Patience
 from daskdml.runtime.spmd.dask_comm import Line, post_of
+from daskdml.runtime.spmd.program import GroupChanged
 from daskdml.runtime.tables.network import Inbox, service_of
-from daskdml.runtime.tables.session import take_part
+from daskdml.runtime.tables.session import see_off, take_part
 from daskdml.utils.portable import Parcel, pack, unpack
 
 OPENING_SECONDS = 30.0
@@ -54,15 +55,23 @@ class Host:
         self._inbox, self._client = Inbox(_hand(self._on)), Inbox(self._tell)
         self._lines, self._pool, self._lock = {}, ThreadPoolExecutor(2, "daskdml-tables"), threading.Lock()
         self.bytes_sent = self.bytes_received = self._n_long = 0
-        self.failure = None
+        self.failure, self.is_closed = None, False
 
     def _on(self, message):
-        """Give the node a message; a rank of this worker says what it cannot do, or all would wait for that."""
+        """Give the node a message; all are told what it cannot do, for they would wait for that.
+
+        By a rank of this worker, and by the control, for there may be none.
+        """
         try:
             return self.node.on(message)
         except Exception as error:
             self.failure = error
+            self.worker.log_event(TOPIC + self.run, pack([(CONTROL, Failed(self._what_failed))]).header)
             raise
+
+    @property
+    def _what_failed(self):
+        return f"Shards of tables could not be held by the worker {self.worker.address}: {self.failure}"
 
     def check(self):
         """Raise what the node could not do.
@@ -72,9 +81,7 @@ class Host:
         RuntimeError
         """
         if self.failure is not None:
-            raise RuntimeError(
-                f"Shards of tables could not be held by the worker {self.worker.address}: {self.failure}"
-            ) from self.failure
+            raise RuntimeError(self._what_failed) from self.failure
 
     def tables(self, wire, name, comm):
         """Return the `Tables` of a rank that begins; see `take_part`."""
@@ -83,6 +90,11 @@ class Host:
         self._now = name, wire.generation
         return take_part(_HostWire(self, wire), name, comm, self.layout, self.service)
 
+    def see_off(self, names):
+        """Let clients leave whose worker has no rank in the next group; returns when all have."""
+        with suppress(GroupChanged):  # the run is over
+            see_off(_HostWire(self, _NoRank(self)), names)
+
     def wake(self):
         """Let a rank that waits see whether its group is over."""
         with self.changed:
@@ -90,6 +102,8 @@ class Host:
 
     def close(self):
         """Let go of everything."""
+        self.is_closed = True
+        self.wake()
         for line in self._lines.values():
             line.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -214,6 +228,26 @@ class _HostWire:
                     self.act(client.retry)
 
 
+class _NoRank:
+    """What `_HostWire` asks a rank's wire for, on a worker that has no rank."""
+
+    def __init__(self, host):
+        self._host = host
+
+    def step_out(self):
+        """Do nothing: no rank computes here."""
+
+    step_in = step_out
+
+    def wait_until(self, changed, condition, seconds):
+        """Tell whether something is so within some seconds, or raise `GroupChanged` when the run is over."""
+        with changed:
+            is_so = changed.wait_for(lambda: self._host.is_closed or condition(), seconds)
+        if self._host.is_closed:
+            raise GroupChanged
+        return is_so
+
+
 def host_of(wire):
     """Return the host of a rank's run, None if it has no tables; waits for a worker that has just come to open it."""
     until = time.monotonic() + OPENING_SECONDS
@@ -242,6 +276,13 @@ def take_messages(run, header, dask_worker):
     host = post_of(dask_worker).hosts.get(run)
     if host is not None:
         host.take(unpack(Parcel(header, ())))
+
+
+def see_off_here(run, names, dask_worker):
+    """Let clients of a worker leave; in a thread, for what they pushed may have to be sent again."""
+    host = post_of(dask_worker).hosts.get(run)
+    if host is not None:
+        threading.Thread(target=host.see_off, args=(names,), daemon=True).start()
 
 
 class TablesOfRun:
@@ -275,7 +316,12 @@ class TablesOfRun:
         self.carry(self.control.begin())
 
     def on(self, bundle):
-        """Take in messages to the control."""
+        """Take in messages to the control.
+
+        Raises
+        ------
+        NodeFailed
+        """
         for _, message in bundle:
             if type(message).__name__ == "Enter":
                 if _address_of(message.client.rsplit(" at ", 1)[1]) not in self.control.nodes:
@@ -295,6 +341,14 @@ class TablesOfRun:
         """Let a worker that has come hold its share."""
         self._call(address, open_tables, self._spec)
         self.carry(self.control.joined(_address_of(address)))
+
+    def begin_group(self, addresses):
+        """Let clients of earlier groups leave whose workers have no rank in this one: all would wait for their clocks.
+
+        Those of workers that have one leave when it begins.
+        """
+        for address in sorted(self._clients.keys() - set(addresses)):
+            self._call(address, see_off_here, sorted(self._clients[address]))
 
     def lost(self, address):
         """Go on without a worker; its clients are waited for no more.

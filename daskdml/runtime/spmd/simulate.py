@@ -422,6 +422,8 @@ class _Simulation:
 
     def _start(self, action):
         names = list(action.owners)
+        if self.server is not None:
+            self.server.begin_group([self.workers[name] for name in names])
         for rank in range(len(names)):
             second = self.now + START_SECONDS * self.random.uniform(0.5, 2.0)
             self.at(second, self.start_rank, action, rank, names)

@@ -1,6 +1,6 @@
 """A parameter server on the workers of a simulated cluster: its messages take their virtual time."""
 
-from daskdml.comm.parameter_server import CONTROL, Control, HasLeft, Newcomer, Node, Patience
+from daskdml.comm.parameter_server import CONTROL, Control, HasLeft, Leave, Newcomer, Node, Patience
 from daskdml.runtime.spmd.program import GroupChanged
 from daskdml.runtime.tables.network import service_of
 from daskdml.runtime.tables.session import take_part
@@ -32,7 +32,7 @@ class SimulatedTables:
     def __init__(self, simulation, tables, program):
         self.simulation, self.service = simulation, service_of(program)
         self.layout = self.service.layout(tables, len(simulation.workers))
-        self.nodes, self.clients, self.moved, self._patience = {}, {}, {}, {}
+        self.nodes, self.clients, self.moved, self._patience, self._are_leaving = {}, {}, {}, {}, set()
         for worker in simulation.workers.values():
             self._add(worker)
         self.control = Control(self.layout.n_shards, self.nodes, self.service.replicas)
@@ -64,6 +64,23 @@ class SimulatedTables:
         self._add(worker)
         self.carry(None, self.control.joined(_node_of(worker)))
 
+    def begin_group(self, workers):
+        """Let clients of earlier groups leave whose workers have no rank in this one: all would wait for their clocks.
+
+        Those of workers that have one leave when it begins.
+        """
+        for worker in self.clients:
+            if worker not in workers and not worker.is_dead:
+                self._see_off(worker)
+
+    def _see_off(self, worker):
+        """Let clients of a worker that has no rank leave, those of whom all pushes are acknowledged; see `_tell`."""
+        self._are_leaving.add(worker)
+        for name, client in list(self.clients[worker].items()):
+            if isinstance(client, Newcomer) or not client.n_unacknowledged:
+                del self.clients[worker][name]
+                self.carry(worker, [(CONTROL, Leave(name))])
+
     def lost(self, worker):
         """Go on without a worker that is held to be dead; its clients are waited for no more.
 
@@ -80,6 +97,7 @@ class SimulatedTables:
         """Return the `Tables` of a rank that has begun; those of the group before it leave when all is acknowledged."""
         name = f"rank {number} of group {rank.generation} on {rank.worker.name}"
         rank.worker.rank, rank.worker.client_name = rank, name
+        self._are_leaving.discard(rank.worker)
         wire = _Wire(self, rank, self.clients.setdefault(rank.worker, {}))
         return take_part(wire, name, comm, self.layout, self.service)
 
@@ -125,6 +143,8 @@ class SimulatedTables:
             self.carry(worker, self.clients[worker][name].on(message))
         except HasLeft:  # this worker was held to be dead, and lives
             worker.rank.is_aborted = worker.rank.is_aborted or name == worker.client_name
+        if worker in self._are_leaving:
+            self._see_off(worker)
         worker.rank.look()
 
 

@@ -27,11 +27,7 @@ def take_part(wire, name, comm, layout, service):
     """
     if comm.generation > 1:  # those whom scripts are about are not all here any more
         wire.node.forget_scripts()
-    for old, client in list(wire.clients.items()):
-        if not isinstance(client, Newcomer):  # what it pushed counts, though its group is over
-            _settle(wire, client)
-        _leave(wire, old)
-        del wire.clients[old]
+    see_off(wire, list(wire.clients))
     newcomer = wire.clients[name] = Newcomer(name)
     wire.act(newcomer.retry)
     wire.wait(lambda: newcomer.entered is not None)
@@ -42,10 +38,17 @@ def take_part(wire, name, comm, layout, service):
     return Tables(client, layout, wire)
 
 
-def _settle(wire, client):
-    """Wait until all that a client has pushed is acknowledged."""
-    wire.act(client.retry)
-    wire.wait(lambda: not client.n_unacknowledged)
+def see_off(wire, names):
+    """Let clients of a group that is over leave, when all that they have pushed is acknowledged: it counts."""
+    for name in names:
+        client = wire.clients.get(name)
+        if client is None:
+            continue
+        if not isinstance(client, Newcomer):
+            wire.act(client.retry)
+            wire.wait(lambda client=client: not client.n_unacknowledged)
+        _leave(wire, name)
+        wire.clients.pop(name, None)
 
 
 def _leave(wire, name):

@@ -10,6 +10,8 @@ import pytest
 import daskdml
 from daskdml import DenseTable, Program, SparseTable, config_context
 from daskdml.comm.parameter_server import HasLeft, Leave
+from daskdml.runtime.placing import assign
+from daskdml.runtime.spmd import simulate
 from daskdml.runtime.tables.network import Inbox, Network, Service
 from daskdml.runtime.tables.session import take_part
 from daskdml.strategies import ASP, BSP, SSP
@@ -226,6 +228,21 @@ def test_workers_die_and_come(rows, faults, consistency):
     _, w = cluster.run(Descent(consistency), X, y)
     np.testing.assert_allclose(w, [1.0, -2.0, 3.0], atol=1e-6)
     assert cluster.report.generations > 1
+
+
+@pytest.mark.parametrize("consistency", CONSISTENCIES, ids=str)
+def test_a_worker_whose_rows_all_move_away_is_not_waited_for(rows, consistency, monkeypatch):
+    """One of eight threads joins two of one thread each, with three blocks: one of these has none left."""
+
+    def assign_to_threads(held, lost, threads, sizes):
+        return assign(held, lost, {name: 8 if name == 9 else 1 for name in threads}, sizes)
+
+    monkeypatch.setattr(simulate, "assign", assign_to_threads)
+    X, y = (part[:3000] for part in rows)
+    cluster = SimulatedCluster(2, rows_per_block=1000, joins=[(0.05, 9)])
+    _, w = cluster.run(Descent(consistency), X, y)
+    np.testing.assert_allclose(w, [1.0, -2.0, 3.0], atol=1e-6)
+    assert cluster.report.generations == 2
 
 
 def test_shards_that_are_lost_are_missed_in_words(rows):
