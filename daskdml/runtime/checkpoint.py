@@ -8,6 +8,7 @@ import struct
 import uuid
 import warnings
 import zlib
+from contextlib import suppress
 
 import numpy as np
 
@@ -84,12 +85,17 @@ class Checkpoint:
             return
         # Not fsspec's own transaction, which writes to the temporary folder and copies from there.
         beside = f"{self._path}.{uuid.uuid4().hex}.part"
-        with open(beside, "wb") as file:
-            file.writelines(content)
-            file.flush()
-            if outlives:
-                os.fsync(file.fileno())
-        os.replace(beside, self._path)
+        try:
+            with open(beside, "wb") as file:
+                file.writelines(content)
+                file.flush()
+                if outlives:
+                    os.fsync(file.fileno())
+            os.replace(beside, self._path)
+        except BaseException:  # half a file on a disk that is full
+            with suppress(OSError):
+                os.remove(beside)
+            raise
 
     def write_or_warn(self, step, state):
         """Write the state after a step; a file system that fails must not end the fit that it is to save.

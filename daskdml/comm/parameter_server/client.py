@@ -9,6 +9,7 @@ from daskdml.comm.parameter_server.messages import (
     Directory,
     Enter,
     Entered,
+    Meets,
     Operation,
     Pull,
     Push,
@@ -120,6 +121,10 @@ class Client:
         What the last pull asked for of each shard; whoever computes with it says so, by `use`.
     n_heard : int
         Answers so far: whoever hears some need not send again what it has asked for.
+    n_meetings : int
+        For which all clients have waited for each other.
+    waits_for : str or None
+        A client without which what was asked for is never answered: it waits for this one in the next meeting.
     stalenesses : dict of int to int
         How often so many pushes of others had come between what was read of a shard and the update that followed.
 
@@ -136,6 +141,7 @@ class Client:
         self._sequences = dict.fromkeys(directory.chains, 0)
         self._unacknowledged = {shard: deque() for shard in directory.chains}
         self._asked, self._request, self._least_clock, self._pushed = {}, 0, -1, {}
+        self.n_meetings, self.waits_for = 0, None
 
     @property
     def n_unacknowledged(self):
@@ -187,6 +193,10 @@ class Client:
         self._asked, self.answers, self._pushed = dict(wanted), {}, dict(self._sequences)
         return self._pulls(wanted)
 
+    def meet(self):
+        """Say that this client waits for all others before it goes on; whoever has met counts ``n_meetings``."""
+        return [(CONTROL, Meets(self.name, self.n_meetings + 1, self.clock))]
+
     def use(self):
         """Compute the next push from the last answers: what others push from then on makes it stale."""
         self._used = dict(self._seen)
@@ -229,6 +239,12 @@ class Client:
             value = self.held[shard, what].value if value is None else value
             self.held[shard, what] = Held(message.epoch, message.version, value)
         self.answers[shard], self._seen[shard] = value, (message.n_pushes, message.sequence)
+        return []
+
+    def _on_resting(self, message):
+        for client, (number, clock) in sorted(message.clients.items()):
+            if self._asked and number > self.n_meetings and clock < self._least_clock:
+                self.waits_for = client
         return []
 
     def _on_refuse(self, message):

@@ -1,7 +1,7 @@
 """The one that forms chains: told who came and went, it says who holds what; it waits for nothing and sends nothing."""
 
 from daskdml.comm.parameter_server import placement
-from daskdml.comm.parameter_server.messages import Directory, Enrol, Entered, Recruit, Yield
+from daskdml.comm.parameter_server.messages import Directory, Enrol, Entered, Recruit, Resting, Yield
 
 MOST_TRANSFERS = 4  # shards that are brought to another node at one time, for the others to stay quick
 
@@ -59,7 +59,7 @@ class Control:
         self.nodes, self.clients, self.length = set(nodes), set(clients), replicas + 1
         chains = placement.place(n_shards, self.nodes, self.length)
         self.directory = Directory(0, dict.fromkeys(chains, 0), chains)
-        self.entered = {}
+        self.entered, self._resting = {}, {}
         self._recruits, self._excess, self._turning = {}, {}, {}
         self._enrolling = {}  # (kind, client) -> {shard: clock, None where unknown}
 
@@ -129,7 +129,13 @@ class Control:
         return [*self._publish(), *recruits, *turning, *self._ask_enrolling()]
 
     def _on_askdirectory(self, message):
-        return [(message.name, self.directory)]
+        resting = {client: rest for client, rest in self._resting.items() if client in self.clients}
+        answer = [(message.name, self.directory)]
+        return [*answer, (message.name, Resting(resting))] if resting and message.name in self.clients else answer
+
+    def _on_meets(self, message):
+        self._resting[message.client] = message.number, message.clock
+        return []
 
     def _on_enter(self, message):
         if message.client in self.entered:

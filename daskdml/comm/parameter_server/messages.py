@@ -169,6 +169,22 @@ class Leave(NamedTuple):
 
 
 @portable
+class Meets(NamedTuple):
+    """Tell the control that a client waits for all others, for the n-th time, and pushes nothing before they come."""
+
+    client: str
+    number: int
+    clock: int
+
+
+@portable
+class Resting(NamedTuple):
+    """Say who waits for the others: (number, clock) of each client as in `Meets`; those who have gone on among them."""
+
+    clients: dict
+
+
+@portable
 class Failed(NamedTuple):
     """Tell the control that a node cannot hold what it is to hold, and why."""
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from daskdml.comm.parameter_server import CONTROL, Control, Failed, HasLeft, Node, Patience
 from daskdml.runtime.spmd.dask_comm import Line, post_of
 from daskdml.runtime.spmd.program import GroupChanged
-from daskdml.runtime.tables.network import Inbox, service_of
+from daskdml.runtime.tables.network import RETRY_SECONDS, Inbox, service_of
 from daskdml.runtime.tables.session import see_off, take_part
 from daskdml.utils.portable import Parcel, pack, unpack
 
@@ -24,7 +24,6 @@ OPENING_SECONDS = 30.0
 _log = logging.getLogger("daskdml.tables")
 TOPIC = "daskdml-tables-"
 SHORT = 1 << 14  # bytes of messages that the event loop of a worker may deal with itself
-RETRY_SECONDS = 1.0  # after which what has no answer is sent again: its receiver may have died, or was behind
 
 
 class Host:

@@ -2,15 +2,17 @@
 
 import numbers
 import threading
+import time
 from collections import deque
 from typing import Any, NamedTuple
 
-from daskdml.comm.parameter_server import CONTROL, Client, Control, Node
+from daskdml.comm.parameter_server import CONTROL, Client, Control, Node, Patience
 from daskdml.runtime.tables.rows import RowTable
 from daskdml.runtime.tables.session import Tables
 from daskdml.runtime.tables.spec import DenseTable, Layout, SparseTable
 
 SHARDS_PER_NODE = 4
+RETRY_SECONDS = 1.0  # after which what has no answer is sent again: its receiver may have died, or was behind
 
 
 class Service(NamedTuple):
@@ -210,7 +212,7 @@ class Wire:
 
     def __init__(self, network, name, client, node):
         self.network, self.name, self.client, self.node = network, name, client, node
-        self.changed, self.check = threading.Condition(), None
+        self.changed, self.check, self._patience = threading.Condition(), None, Patience()
 
     def take(self, message, post):
         """Give the client a message."""
@@ -227,8 +229,12 @@ class Wire:
 
     def wait(self, condition):
         """Wait until something is so, or raise what `check` does if this rank is to stop."""
-        with self.changed:
-            self.changed.wait_for(lambda: condition() or self.check())
+        while True:
+            with self.changed:
+                if self.changed.wait_for(lambda: condition() or self.check(), RETRY_SECONDS):
+                    return
+            if self._patience.is_over(self.client, time.monotonic()):  # nothing is lost here: it asks who waits for it
+                self.act(self.client.retry)
 
 
 def _of(one):

@@ -71,10 +71,18 @@ def _described(tables):
     found = {}
     for name, table in tables.items():
         kind, rule = type(table).__name__, getattr(table, "rule", None)
-        size = getattr(table, "shape", None) or getattr(table, "width", None)
-        rules = "no rule" if rule is None else f"{type(rule).__name__} with {rule.n_moments} moments"
-        found[name] = f"{kind} of {size}, {np.dtype(table.dtype).name}, {rules}"
+        own = vars(table)
+        size = ", ".join(f"{key} {own[key]}" for key in ("shape", "n_rows", "width", "n_decaying") if key in own)
+        found[name] = f"{kind} of {size}, {np.dtype(table.dtype).name}, {_described_rule(rule)}"
     return found
+
+
+def _described_rule(rule):
+    """Return what gives moments their meaning: names and flags of a rule. Numbers, such as a rate, may differ."""
+    if rule is None:
+        return "no rule"
+    words = [f"{key} {value}" for key, value in sorted(vars(rule).items()) if isinstance(value, (str, bool))]
+    return f"{type(rule).__name__} with {', '.join([*words, f'{rule.n_moments} moments'])}"
 
 
 def begin_on(shelf, every, tables):
@@ -120,7 +128,9 @@ class Saver:
     """Lets the ranks of a group meet now and then after a step, and put down all shards if it is time.
 
     At the first step of a group, and then when half of the time that is left seems to be over, but after no more than
-    twice as many steps as before: rank 0 tells all. A rank that has ended comes to each meeting, until all have.
+    twice as many steps as before: rank 0 tells all. It is time after ``saving.every`` seconds, and at once in a group
+    that follows another, for shards may have lost a copy, and groups may end sooner than that, again and again. A rank
+    that has ended comes to each meeting, until all have.
 
     Parameters
     ----------
@@ -134,15 +144,16 @@ class Saver:
     Raises
     ------
     ValueError
-        If not all workers see the folder.
+        If not all workers of the first group see the folder.
     """
 
     def __init__(self, saving, step, comm, is_collective):
         self._shelf, self._every, self._comm = Shelf(saving.folder, is_shared=True), saving.every, comm
-        self._shelf.refuse_unseen(comm)
-        self._newest, self._is_collective = max(self._shelf.versions().get(STATE, [-1])), is_collective
-        self._met = self._saved = comm.clock()
+        self._is_collective, self._met = is_collective, comm.clock()
+        self._saved = self._met if comm.generation == 1 else -math.inf
         self._met_after, self._next, self._first_clock, self._has_warned = step, step + 1, None, False
+        if comm.generation == 1:  # later a file system's hiccup must not end the run, nor a worker that sees nothing
+            self._shelf.refuse_unseen(comm)
 
     def begin(self):
         """Remember where this rank's clock begins."""
@@ -155,15 +166,16 @@ class Saver:
         why_not, any_done, _ = self._meet(is_done=False)
         if any_done:  # of ranks that are not at one step nothing can be put down any more
             self._next = math.inf
+            _log.warning("tables are not put down any more, from step %d on: some ranks have ended", step)
             return
         comm, now = self._comm, self._comm.clock()
         n_steps, is_time = step - self._met_after, now - self._saved >= self._every
         pace, left = (now - self._met) / n_steps, self._every - (0.0 if is_time else now - self._saved)
         wait = max(int(min(left / max(2 * pace, 1e-9), 2 * n_steps)), 1)
-        is_time, wait = comm.broadcast(np.array([is_time and step > self._newest, wait])).tolist()
+        is_time, wait = comm.broadcast(np.array([is_time, wait])).tolist()
         if is_time and not why_not:
             self._put(step, state)
-            self._saved, self._newest, self._has_warned = comm.clock(), step, False
+            self._saved, self._has_warned = comm.clock(), False
         elif is_time:
             wait = 1  # until it can be
             if comm.rank == 0 and not self._has_warned:
@@ -181,7 +193,16 @@ class Saver:
         tables = self._comm.tables
         clock = tables.clock - self._first_clock
         own = [is_done, -int(is_done), tables.has_added, clock, -clock]
-        any_done, none_done, has_added, most, least = self._comm.allreduce(np.array(own, np.int64), "max").tolist()
+        tables.begin_meeting()
+        try:
+            any_done, none_done, has_added, most, least = self._comm.allreduce(np.array(own, np.int64), "max").tolist()
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"{error} (Ranks meet after a step to put tables down, as config_context(checkpoint=...) asks: a step "
+                "must receive what is sent to it and finish the sums that it begins, and all ranks must make the calls "
+                "that combine their arrays in the same steps.)"
+            ) from error
+        tables.end_meeting()
         why_not = "something was added and not pushed yet" if has_added else ""
         if self._is_collective and most != -least:
             why_not = "ranks have pushed different numbers of times, and BSP() waits for all"
@@ -203,5 +224,13 @@ class Saver:
         if not is_whole or faults:
             where = faults or "on another worker"
             _log.warning("tables could not be put down after step %d, the last version stays: %s", step, where)
+            if comm.rank == 0:  # what has room on a full disk would be missing to the next version
+                shelf.faults_of(self._drop, step)
         elif comm.rank == 0:
             shelf.faults_of(shelf.drop_below, step)
+
+    def _drop(self, step):
+        """Let go of a version that is not whole."""
+        for name in self._shelf.versions():
+            if name != self._shelf.SEEN:
+                self._shelf.drop(name, step - 1)

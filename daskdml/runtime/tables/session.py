@@ -126,6 +126,15 @@ class Tables:
             self.wire.act(self.client.retry)  # asks for the directory
             self.wire.wait(lambda: self.client.directory.number >= newest)
 
+    def begin_meeting(self):
+        """Say that this rank pushes nothing before all have come: who reads what it has yet to push waits in vain."""
+        if not self._has_left:
+            self.wire.act(self.client.meet)
+
+    def end_meeting(self):
+        """Go on after a meeting of all."""
+        self.client.n_meetings += 1
+
     def leave(self):
         """Wait until all that was pushed is acknowledged, and let nobody wait for this rank any more."""
         self.settle()
@@ -171,8 +180,14 @@ class Tables:
 
     def answers(self):
         """Wait for what was asked for, and return it by shards."""
-        self._is_asked = False
-        self.wire.wait(lambda: self.client.is_answered)
+        self._is_asked, self.client.waits_for = False, None
+        self.wire.wait(lambda: self.client.is_answered or self.client.waits_for is not None)
+        if not self.client.is_answered:
+            raise RuntimeError(
+                f"A rank reads what {self.client.waits_for!r} has yet to push, which waits for all to put tables down, "
+                "as config_context(checkpoint=...) asks. Push equally often in each step on all ranks (nothing, where "
+                "there is nothing to add), let consistency be ASP(), or leave checkpoint out."
+            )
         self.client.use()
         return self.client.answers
 
@@ -196,7 +211,15 @@ class Tables:
             yield shard, replica.store.state()
         for shard in others:
             if shard % comm.size == comm.rank:
-                yield shard, self._pull({shard: True})[shard]
+                yield shard, self._pull_now(shard)
+
+    def _pull_now(self, shard):
+        """Return the state of a shard as it is: those whose clocks might be waited for wait as well."""
+        bound, self.client.staleness = self.client.staleness, None
+        try:
+            return self._pull({shard: True})[shard]
+        finally:
+            self.client.staleness = bound
 
     def forget(self):
         """Forget what codecs have left out so far."""

@@ -13,6 +13,7 @@ import daskdml
 from daskdml import config_context
 from daskdml.runtime.shelf import Shelf
 from daskdml.runtime.tables import saving
+from daskdml.runtime.tables.rows import RowTable
 from daskdml.runtime.tables.session import Tables
 from daskdml.runtime.tables.spec import Layout
 from daskdml.strategies import ASP, BSP, SSP
@@ -152,6 +153,10 @@ def test_a_version_without_all_of_its_shards_is_none(tmp_path):
     for shard in range(n_shards - 1):
         shelf.put(saving.shard_name(shard), 9, {"dense": "of another process"})
     shelf.put(saving.STATE, 9, ((9, None), n_shards, 4096, {}))
+    found, step, _ = saving.begin_on(shelf, 30.0, Counts().tables(None))
+    assert found.version == step == 5
+    # Half of a version would be made whole by what comes to be put down at the same step.
+    assert {v for name, versions in shelf.versions().items() if name != Shelf.SEEN for v in versions} == {5}
     found = run(tmp_path, Counts(), 2, resume=True)
     for own, wanted in zip(found, expected()):
         np.testing.assert_array_equal(own, wanted)
@@ -177,13 +182,19 @@ def test_a_full_disk_leaves_the_last_version(tmp_path, monkeypatch, caplog):
 
     def fails(self, name, version, value, copies=True):
         if name == saving.shard_name(1) and version == 5:
-            raise OSError("No space left on device")
+            with monkeypatch.context() as patch:  # when the file is written, and half of it there
+                patch.setattr(os, "fsync", full)
+                return put(self, name, version, value, copies)
         return put(self, name, version, value, copies)
+
+    def full(number):
+        raise OSError("No space left on device")
 
     monkeypatch.setattr(Shelf, "put", fails)
     with pytest.raises(InterruptedError):
         run(tmp_path, Counts(ends_at=5), 2)
     assert "No space left on device" in caplog.text and "the last version stays" in caplog.text
+    assert not [name for name in shelf_of(tmp_path)._fs.ls(shelf_of(tmp_path)._path, detail=False) if "@5" in name]
     monkeypatch.undo()
     found = run(tmp_path, Counts(), 2, resume=True)
     np.testing.assert_array_equal(found[0], expected()[0])
@@ -217,7 +228,7 @@ def test_a_quick_first_step_says_nothing_of_the_others(tmp_path):
 
 
 @pytest.mark.parametrize("consistency", [BSP(), SSP(2), ASP()], ids=str)
-def test_ranks_that_end_sooner_are_waited_for(consistency, tmp_path):
+def test_ranks_that_end_sooner_are_waited_for(consistency, tmp_path, caplog):
     """Each when it has seen enough: those that go on read, and come to their meetings, all the same."""
 
     class Sooner(Counts):
@@ -230,6 +241,7 @@ def test_ranks_that_end_sooner_are_waited_for(consistency, tmp_path):
 
     assert run(tmp_path, Sooner(consistency), 3) is None
     assert os.listdir(tmp_path) == []
+    assert "not put down any more" in caplog.text
 
 
 def test_what_is_not_pushed_yet_is_waited_for(tmp_path, caplog):
@@ -273,13 +285,29 @@ class Other(Counts):
     {"dense": daskdml.DenseTable((3, 50), "float64")}, {"dense": daskdml.DenseTable((50, 3), "float32")},
     {"dense": daskdml.DenseTable((50, 3), "float64", rule=daskdml.TableRule("adam", rate=0.1))},
     {"sparse": daskdml.SparseTable(3, "float64")}, {"new": daskdml.SparseTable(3, "float64")},
+    {"ruled": daskdml.DenseTable(9, rule=daskdml.TableRule("adagrad"))}, {"rows": RowTable(101)},
+    {"rows": RowTable(100, n_decaying=1)},
 ])  # fmt: skip
 def test_other_tables_are_refused(other, tmp_path, monkeypatch):
+    before = {"ruled": daskdml.DenseTable(9, rule=daskdml.TableRule("momentum")), "rows": RowTable(100)}
+    monkeypatch.setattr(Other, "others", before)
+    other = {**before, **other}
     with pytest.raises(InterruptedError):
         run(tmp_path, Other(ends_at=5), 2)
     monkeypatch.setattr(Other, "others", other)
     with pytest.raises(ValueError, match="is of the tables .* the program asks for .*resume=False"):
         run(tmp_path, Other(), 2, resume=True)
+
+
+def test_another_rate_is_no_other_table(tmp_path, monkeypatch):
+    for rate, ends_at in ((0.5, 5), (0.25, None)):
+        rule = daskdml.TableRule("momentum", rate=rate)
+        monkeypatch.setattr(Other, "others", {"ruled": daskdml.DenseTable(9, rule=rule)})
+        if ends_at is None:
+            np.testing.assert_array_equal(run(tmp_path, Other(), 2, resume=True)[0], expected()[0])
+            continue
+        with pytest.raises(InterruptedError):
+            run(tmp_path, Other(ends_at=ends_at), 2)
 
 
 @pytest.mark.parametrize("how, words", [("damaged", "is damaged"), ("gone", "not in the folder .* any more")])
@@ -347,6 +375,70 @@ def test_each_version_is_of_one_time(consistency, change, tmp_path, monkeypatch)
             assert set(dense.tolist()) == {7.0 + 500 * step * (step + 1) / 2} and set(rows.ravel()) == {2.0**step - 1}
 
 
+class Unequal(Counts):
+    """Rank 1 pushes, and reads, twice in a step."""
+
+    def step(self, state, blocks, comm):
+        for _ in range(1 + (comm.rank == 1)):
+            comm.tables["dense"].get()
+            comm.tables["dense"].add(np.ones((50, 3)))
+            comm.tables.push()
+        return state[0] + 1, None
+
+
+@pytest.mark.parametrize("where", ["threads", "workers"])
+@pytest.mark.parametrize("consistency", [BSP(), SSP(0), SSP(2), ASP()], ids=str)
+def test_unequal_numbers_of_pushes_are_no_hang(consistency, where, tmp_path, monkeypatch):
+    """One reads what another has yet to push, and that one waits to put tables down, for ever: unless nobody does."""
+    program = Unequal(consistency)
+
+    def fit():
+        if where == "threads":
+            return run(tmp_path, program, 2)
+        shelf = Shelf(tmp_path, is_shared=True)
+        shelf.put(Shelf.SEEN, 2**62, True)
+        saved = saving.begin_on(shelf, 1e-9, program.tables(None))[0]
+        monkeypatch.setattr(Unequal, "_saving", saved)
+        return SimulatedCluster(2, rows_per_block=125).run(program, np.zeros((500, 2)))
+
+    if consistency.bound is None:
+        assert fit() == (N_STEPS, None) if where == "workers" else fit() is None
+        return
+    with pytest.raises(RuntimeError, match="Push equally often in each step.*leave checkpoint out"):
+        fit()
+
+
+def test_a_group_that_follows_another_puts_down_at_once_whatever_the_file_system_says(tmp_path, monkeypatch):
+    """One that fails at the moment of a death ends no run; and groups that die sooner than it is time are put down."""
+    shelf = Shelf(tmp_path, is_shared=True)
+    shelf.put(Shelf.SEEN, 2**62, True)
+    program, put, write, versions = Counts(), [], saving.Saver._put, Shelf.versions
+    monkeypatch.setattr(Counts, "_saving", saving.begin_on(shelf, 1e9, program.tables(None))[0])
+
+    def look(self, step, state):
+        put.append(self._comm.generation)
+        write(self, step, state)
+
+    def fails(self):
+        if init and init[-1] > 1:
+            raise OSError("Stale file handle")
+        return versions(self)
+
+    init, begin = [], saving.Saver.__init__
+
+    def begun(self, saved, step, comm, is_collective):
+        init.append(comm.generation)
+        begin(self, saved, step, comm, is_collective)
+        init.pop()
+
+    monkeypatch.setattr(saving.Saver, "_put", look)
+    monkeypatch.setattr(saving.Saver, "__init__", begun)
+    monkeypatch.setattr(Shelf, "versions", fails)
+    cluster = SimulatedCluster(4, rows_per_block=125, seconds_per_row=2e-5, kills=[(0.02, 1)])
+    cluster.run(program, np.zeros((500, 2)))
+    assert cluster.report.generations == 2 and set(put) == {2} and len(put) == 3
+
+
 def test_parts_beside_tables_are_refused(tmp_path):
     class Both(Counts):
         keeps_parts = True
@@ -370,7 +462,7 @@ def behind(n_shards=2):
     """Return the tables of a rank beside a node that does not know that shard 1 has been moved away, and its wire."""
     store = SimpleNamespace(state=lambda: "own")
     heads = {shard: SimpleNamespace(is_head=True, epoch=0, store=store) for shard in (0, 1)}
-    client = SimpleNamespace(directory=SimpleNamespace(number=3, epochs={0: 0, 1: 4}), retry="retry")
+    client = SimpleNamespace(directory=SimpleNamespace(number=3, epochs={0: 0, 1: 4}), retry="retry", staleness=2)
     wire = SimpleNamespace(node=SimpleNamespace(replicas=heads), asked=[])
     wire.act = lambda call, *args: wire.asked.append(call)
 
@@ -393,6 +485,44 @@ def test_ranks_agree_on_the_newest_chains(newest, is_behind):
 def test_a_head_that_was_moved_away_puts_nothing_down(monkeypatch):
     """It holds what it had; whoever has the shard now is asked for it."""
     tables, _ = behind()
-    monkeypatch.setattr(tables, "_pull", lambda wanted: dict.fromkeys(wanted, "of the new head"))
+    bounds = []
+
+    def pull(wanted):
+        bounds.append(tables.client.staleness)
+        return dict.fromkeys(wanted, "of the new head")
+
+    monkeypatch.setattr(tables, "_pull", pull)
     comm = SimpleNamespace(size=1, rank=0, allreduce=lambda own: own)
     assert dict(tables.held_shards(comm)) == {0: "own", 1: "of the new head"}
+    # Without a bound: a rank that is behind waits for this one, and it for that one's clock.
+    assert bounds == [None] and tables.client.staleness == 2
+
+
+def test_a_shard_is_put_down_when_all_that_was_pushed_is_with_those_who_have_it(tmp_path):
+    did = []
+    tables = SimpleNamespace(
+        settle=lambda: did.append("settle"), agree=lambda comm: did.append("agree"), layout=Layout({}, 1),
+        held_shards=lambda comm: did.append("held") or [(0, {})],
+    )  # fmt: skip
+    comm = SimpleNamespace(
+        rank=0, generation=2, tables=tables, clock=time.monotonic, barrier=lambda: did.append("barrier"),
+        vote=lambda flag: flag,
+    )  # fmt: skip
+    saving.Saver(saving.Saving(str(tmp_path), 1.0), 0, comm, True)._put(3, "state")
+    assert did == ["settle", "barrier", "agree", "held"]
+    assert Shelf(tmp_path, is_shared=True).get(saving.STATE, 3)[0] == "state"
+
+
+def test_who_leaves_does_so_when_its_pushes_are_acknowledged():
+    tables, wire = behind()
+    tables.client.n_unacknowledged, tables.client.name = 2, "rank 0"
+
+    def wait(condition):
+        assert not condition() and not wire.asked
+        tables.client.n_unacknowledged = 0
+        assert condition()
+
+    wire.wait = wait
+    wire.act = lambda call: wire.asked.extend(call())
+    tables.leave()
+    assert [type(message).__name__ for _, message in wire.asked] == ["Leave"]
