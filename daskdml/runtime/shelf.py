@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import warnings
 import weakref
+from contextlib import suppress
 
 from daskdml.runtime.checkpoint import Checkpoint
 from daskdml.utils.portable import pack, unpack
@@ -101,20 +102,21 @@ class Shelf(Keeping):
         return {name: sorted(versions) for name, versions in sorted(found.items())}
 
     def drop_below(self, version):
-        """Let go of all older versions; on a shared shelf another rank may have done so already."""
+        """Let go of all older versions."""
         for name, versions in self.versions().items():
             for old in versions:
                 if old < version:
-                    try:
-                        self._fs.rm(f"{self._path}/{name}@{old}{self._END}")
-                    except FileNotFoundError:
-                        pass
+                    self._remove(name, old)
 
     def drop(self, name, above=-1):
         """Let go of the versions of a part above one, or of all."""
         for version in self.versions().get(name, ()):
             if version > above:
-                self._fs.rm(f"{self._path}/{name}@{version}{self._END}")
+                self._remove(name, version)
+
+    def _remove(self, name, version):
+        with suppress(FileNotFoundError):  # another rank has done so, or another run in this folder
+            self._fs.rm(f"{self._path}/{name}@{version}{self._END}")
 
     def clear(self):
         """Let go of everything."""

@@ -202,7 +202,7 @@ def test_a_shard_that_cannot_be_read_again_holds_up_nobody(tmp_path, monkeypatch
 
     def begin(shelf, *args):
         found = begin_on(shelf, *args)
-        for path in folder.glob("*.parts/tables-0@*"):
+        for path in folder.glob("*.parts/tables-0-*@*"):
             path.write_bytes(b"daskdml checkpoint 1\nxxxx")
         return found
 
@@ -232,7 +232,7 @@ def test_a_worker_without_a_rank_says_what_it_cannot_hold(tmp_path, monkeypatch)
     def begin(shelf, *args):
         found = begin_on(shelf, *args)
         for shard, (node,) in place(found[0].n_shards, [f"node at {address}" for address in addresses], 1).items():
-            for path in folder.glob(f"*.parts/tables-{shard}@*") if node.endswith(addresses[1]) else ():
+            for path in folder.glob(f"*.parts/tables-{shard}-*@*") if node.endswith(addresses[1]) else ():
                 path.write_bytes(b"daskdml checkpoint 1\nxxxx")
         return found
 

@@ -2,19 +2,28 @@
 
 import logging
 import math
+import uuid
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from daskdml.runtime.shelf import Shelf
 
-STATE = "state"
+_STATE = "state-"
 _log = logging.getLogger("daskdml.ranks")
 
 
-def shard_name(shard):
-    """Return the name under which a shard is put down."""
-    return f"tables-{shard}"
+# Runs that share a folder put down under names of their own: shards of two are never one version.
+
+
+def state_name(run):
+    """Return the name under which a run puts down its state."""
+    return f"{_STATE}{run}"
+
+
+def shard_name(shard, run):
+    """Return the name under which a run puts down a shard."""
+    return f"tables-{shard}-{run}"
 
 
 class Saving(NamedTuple):
@@ -26,15 +35,21 @@ class Saving(NamedTuple):
         Of a shelf that all see.
     every : float
         Seconds.
+    run : str
+        What tells it apart from others that put down the same program in the same folder.
     version : int or None
         The step that tables begin at; None if they begin as the program says.
+    run_then : str or None
+        That has put down this version.
     n_shards, least_part : int or None
         How they were cut then; see `daskdml.runtime.tables.spec.Layout`.
     """
 
     folder: str
     every: float
+    run: str
     version: Any = None
+    run_then: Any = None
     n_shards: Any = None
     least_part: Any = None
 
@@ -60,7 +75,7 @@ class Saving(NamedTuple):
         ValueError
             If it is not there any more, or damaged.
         """
-        found = Shelf(self.folder, is_shared=True).get(shard_name(shard), self.version)
+        found = Shelf(self.folder, is_shared=True).get(shard_name(shard, self.run_then), self.version)
         if found is None:
             raise ValueError(f"Shard {shard} is not in the folder {self.folder} any more; use resume=False.")
         store.restore(found)
@@ -101,27 +116,30 @@ def begin_on(shelf, every, tables):
     ValueError
         If the newest version is of other tables.
     """
-    versions, whole = shelf.versions(), None
-    for step in versions.get(STATE, ()):
-        state, n_shards, least_part, described = shelf.get(STATE, step)
-        if all(step in versions.get(shard_name(shard), ()) for shard in range(n_shards)):
-            whole = step, state, n_shards, least_part
-            known = described
-    for shard in range(whole[2]) if whole else ():  # a damaged one is a sentence here, and trouble on a worker
-        shelf.get(shard_name(shard), whole[0])
-    if whole is not None and known != _described(tables):
-        raise ValueError(
-            f"The checkpoint in {shelf.folder} is of the tables {known}, and the program asks for "
-            f"{_described(tables)}: ask for the same, or use resume=False to begin anew."
-        )
+    versions, whole, begin = shelf.versions(), (), (None, None)
+    states = [(step, name) for name, steps in versions.items() if name.startswith(_STATE) for step in steps]
+    for step, name in sorted(states):
+        found = shelf.get(name, step)
+        if found is None:
+            continue  # another run has a newer one
+        state, n_shards, least_part, described = found
+        run = name.removeprefix(_STATE)
+        names = [shard_name(shard, run) for shard in range(n_shards)]
+        if all(step in versions.get(name, ()) for name in names):
+            whole, begin, shards, known = (step, run, n_shards, least_part), (step, state), names, described
+    if whole:
+        for name in shards:  # a damaged one is a sentence here, and trouble on a worker
+            shelf.get(name, whole[0])
+        if known != _described(tables):
+            raise ValueError(
+                f"The checkpoint in {shelf.folder} is of the tables {known}, and the program asks for "
+                f"{_described(tables)}: ask for the same, or use resume=False to begin anew."
+            )
     # What others had begun to put down after that does not belong to what comes now.
     for name in versions:
         if name != shelf.SEEN:
-            shelf.drop(name, -1 if whole is None else whole[0])
-    if whole is None:
-        return Saving(shelf.folder, every), None, None
-    step, state, n_shards, least_part = whole
-    return Saving(shelf.folder, every, step, n_shards, least_part), step, state
+            shelf.drop(name, whole[0] if whole else -1)
+    return Saving(shelf.folder, every, uuid.uuid4().hex, *whole), *begin
 
 
 class Saver:
@@ -149,6 +167,7 @@ class Saver:
 
     def __init__(self, saving, step, comm, is_collective):
         self._shelf, self._every, self._comm = Shelf(saving.folder, is_shared=True), saving.every, comm
+        self._run = saving.run
         self._is_collective, self._met = is_collective, comm.clock()
         self._saved = self._met if comm.generation == 1 else -math.inf
         self._met_after, self._next, self._first_clock, self._has_warned = step, step + 1, None, False
@@ -215,12 +234,12 @@ class Saver:
         comm.barrier()
         tables.agree(comm)
         for shard, held in tables.held_shards(comm):
-            faults += shelf.faults_of(shelf.put, shard_name(shard), step, held)
+            faults += shelf.faults_of(shelf.put, shard_name(shard, self._run), step, held)
         is_whole = not comm.vote(bool(faults))
         if is_whole and comm.rank == 0:
             layout = tables.layout
             whole = state, layout.n_shards, layout.least_part, _described(layout.tables)
-            faults += shelf.faults_of(shelf.put, STATE, step, whole)
+            faults += shelf.faults_of(shelf.put, state_name(self._run), step, whole)
         if not is_whole or faults:
             where = faults or "on another worker"
             _log.warning("tables could not be put down after step %d, the last version stays: %s", step, where)
@@ -230,7 +249,7 @@ class Saver:
             shelf.faults_of(shelf.drop_below, step)
 
     def _drop(self, step):
-        """Let go of a version that is not whole."""
+        """Let go of a version that is not whole, of this run alone."""
         for name in self._shelf.versions():
-            if name != self._shelf.SEEN:
+            if name.endswith(self._run):
                 self._shelf.drop(name, step - 1)

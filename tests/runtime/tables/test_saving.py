@@ -26,6 +26,8 @@ N_STEPS = 12
 class Counts(daskdml.Program):
     """Adds whole numbers that tell steps and rows apart: what is lost or doubled shows to the unit."""
 
+    scale = 1.0
+
     def __init__(self, consistency=None, ends_at=None, rule=None, shards=None):
         self.consistency, self.ends_at, self.rule, self.shards = consistency, ends_at, rule, shards
         self.sizes = set()
@@ -45,14 +47,15 @@ class Counts(daskdml.Program):
     def step(self, state, blocks, comm):
         step = state[0]
         self.sizes.add(comm.size)
+        scale = self.scale
         if step == self.ends_at and comm.rank == comm.size - 1:
             raise InterruptedError("the end of this process")
         dense, sparse = comm.tables["dense"], comm.tables["sparse"]
         dense.get()
         for block in blocks:
-            dense.add(np.full((50, 3), float((step + 1) * len(block.X))))
+            dense.add(np.full((50, 3), scale * (step + 1) * len(block.X)))
             keys = np.arange(block.start, block.start + len(block.X)) * 1_000_003
-            sparse.add_rows(keys, np.full((len(keys), 2), 2.0**step))
+            sparse.add_rows(keys, np.full((len(keys), 2), scale * 2.0**step))
         comm.tables.push()
         if step + 1 < N_STEPS:
             return step + 1, None
@@ -75,6 +78,13 @@ def shelf_of(folder):
     """Return the shelf that the only interrupted run in a folder has left."""
     (name,) = (entry for entry in os.listdir(folder) if entry.endswith(".parts"))
     return Shelf(folder / name, is_shared=True)
+
+
+def states_of(shelf):
+    """Return the name of the only run that has put down states on a shelf, and after which steps."""
+    start = saving.state_name("")
+    ((name, steps),) = ((name, steps) for name, steps in shelf.versions().items() if name.startswith(start))
+    return name.removeprefix(start), steps
 
 
 def expected():
@@ -149,10 +159,11 @@ def test_a_version_without_all_of_its_shards_is_none(tmp_path):
     with pytest.raises(InterruptedError):
         run(tmp_path, Counts(ends_at=5), 2)
     shelf = shelf_of(tmp_path)
-    n_shards = shelf.get(saving.STATE, 5)[1]
+    run_then, _ = states_of(shelf)
+    n_shards = shelf.get(saving.state_name(run_then), 5)[1]
     for shard in range(n_shards - 1):
-        shelf.put(saving.shard_name(shard), 9, {"dense": "of another process"})
-    shelf.put(saving.STATE, 9, ((9, None), n_shards, 4096, {}))
+        shelf.put(saving.shard_name(shard, run_then), 9, {"dense": "of another process"})
+    shelf.put(saving.state_name(run_then), 9, ((9, None), n_shards, 4096, {}))
     found, step, _ = saving.begin_on(shelf, 30.0, Counts().tables(None))
     assert found.version == step == 5
     # Half of a version would be made whole by what comes to be put down at the same step.
@@ -160,6 +171,34 @@ def test_a_version_without_all_of_its_shards_is_none(tmp_path):
     found = run(tmp_path, Counts(), 2, resume=True)
     for own, wanted in zip(found, expected()):
         np.testing.assert_array_equal(own, wanted)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("at", ["first", "last", "state"])
+def test_runs_that_share_a_folder_never_mix_their_shards(at, resume, tmp_path, monkeypatch):
+    """Halfway through a version of one another comes, which is as far in the end; the two can be told apart."""
+    put, has_run = Shelf.put, []
+    shards = {"first": (0,), "last": (1, 2), "state": ()}[at]
+
+    def interrupted(self, name, version, value, copies=True):
+        put(self, name, version, value, copies)
+        starts = tuple(saving.shard_name(shard, "") for shard in shards) or saving.state_name("")
+        if name.startswith(starts) and version == 5 and not has_run:
+            has_run.append(name)
+            monkeypatch.setattr(Counts, "scale", 1000.0)
+            with pytest.raises(InterruptedError):
+                run(tmp_path, Counts(ends_at=5), 2, resume=resume)
+            monkeypatch.setattr(Counts, "scale", 1.0)
+
+    monkeypatch.setattr(Shelf, "put", interrupted)
+    with pytest.raises(InterruptedError):
+        run(tmp_path, Counts(ends_at=5), 2)
+    found, step, _ = saving.begin_on(shelf_of(tmp_path), 30.0, Counts().tables(None))
+    assert has_run and step == 5
+    parts = [shelf_of(tmp_path).get(saving.shard_name(k, found.run_then), 5) for k in range(found.n_shards)]
+    dense = np.concatenate([part["dense"]["theta"] for part in parts if "dense" in part])
+    rows = np.concatenate([part["sparse"]["rows"] for part in parts])
+    assert len(set(rows.ravel())) == len(set(dense)) == 1 and rows.shape == (2000, 2)
 
 
 def test_ranks_meet_when_it_is_time_and_seldom_before(tmp_path, monkeypatch):
@@ -181,7 +220,7 @@ def test_a_full_disk_leaves_the_last_version(tmp_path, monkeypatch, caplog):
     put = Shelf.put
 
     def fails(self, name, version, value, copies=True):
-        if name == saving.shard_name(1) and version == 5:
+        if name.startswith(saving.shard_name(1, "")) and version == 5:
             with monkeypatch.context() as patch:  # when the file is written, and half of it there
                 patch.setattr(os, "fsync", full)
                 return put(self, name, version, value, copies)
@@ -224,7 +263,7 @@ def test_a_quick_first_step_says_nothing_of_the_others(tmp_path):
 
     with pytest.raises(InterruptedError):
         run(tmp_path, Slower(ends_at=11), 2, every=0.1)
-    assert max(shelf_of(tmp_path).versions()[saving.STATE]) >= 3
+    assert max(states_of(shelf_of(tmp_path))[1]) >= 3
 
 
 @pytest.mark.parametrize("consistency", [BSP(), SSP(2), ASP()], ids=str)
@@ -261,7 +300,7 @@ def test_what_is_not_pushed_yet_is_waited_for(tmp_path, caplog):
 
     with pytest.raises(InterruptedError):
         run(tmp_path, Seldom(ends_at=8), 2)
-    assert shelf_of(tmp_path).versions()[saving.STATE] == [6] and "not pushed yet" in caplog.text
+    assert states_of(shelf_of(tmp_path))[1] == [6] and "not pushed yet" in caplog.text
     np.testing.assert_array_equal(run(tmp_path, Seldom(), 3, resume=True), np.full((50, 3), 7.0 + N_STEPS * 2000))
 
 
@@ -318,10 +357,11 @@ def test_a_shard_that_cannot_be_read_is_an_error_in_words(how, words, tmp_path, 
 
     def begin(shelf, *args):
         found = begin_on(shelf, *args)
+        name = saving.shard_name(0, found[0].run_then)
         if how == "gone":
-            shelf.drop(saving.shard_name(0))
+            shelf.drop(name)
         else:
-            pathlib.Path(shelf._path, f"{saving.shard_name(0)}@5.whole").write_bytes(b"daskdml checkpoint 1\nxxxx")
+            pathlib.Path(shelf._path, f"{name}@5.whole").write_bytes(b"daskdml checkpoint 1\nxxxx")
         return found
 
     monkeypatch.setattr(saving, "begin_on", begin)
@@ -359,8 +399,9 @@ def test_each_version_is_of_one_time(consistency, change, tmp_path, monkeypatch)
     def look(self, step, state):
         put(self, step, state)
         if self._comm.rank == 0:
-            (state, n_shards, *_), parts = shelf.get(saving.STATE, step), []
-            parts = [shelf.get(saving.shard_name(shard), step) for shard in range(n_shards)]
+            run_then = self._run
+            state, n_shards, *_ = shelf.get(saving.state_name(run_then), step)
+            parts = [shelf.get(saving.shard_name(shard, run_then), step) for shard in range(n_shards)]
             dense = np.concatenate([part["dense"]["theta"] for part in parts if "dense" in part])
             rows = np.concatenate([part["sparse"]["rows"] for part in parts])
             found.append((self._comm.generation, step, dense, rows))
@@ -508,9 +549,9 @@ def test_a_shard_is_put_down_when_all_that_was_pushed_is_with_those_who_have_it(
         rank=0, generation=2, tables=tables, clock=time.monotonic, barrier=lambda: did.append("barrier"),
         vote=lambda flag: flag,
     )  # fmt: skip
-    saving.Saver(saving.Saving(str(tmp_path), 1.0), 0, comm, True)._put(3, "state")
+    saving.Saver(saving.Saving(str(tmp_path), 1.0, "this"), 0, comm, True)._put(3, "state")
     assert did == ["settle", "barrier", "agree", "held"]
-    assert Shelf(tmp_path, is_shared=True).get(saving.STATE, 3)[0] == "state"
+    assert Shelf(tmp_path, is_shared=True).get(saving.state_name("this"), 3)[0] == "state"
 
 
 def test_who_leaves_does_so_when_its_pushes_are_acknowledged():
