@@ -54,6 +54,9 @@ class SSP(BaseEstimator):
     def __init__(self, staleness=3):
         self.staleness = staleness
 
+    def __repr__(self):  # reports name the number where it is the default, too
+        return f"SSP({self.staleness!r})"
+
     @property
     def bound(self):
         """Clocks that a worker may be ahead."""

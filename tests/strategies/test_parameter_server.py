@@ -271,7 +271,8 @@ def test_out_of_step_it_learns_and_survives_deaths(consistency, solver, rate):
     assert sum(lags.values()) > 0
     if consistency.bound is not None:
         assert max(lags) <= 3 * (2 * consistency.bound + 1)
-    assert "4 replicas with a parameter server" in model.fit_report_.where
+    rule = "ASP()" if consistency.bound is None else f"SSP({consistency.bound})"  # with its number, default or not
+    assert f"4 replicas with a parameter server, {rule}" in model.fit_report_.where
     assert "staleness: " in render_fit(model.fit_report_)
 
 
