@@ -52,7 +52,8 @@ class ParameterServer(BaseEstimator):
         pushes the sum, reads for all, and is what the consistency is about. Not with ``sparse``.
     moves_rows : bool, default True
         Whether a rank that took much longer for an epoch than the others gives them rows, so that all take as long: an
-        epoch is of the same rows, each of them once, whoever has it.
+        epoch is of the same rows, each of them once, whoever has it. No worker takes more than half of the memory that
+        it has left.
     record : bool, default False
         Whether ``fit_report_.order`` says in which order each shard took pushes in and answered reads: three numbers
         for each of them. Not beside ``moves_rows``, which looks at the clock.

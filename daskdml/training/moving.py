@@ -29,7 +29,7 @@ def are_uneven(rows, speed):
     return bool((rows / speed).max() >= UNEVEN * rows.sum() / speed.sum())
 
 
-def new_owners(owners, sizes, speed):
+def new_owners(owners, sizes, speed, most=np.inf):
     """Return who is to have each unit: from whoever is the last to be ready to whoever is the first, while it helps.
 
     Parameters
@@ -40,6 +40,8 @@ def new_owners(owners, sizes, speed):
         Rows.
     speed : ndarray of shape (n_ranks,)
         Rows a second.
+    most : ndarray of shape (n_ranks,), optional
+        Rows that each rank has room for.
 
     Examples
     --------
@@ -54,7 +56,7 @@ def new_owners(owners, sizes, speed):
         if not own[giver]:
             return found
         unit = own[giver].pop()
-        after = (has + sizes[unit]) / speed
+        after = np.where(has + sizes[unit] <= most, (has + sizes[unit]) / speed, np.inf)
         after[giver] = np.inf
         receiver = int(np.argmin(after))
         if not after[receiver] < has[giver] / speed[giver]:

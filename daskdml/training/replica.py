@@ -70,6 +70,9 @@ class Replica:
     def move(self, comm, rows, seconds):
         """Give rows to other ranks, or take some, if they took ranks very different times; return how many moved.
 
+        No rank takes more than it has room for, and who gives has no more room than before: what is cut off a chunk
+        stays in the memory that Dask has the chunk in.
+
         Parameters
         ----------
         comm : Comm
@@ -79,7 +82,8 @@ class Replica:
         schedule, owners = self.training.schedule, np.full(self.training.schedule.n_units, -1)
         first, stop = schedule.unit_spans(np.arange(schedule.n_units))
         held = float((stop - first)[self.units].sum())
-        worked = np.array(comm.allgather(np.array([rows, seconds, held])))
+        n_bytes = sum(array.nbytes for piece in self.rows.pieces for array in piece.arrays if array is not None)
+        worked = np.array(comm.allgather(np.array([rows, seconds, held, n_bytes, comm.room()])))
         speed, has_worked = np.ones(comm.size), (worked[:, 0] > 0) & (worked[:, 1] > 0)
         speed[has_worked] = worked[has_worked, 0] / worked[has_worked, 1]
         speed[~has_worked] = np.median(speed[has_worked]) if has_worked.any() else 1.0
@@ -87,7 +91,8 @@ class Replica:
             return 0
         for rank, units in enumerate(comm.allgather(self.units)):
             owners[units] = rank
-        found = new_owners(owners, stop - first, speed)
+        row_bytes = max(worked[:, 3].sum() / max(worked[:, 2].sum(), 1.0), 1.0)
+        found = new_owners(owners, stop - first, speed, worked[:, 2] + worked[:, 4] / row_bytes)
         self.rows = self.hold(move(self.rows.pieces, schedule, owners, found, comm))
         self.units = np.flatnonzero(found == comm.rank)
         self._owns = found == comm.rank

@@ -65,6 +65,30 @@ def definition(steps):
     return w.tobytes()
 
 
+class Room(daskdml.Program):
+    """Asks each rank how many bytes of rows it might take."""
+
+    def init(self, meta):
+        return None
+
+    def step(self, state, blocks, comm):
+        return comm.allgather(np.array([comm.room()]))
+
+    def done(self, state):
+        return state is not None
+
+
+def test_a_rank_has_room_for_half_of_what_its_worker_may_still_take():
+    X, _ = collections()
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, memory_limit="1GB", dashboard_address=None) as cluster,
+        Client(cluster), config_context(runtime="spmd"),
+    ):  # fmt: skip
+        rooms = np.concatenate(daskdml.run(Room(), X))
+    assert len(rooms) == 2 and (0.2e9 < rooms).all() and (rooms < 0.5e9).all()
+    assert np.isinf(daskdml.run(Room(), X)).all()  # of one process
+
+
 REFERENCE = definition(STEPS)
 assert REFERENCE not in (definition(STEPS - 1), definition(STEPS + 1))  # a step that is lost or done twice shows
 

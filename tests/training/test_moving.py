@@ -8,6 +8,7 @@ import pytest
 from scipy import sparse
 
 from daskdml.neural_network import MLPClassifier
+from daskdml.runtime.spmd.program import Comm
 from daskdml.strategies import BSP, SSP, ParameterServer
 from daskdml.testing import SimulatedCluster
 from daskdml.training import Piece, Schedule
@@ -30,6 +31,19 @@ def test_nobody_is_ready_long_after_the_others(seed):
     times, even = has / speed, has.sum() / speed.sum()
     assert times.max() <= even + 50 / speed.min()
     assert times.max() <= (np.bincount(owners[owners >= 0], sizes[owners >= 0], n_ranks) / speed).max()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_nobody_takes_more_than_there_is_room_for(seed):
+    rng = np.random.default_rng(seed)
+    speed, sizes = rng.uniform(0.1, 2.0, 5), rng.integers(1, 50, 300)
+    owners = rng.integers(0, 5, 300)
+    has = np.bincount(owners, sizes, 5)
+    most = has + rng.integers(0, 800, 5)
+    found, free = new_owners(owners, sizes, speed, most), new_owners(owners, sizes, speed)
+    after, before = np.bincount(found, sizes, 5), has / speed
+    assert (after <= most).all() and (np.bincount(free, sizes, 5) > most).any()
+    assert (after / speed).max() < before.max() or (most - has)[before < before.max()].max() < 50
 
 
 def test_small_differences_are_left():
@@ -107,6 +121,14 @@ def test_rows_that_move_change_no_batch():
     for one, other in zip(stay.coefs_, move.coefs_):
         np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(stay.validation_scores_, move.validation_scores_)
+
+
+def test_rows_move_where_there_is_room(monkeypatch):
+    """Of 1,024 rows that the slow rank has each unit is about a half; the bytes of one are 32, or more as they lie."""
+    monkeypatch.setattr(Comm, "room", lambda comm: 600.0 * 64 * (comm.rank == 1))
+    moved = fitted(BSP(), True).fit_report_.counts["rows moved"]
+    monkeypatch.setattr(Comm, "room", lambda comm: 400.0 * 32)
+    assert moved > 400 and fitted(BSP(), True).fit_report_.counts["rows moved"] == 0
 
 
 def test_a_slow_rank_holds_nobody_up():

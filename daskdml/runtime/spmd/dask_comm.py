@@ -14,7 +14,10 @@ import threading
 from collections import deque
 from contextlib import suppress
 
+import psutil
+
 from daskdml.runtime.mapped import worker_folder
+from daskdml.runtime.memory import SHARE, process_limit
 from daskdml.runtime.shelf import Shelf
 from daskdml.runtime.spmd.program import GroupChanged, Labelled, Station
 from daskdml.runtime.spmd.same_host import Incoming, Outgoing, machine_of, may_share
@@ -398,6 +401,13 @@ class Wire:
     def hosts(self):
         """The machine of each rank."""
         return [machine_of(address) for address in self.group]
+
+    def room(self):
+        """Return the bytes of rows that this worker may take: half of what Dask and the machine leave it."""
+        limit, left = self.post.worker.memory_manager.memory_limit, process_limit()
+        if limit:
+            left = min(left, limit - psutil.Process().memory_info().rss)
+        return SHARE * max(left, 0)
 
     def begin(self):
         """Wait for the turn to compute; raise `GroupChanged` if the group is over before it has begun."""

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import math
 import numbers
 import time
 from collections import Counter, deque
@@ -592,6 +593,11 @@ class Comm:
         work = getattr(self._transport, "work", None)
         if work is not None:
             work(n_rows())
+
+    def room(self):
+        """Return the bytes of rows that this rank may take from others; ranks of one process have them already."""
+        room = getattr(self._transport, "room", None)
+        return math.inf if room is None else room()
 
     def barrier(self):
         """Wait until all ranks have come here."""
